@@ -4,8 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make or refresh `.venv`, the Python environment of this checkout.
 
-Run it with the Python that the environment shall have. It needs the standard library only, does nothing when the
-environment is up to date, and may run several times at once.
+Run it with the Python that the environment shall have. It needs the standard library only, does nothing when
+the environment is up to date, and may run several times at once.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ REQUIREMENTS = (ROOT / "requirements/run.txt", ROOT / "requirements/dev.txt")
 WHEELS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exomesh" / "wheels"
 UV = "uv==0.13.9"
 
-# The PyPI package `ansible` carries a hundred collections; two of them are wanted, the rest would slow every tool.
-ANSIBLE = "12.3.0" if sys.version_info < (3, 12) else "14.5.0"  # the release made of the ansible-core in run.txt
+# The PyPI package `ansible` carries a hundred collections; two of them are wanted, the rest would slow every
+# tool. The release is the one that was made of the ansible-core in run.txt.
+ANSIBLE = "12.3.0" if sys.version_info < (3, 12) else "14.5.0"
 COLLECTIONS = ("kubernetes/core", "community/crypto")
 
 
@@ -36,7 +37,8 @@ def main() -> int:
     """Bring `.venv` up to date; return the exit code."""
     if sys.version_info < (3, 11):
         return fail(
-            f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make venv PYTHON=python3.12"
+            f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: "
+            "make venv PYTHON=python3.12"
         )
     lock = os.open(ROOT, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -45,7 +47,7 @@ def main() -> int:
     try:
         build()
     except subprocess.CalledProcessError as error:
-        return fail(f"`{' '.join(map(str, error.cmd))}` failed with exit code {error.returncode}; its reason is above")
+        return fail(f"`{' '.join(map(str, error.cmd))}` failed, exit code {error.returncode}: see above")
     STAMP.write_text(stamp(), encoding="utf-8")
     return 0
 
@@ -78,19 +80,19 @@ def build() -> None:
     link = site / "ansible_collections/exomesh/istio"
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(ROOT)
-    # uv does not compile, and without that every start of a tool takes twice as long. Some packages ship sources
-    # for other Pythons, which do not compile: the exit code says nothing here.
+    # uv does not compile, and without that every start of a tool takes twice as long. Some packages ship
+    # sources for other Pythons, which do not compile: the exit code says nothing here.
     subprocess.run([python, "-m", "compileall", "-qq", "-j0", site], check=False)
 
 
 def install_ensurepip() -> None:
-    """Install what Debian leaves out of its Python, where we may; else raise SystemExit with one clear line."""
+    """Install what Debian leaves out of its Python; raise SystemExit where we may not."""
     try:
         import ensurepip  # noqa: F401
     except ImportError:
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
         if os.geteuid() != 0 or not shutil.which("apt-get"):
-            raise SystemExit(f"make venv: this Python cannot make environments: apt-get install {package}") from None
+            raise SystemExit(f"make venv: this Python cannot make environments, install {package}") from None
         run("apt-get", "-qq", "update")
         run("apt-get", "-qq", "install", "--yes", package)
 
