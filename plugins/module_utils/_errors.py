@@ -64,7 +64,7 @@ class ExomeshError(Exception):
         return (f"{', '.join(where)}: " if where else "") + " ".join(sentences)
 
     def failure(self) -> dict[str, Any]:
-        """The structured reason: code and message, and cluster, zone, cause, next_step, details where known."""
+        """The structured reason: code, message, and where known cluster, zone, cause, next_step, details."""
         fields = {
             "code": self.code,
             "message": self.message,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import stat
 import tempfile
@@ -62,8 +63,8 @@ def make_private_directory(path: Path) -> None:
 def locked(path: Path, timeout: float = 60.0) -> Iterator[None]:
     """Hold the lock of a file while it is read, changed and written.
 
-    The lock is an flock on the file's directory: it leaves nothing behind, ends with the process, and does not
-    stand in the way of kubectl, which takes the mere existence of ``FILE.lock`` for a lock.
+    The lock is an flock on the file's directory: it leaves nothing behind, ends with the process, and does
+    not stand in the way of kubectl, which takes the mere existence of ``FILE.lock`` for a lock.
 
     :param timeout: seconds to wait for the other holder.
     """
@@ -97,7 +98,7 @@ def write_private(path: Path, text: str) -> None:
     make_private_directory(path.parent)
     prefix = f".{path.name}."
     # The lock is ours: what lies here was left by a writer that was killed, and may hold a key.
-    for leftover in path.parent.glob(f"{prefix}*{_TEMPORARY_SUFFIX}"):
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*{_TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
     temporary: str | None = None
     try:
