@@ -1,0 +1,29 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of the modules that talk to one cluster's API."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  kubeconfig:
+    description:
+      - File with the credentials of the cluster.
+      - Always named here. C(KUBECONFIG), C(~/.kube/config) and a pod's own account are never used.
+    type: path
+    required: true
+  context:
+    description:
+      - Context of O(kubeconfig) to use. Without it, the file's current context.
+    type: str
+  timeout:
+    description:
+      - How long to wait at most, in seconds, for what the module waits for.
+    type: int
+    default: 300
+requirements:
+  - Python package C(kubernetes) >= 31.0.0
+"""

@@ -1,0 +1,513 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small typed client of one cluster's Kubernetes API (private to the collection).
+
+Credentials and TLS come from the ``kubernetes`` package, out of one named kubeconfig. Objects are plain
+dicts, and resources are looked up in the API's own discovery, so custom resources need nothing of their own.
+One client may be used by many threads.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from urllib.parse import quote, urlencode
+
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
+    ExomeshError,
+    MissingRequirementError,
+)
+
+try:
+    import urllib3
+    import yaml
+    from kubernetes.client import ApiClient, Configuration
+    from kubernetes.client.exceptions import ApiException
+    from kubernetes.config import load_kube_config
+    from kubernetes.config.config_exception import ConfigException
+    from kubernetes.stream.ws_client import websocket_call
+
+    IMPORT_ERROR: str | None = None
+except ImportError as error:
+    IMPORT_ERROR = str(error)
+
+Object = dict[str, Any]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "exomesh.istio"
+FIELD_MANAGER = "exomesh.istio"
+ISTIO_NAMESPACE = "istio-system"
+
+REQUEST_TIMEOUT = 30.0
+"""Seconds that one answer of the API may take."""
+
+MAX_THREADS = 32
+
+KUBERNETES_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
+    "kubeconfig": {"type": "path", "required": True},
+    "context": {"type": "str"},
+    "timeout": {"type": "int", "default": 300},
+}
+"""The options of the documentation fragment ``exomesh.istio.kubernetes``."""
+
+
+class ApiError(ExomeshError):
+    """The cluster answered, and refused.
+
+    :param status: HTTP status of the answer.
+    :param reason: the API's own word for it, as in ``Conflict``.
+    """
+
+    def __init__(self, message: str, status: int, reason: str, *, cluster: str | None = None) -> None:
+        next_step = {
+            401: "Renew the kubeconfig: its credentials are not accepted, or no longer",
+            403: "Use a kubeconfig whose user may do this (for example one of group system:masters)",
+        }.get(status)
+        super().__init__(
+            message,
+            "kubernetes_api_error",
+            cluster=cluster,
+            next_step=next_step,
+            details={"status": status, "reason": reason},
+        )
+        self.status = status
+        self.reason = reason
+
+    @property
+    def is_webhook_failure(self) -> bool:
+        """Whether an admission webhook did not answer; usual for a moment while its server starts."""
+        return self.status == 500 and "failed calling webhook" in self.message
+
+
+class ClusterUnreachableError(ExomeshError):
+    """No answer came from the cluster's API."""
+
+    def __init__(self, server: str, cause: str, *, cluster: str | None = None) -> None:
+        super().__init__(
+            f"The API server {server} does not answer",
+            "cluster_unreachable",
+            cluster=cluster,
+            cause=cause,
+            next_step="Check that the address is right and that firewalls let this machine through",
+        )
+
+
+@dataclass(frozen=True, order=True)
+class ObjectRef:
+    """Names one object of a cluster."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str | None = None
+
+    @classmethod
+    def of(cls, obj: Mapping[str, Any]) -> ObjectRef:
+        metadata = obj["metadata"]
+        return cls(obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace"))
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What a command in a container gave. ``exit_code`` is None when it did not end in time."""
+
+    stdout: str
+    stderr: str
+    exit_code: int | None
+
+
+@dataclass(frozen=True)
+class _Resource:
+    plural: str
+    namespaced: bool
+
+
+class KubernetesClient:
+    """The API of one cluster.
+
+    :param kubeconfig: path of the file with address and credentials.
+    :param context: context of that file; its current one when None.
+    :param name: what messages call the cluster; the context's cluster when None.
+    :raises ExomeshError: ``kubeconfig_missing`` or ``kubeconfig_invalid``.
+    """
+
+    def __init__(self, kubeconfig: str, context: str | None = None, name: str | None = None) -> None:
+        if IMPORT_ERROR:
+            raise MissingRequirementError(
+                f"The Python package kubernetes cannot be imported: {IMPORT_ERROR}",
+                next_step="Install it for the Python that runs Ansible's modules (pip install kubernetes)",
+            )
+        entry = kubeconfig_entry(kubeconfig, context, name)
+        self.name = name or entry.cluster
+        self.server = entry.server
+        self.tls_server_name = entry.tls_server_name
+        configuration = Configuration()
+        try:
+            load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=kubeconfig,
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+        except (ConfigException, OSError, ValueError, TypeError) as error:
+            raise ExomeshError(
+                f"The kubeconfig {kubeconfig} cannot be used",
+                "kubeconfig_invalid",
+                cluster=self.name,
+                cause=str(error),
+                next_step="Write it anew (role kubeconfig)",
+            ) from None
+        configuration.connection_pool_maxsize = MAX_THREADS
+        self._configuration = configuration
+        self._pool = ApiClient(configuration).rest_client.pool_manager
+        # A lost connection is tried again, and 429 and 503 are obeyed; an answer is never asked for twice.
+        self._retries = urllib3.Retry(
+            connect=3, read=1, status=3, other=0, redirect=0, backoff_factor=0.3, raise_on_status=False
+        )
+        self._resources: dict[tuple[str, str], _Resource] = {}
+        self._resources_lock = threading.Lock()
+
+    def get(self, ref: ObjectRef) -> Object | None:
+        """The object, or None where it, its namespace or its kind does not exist."""
+        path = self._path(ref.api_version, ref.kind, ref.namespace, ref.name)
+        if path is None:
+            return None
+        try:
+            return self._request("GET", path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list_objects(
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None = None,
+        labels: str | None = None,
+        fields: str | None = None,
+    ) -> list[Object]:
+        """The objects of a kind that match the selectors; none where the kind does not exist."""
+        path = self._path(api_version, kind, namespace)
+        if path is None:
+            return []
+        query = {"labelSelector": labels, "fieldSelector": fields}
+        answer = self._request("GET", path, query={key: value for key, value in query.items() if value})
+        items: list[Object] = answer["items"]
+        # The items of a list do not say what they are.
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in items]
+
+    def create(self, obj: Object) -> Object:
+        return self._request("POST", self._require_path(ObjectRef.of(obj), collection=True), body=obj)
+
+    def replace(self, obj: Object) -> Object:
+        """Write the whole object; a Conflict (409) when it changed since its resourceVersion."""
+        return self._request("PUT", self._require_path(ObjectRef.of(obj)), body=obj)
+
+    def apply(self, obj: Object, field_manager: str = FIELD_MANAGER, dry_run: bool = False) -> Object:
+        """Server-side apply, taking over fields that others manage, as ``istioctl install`` does."""
+        query = {"fieldManager": field_manager, "force": "true"}
+        if dry_run:
+            query["dryRun"] = "All"
+        path = self._require_path(ObjectRef.of(obj))
+        return self._request(
+            "PATCH", path, query=query, body=obj, content_type="application/apply-patch+yaml"
+        )
+
+    def delete(self, ref: ObjectRef, propagation: str = "Background") -> bool:
+        """Delete the object; False where it did not exist."""
+        path = self._path(ref.api_version, ref.kind, ref.namespace, ref.name)
+        if path is None:
+            return False
+        try:
+            self._request("DELETE", path, query={"propagationPolicy": propagation})
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def version(self) -> str:
+        """The Kubernetes version, as in ``v1.36.3``."""
+        return str(self._request("GET", "/version")["gitVersion"])
+
+    def exec(
+        self, namespace: str, pod: str, container: str, command: list[str], timeout: float
+    ) -> ExecResult:
+        """Run a command in a container, without a shell around it.
+
+        :raises ApiError: when it cannot be started.
+        """
+        query = [("container", container), ("stdout", "true"), ("stderr", "true")]
+        query += [("command", word) for word in command]
+        url = f"{self._configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}/exec"
+        try:
+            stream = websocket_call(  # type: ignore[no-untyped-call]
+                self._configuration,
+                "GET",
+                url,
+                query_params=query,
+                headers=self._auth_headers(),
+                _preload_content=False,
+            )
+        except ApiException as error:
+            raise ApiError(
+                f"Cannot run {command[0]} in container {container} of pod {namespace}/{pod}: {error.reason}",
+                error.status or 0,
+                "ExecFailed",
+                cluster=self.name,
+            ) from None
+        try:
+            stream.run_forever(timeout=timeout)
+            stdout, stderr = stream.read_stdout(timeout=0) or "", stream.read_stderr(timeout=0) or ""
+            exit_code = None if stream.is_open() else stream.returncode
+        except (ApiException, OSError, KeyError, TypeError, ValueError) as error:
+            raise ApiError(
+                f"Running {command[0]} in container {container} of pod {namespace}/{pod} broke off: {error}",
+                0,
+                "ExecFailed",
+                cluster=self.name,
+            ) from None
+        finally:
+            stream.close()
+        return ExecResult(stdout, stderr, exit_code)
+
+    def events(self, kind: str, namespace: str, name: str, limit: int = 5) -> list[str]:
+        """The newest Events about an object, newest last, as ``Reason: message``."""
+        selector = f"involvedObject.kind={kind},involvedObject.name={name}"
+        found = self.list_objects("v1", "Event", namespace, fields=selector)
+        found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+        lines = [f"{event.get('reason')}: {str(event.get('message', '')).strip()}" for event in found]
+        return list(dict.fromkeys(lines))[-limit:]
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"accept": "application/json", **self._auth_headers()}
+        if body is not None:
+            headers["content-type"] = content_type
+        try:
+            response = self._pool.request(
+                method,
+                url,
+                body=None if body is None else json.dumps(body),
+                headers=headers,
+                timeout=REQUEST_TIMEOUT,
+                retries=self._retries,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            cause = getattr(error, "reason", None) or error
+            raise ClusterUnreachableError(self.server, str(cause), cluster=self.name) from None
+        try:
+            answer = json.loads(response.data)
+        except ValueError:
+            answer = {"message": response.data[:200].decode(errors="replace"), "reason": "NotJson"}
+            if response.status < 400:
+                message = (
+                    f"{method} {path} was answered by something that is not Kubernetes: {answer['message']}"
+                )
+                raise ApiError(message, response.status, "NotJson", cluster=self.name) from None
+        if response.status < 400:
+            return cast(Object, answer)
+        reason = str(answer.get("reason") or response.status)
+        message = str(answer.get("message") or reason)
+        if body is not None and body.get("kind") == "Secret":
+            # The API may quote what it could not read.
+            message = f"{reason} (its words are left out, as they may quote the secret)"
+        raise ApiError(f"{method} {path} failed: {message}", response.status, reason, cluster=self.name)
+
+    def _auth_headers(self) -> dict[str, str]:
+        settings: dict[str, Any] = cast(Any, self._configuration.auth_settings())
+        return {
+            setting["key"]: setting["value"] for setting in settings.values() if setting.get("in") == "header"
+        }
+
+    def _path(
+        self, api_version: str, kind: str, namespace: str | None, name: str | None = None
+    ) -> str | None:
+        """Path of an object, or of its collection without ``name``; None where the kind does not exist."""
+        resource = self._resource(api_version, kind)
+        if resource is None:
+            return None
+        parts = [self._group_path(api_version)]
+        if resource.namespaced and namespace:
+            parts += ["namespaces", quote(namespace)]
+        parts.append(resource.plural)
+        if name:
+            parts.append(quote(name))
+        return "/".join(parts)
+
+    def _require_path(self, ref: ObjectRef, collection: bool = False) -> str:
+        path = self._path(ref.api_version, ref.kind, ref.namespace, None if collection else ref.name)
+        if path is None:
+            message = f"{ref} cannot be written: the cluster has no kind {ref.kind} of {ref.api_version}"
+            raise ApiError(message, 404, "NoSuchKind", cluster=self.name)
+        return path
+
+    def _resource(self, api_version: str, kind: str) -> _Resource | None:
+        with self._resources_lock:
+            known = self._resources.get((api_version, kind))
+        if known:
+            return known
+        # Not found is not remembered: an installation brings new kinds.
+        try:
+            found = self._request("GET", self._group_path(api_version))["resources"]
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        with self._resources_lock:
+            for entry in found:
+                if "/" not in entry["name"]:
+                    resource = _Resource(entry["name"], entry["namespaced"])
+                    self._resources[(api_version, entry["kind"])] = resource
+            return self._resources.get((api_version, kind))
+
+    @staticmethod
+    def _group_path(api_version: str) -> str:
+        return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+@dataclass(frozen=True)
+class KubeconfigEntry:
+    """What a kubeconfig says of one cluster, without credentials."""
+
+    cluster: str
+    server: str
+    tls_server_name: str | None
+
+
+def kubeconfig_entry(path: str, context: str | None = None, name: str | None = None) -> KubeconfigEntry:
+    """The cluster of a kubeconfig's context (the current one when None).
+
+    :param name: what error messages call the cluster.
+    :raises ExomeshError: ``kubeconfig_missing`` or ``kubeconfig_invalid``.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            document = yaml.safe_load(stream)
+    except OSError as error:
+        raise ExomeshError(
+            f"The kubeconfig {path} cannot be read",
+            "kubeconfig_missing",
+            cluster=name,
+            cause=error.strerror,
+            next_step="Fetch it first (playbook exomesh.istio.kubeconfig), or correct mesh_kubeconfig",
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        document = None
+    try:
+        wanted = context or document["current-context"]
+        cluster = {entry["name"]: entry["context"] for entry in document["contexts"]}[wanted]["cluster"]
+        details = {entry["name"]: entry["cluster"] for entry in document["clusters"]}[cluster]
+        return KubeconfigEntry(cluster, details["server"], details.get("tls-server-name"))
+    except (KeyError, TypeError) as error:
+        raise ExomeshError(
+            f"The kubeconfig {path} cannot be used",
+            "kubeconfig_invalid",
+            cluster=name,
+            cause=f"no kubeconfig, or its context {context or 'current-context'} is incomplete ({error})",
+            next_step="Write it anew (role kubeconfig), or name another context",
+        ) from None
+
+
+def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """``work`` on every item in threads; results in order. An error is raised when all have ended."""
+    todo = list(items)
+    if not todo:
+        return []
+    with ThreadPoolExecutor(max_workers=min(MAX_THREADS, len(todo))) as pool:
+        return list(pool.map(work, todo))
+
+
+def wait_until_met(unmet: Callable[[], str | None], timeout: float, interval: float = 0.5) -> str | None:
+    """Ask until the condition is met.
+
+    :param unmet: gives None when it is met, and what is missing otherwise.
+    :returns: None when it was met in time, and what was missing at last otherwise.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        missing = unmet()
+        if missing is None or time.monotonic() >= deadline:
+            return missing
+        time.sleep(min(interval, max(0.0, deadline - time.monotonic())))
+
+
+def deployment_unmet(deployment: Object | None) -> str | None:
+    """What keeps a Deployment from being ready; None when it is."""
+    if deployment is None:
+        return "it does not exist"
+    status = deployment.get("status", {})
+    wanted = deployment["spec"].get("replicas", 1)
+    if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
+        return "its newest form was not yet taken up by the deployment controller"
+    if status.get("updatedReplicas", 0) < wanted:
+        return f"{status.get('updatedReplicas', 0)} of {wanted} replicas are of the newest form"
+    if status.get("availableReplicas", 0) < wanted:
+        return f"{status.get('availableReplicas', 0)} of {wanted} replicas are available"
+    return None
+
+
+def pod_unmet(pod: Object | None) -> str | None:
+    """What keeps a Pod from being ready, as its containers and conditions say it; None when it is ready."""
+    if pod is None:
+        return "it does not exist"
+    status = pod.get("status", {})
+    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+    if conditions.get("Ready", {}).get("status") == "True":
+        return None
+    for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting")
+        if waiting and waiting.get("reason") not in ("PodInitializing", "ContainerCreating"):
+            return f"container {container['name']} waits: {_reason(waiting)}"
+    for condition in ("PodScheduled", "Initialized", "ContainersReady"):
+        if conditions.get(condition, {}).get("status") == "False":
+            return f"condition {condition} is False: {_reason(conditions[condition])}"
+    return f"its phase is {status.get('phase', 'unknown')}"
+
+
+def _reason(state: Mapping[str, Any]) -> str:
+    return ": ".join(str(state[key]) for key in ("reason", "message") if state.get(key)) or "no reason given"
+
+
+def explain_deployment(client: KubernetesClient, namespace: str, name: str) -> str:
+    """Why a Deployment is not ready: itself, its pods, and the newest Events of both; for error messages."""
+    deployment = client.get(ObjectRef("apps/v1", "Deployment", name, namespace))
+    parts = [f"Deployment {namespace}/{name}: {deployment_unmet(deployment) or 'it is ready by now'}"]
+    if deployment is None:
+        return parts[0]
+    parts += [f"event: {line}" for line in client.events("Deployment", namespace, name, 2)]
+    selector = ",".join(
+        f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items()
+    )
+    pods = client.list_objects("v1", "Pod", namespace, labels=selector)
+    for pod in pods:
+        missing = pod_unmet(pod)
+        if missing:
+            parts.append(f"Pod {pod['metadata']['name']}: {missing}")
+            parts += [
+                f"event: {line}" for line in client.events("Pod", namespace, pod["metadata"]["name"], 3)
+            ]
+    if not pods:
+        for replica_set in client.list_objects("apps/v1", "ReplicaSet", namespace, labels=selector):
+            lines = client.events("ReplicaSet", namespace, replica_set["metadata"]["name"], 2)
+            parts += [f"event: {line}" for line in lines]
+    return "; ".join(parts)

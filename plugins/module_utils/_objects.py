@@ -1,0 +1,174 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What server-side apply changes: one answer for check mode, diff and the run (private to the collection).
+
+Every object is compared with what the API itself would make of it (a server-side dry run), so defaults,
+conversions and fields of other managers need no rules here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    ApiError,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+)
+
+Fields = dict[str, Any]
+"""Flat view of an object: path to value, as ``spec.template.spec.containers[istiod].image``."""
+
+_SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
+
+CREATE, UPDATE, DELETE, UNCHANGED = "create", "update", "delete", "unchanged"
+
+Normalise = Callable[[Object], Object]
+
+
+@dataclass(frozen=True)
+class ObjectChange:
+    """What happens to one object; ``before`` and ``after`` hold only the fields that differ."""
+
+    ref: ObjectRef
+    action: str
+    before: Fields
+    after: Fields
+
+
+def compare(
+    client: KubernetesClient,
+    obj: Object,
+    field_manager: str,
+    normalise: Normalise = lambda obj: obj,
+) -> ObjectChange:
+    """What server-side apply of ``obj`` would change; nothing is changed by asking.
+
+    :param normalise: applied to the live object and to the wanted one; leaves out what does not count.
+    :raises ApiError: the API refuses the object.
+    """
+    ref = ObjectRef.of(obj)
+    live = client.get(ref)
+    if live is None:
+        return ObjectChange(ref, CREATE, {}, {})
+    wanted = client.apply(obj, field_manager, dry_run=True)
+    before, after = (flatten(_comparable(normalise(side)), ref.kind == "Secret") for side in (live, wanted))
+    different = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+    return ObjectChange(
+        ref,
+        UPDATE if different else UNCHANGED,
+        {path: before[path] for path in different if path in before},
+        {path: after[path] for path in different if path in after},
+    )
+
+
+def compare_all(
+    client: KubernetesClient,
+    objects: Iterable[Object],
+    field_manager: str,
+    normalise: Normalise = lambda obj: obj,
+) -> list[ObjectChange]:
+    """:func:`compare` for many objects at once, in their order."""
+    return concurrently(lambda obj: compare(client, obj, field_manager, normalise), objects)
+
+
+def apply_patiently(client: KubernetesClient, obj: Object, field_manager: str, timeout: float) -> None:
+    """Server-side apply that waits for what takes a moment to come up: a new kind, an admission webhook."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            client.apply(obj, field_manager)
+            return
+        except ApiError as error:
+            fleeting = error.is_webhook_failure or error.reason == "NoSuchKind"
+            if not fleeting or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.5)
+
+
+def flatten(value: Any, secret: bool = False) -> Fields:
+    """Flat view of a tree of dicts and lists.
+
+    Items of lists are called by their name where each has one of its own, so that a moved item is no change.
+
+    :param secret: the tree is a Secret: its values are shown as hashes.
+    """
+    fields: Fields = {}
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, Mapping) and node:
+            for key, child in node.items():
+                text = str(key)
+                walk(child, f"{path}['{text}']" if "." in text else f"{path}.{text}" if path else text)
+        elif isinstance(node, list) and node:
+            for name, child in zip(_item_names(node), node, strict=True):
+                walk(child, f"{path}[{name}]")
+        else:
+            hidden = secret and path.startswith(("data", "stringData"))
+            fields[path] = hash_of(str(node)) if hidden else node
+
+    walk(value, "")
+    return fields
+
+
+def hash_of(secret: str) -> str:
+    """A short fingerprint that tells two secrets apart without showing them."""
+    return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()[:12]
+
+
+def render_diff(changes: Sequence[ObjectChange]) -> dict[str, str]:
+    """The changes as Ansible's ``diff``: YAML texts of the fields before and after."""
+    sides: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
+    for change in changes:
+        title = str(change.ref)
+        if change.action == CREATE:
+            sides["after"][title] = change.after or "created"
+        elif change.action == DELETE:
+            sides["before"][title] = change.before or "deleted"
+        elif change.action == UPDATE:
+            sides["before"][title] = change.before
+            sides["after"][title] = change.after
+    return {side: _dump(content) if content else "" for side, content in sides.items()}
+
+
+def summarise(changes: Iterable[ObjectChange]) -> dict[str, list[str]]:
+    """Names of the objects by action."""
+    summary: dict[str, list[str]] = {CREATE: [], UPDATE: [], DELETE: [], UNCHANGED: []}
+    for change in changes:
+        summary[change.action].append(str(change.ref))
+    return summary
+
+
+def _comparable(obj: Object) -> Object:
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in _SERVER_FIELDS}
+    return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
+
+
+def _item_names(items: list[Any]) -> list[str]:
+    names = [item.get("name") if isinstance(item, Mapping) else None for item in items]
+    if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+        return [str(name) for name in names]
+    return [str(index) for index in range(len(items))]
+
+
+class _BlockDumper(yaml.SafeDumper):
+    """Shows texts of several lines as such, so that a diff of them can be read."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_BlockDumper.add_representer(str, _represent_text)
+
+
+def _dump(content: Any) -> str:
+    return str(yaml.dump(content, Dumper=_BlockDumper, default_flow_style=False, sort_keys=False, width=160))

@@ -1,0 +1,113 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wait for the address of a Service of type LoadBalancer."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: load_balancer_info
+short_description: Wait for the address of a Service of type LoadBalancer
+version_added: 0.1.0
+description:
+  - Waits until a load balancer has given the Service an address, and returns it.
+  - Where none comes in time, says what the cluster's Events say about it, and the likely cause.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.attributes.info_module
+  - exomesh.istio.kubernetes
+attributes:
+  check_mode:
+    details:
+      - Does not wait and does not fail, as the Service may not exist yet. RV(address) may be empty then.
+options:
+  namespace:
+    description:
+      - Namespace of the Service.
+    type: str
+    default: istio-system
+  name:
+    description:
+      - Name of the Service.
+    type: str
+    default: istio-eastwestgateway
+author:
+  - exomesh contributors
+"""
+
+EXAMPLES = r"""
+- name: Wait for the address of the east-west gateway
+  exomesh.istio.load_balancer_info:
+    kubeconfig: /home/me/mesh/vienna.kubeconfig
+    timeout: 180
+  register: gateway
+
+- name: Show it
+  ansible.builtin.debug:
+    var: gateway.address
+"""
+
+RETURN = r"""
+address:
+  description: The first address, an IP address or a host name; empty in check mode where there is none yet.
+  type: str
+  returned: success
+  sample: 194.182.160.10
+addresses:
+  description: All addresses, IP addresses before host names.
+  type: list
+  elements: str
+  returned: success
+failure:
+  description: Why the module failed, for programs; C(details.events) has the Events of the Service.
+  type: dict
+  returned: failure
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    KUBERNETES_ARGUMENT_SPEC,
+    KubernetesClient,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import (
+    addresses,
+    wait_for_addresses,
+)
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Wait for the address (in check mode only look); gives the module's result."""
+    params = module.params
+    client = KubernetesClient(params["kubeconfig"], params["context"])
+    try:
+        if module.check_mode:
+            found = addresses(client, params["namespace"], params["name"])
+        else:
+            found = wait_for_addresses(client, params["namespace"], params["name"], params["timeout"])
+    except ExomeshError as error:
+        raise error.about(cluster=client.name) from None
+    return {"changed": False, "address": found[0] if found else "", "addresses": found}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **KUBERNETES_ARGUMENT_SPEC,
+            "namespace": {"type": "str", "default": "istio-system"},
+            "name": {"type": "str", "default": "istio-eastwestgateway"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

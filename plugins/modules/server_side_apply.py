@@ -1,0 +1,214 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make Kubernetes objects as given, by server-side apply, or absent."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: server_side_apply
+short_description: Make Kubernetes objects as given, by server-side apply, or absent
+version_added: 0.1.0
+description:
+  - Compares every object with what the API would make of it by a server-side dry run, and applies those
+    that differ.
+  - Unlike M(kubernetes.core.k8s) it predicts the first run against an empty cluster, where the namespace or
+    the kind does not exist yet, waits out an admission webhook that is about to start, and never shows the
+    data of a Secret.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.kubernetes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Works where namespaces and kinds of the objects do not exist yet, too.
+  diff_mode:
+    support: full
+    details:
+      - The data of Secrets is shown as hashes.
+  idempotent:
+    support: full
+options:
+  definitions:
+    description:
+      - The objects, each with C(apiVersion), C(kind), C(metadata.name) and, where its kind has one,
+        C(metadata.namespace).
+      - They are applied in this order, and deleted in the opposite one.
+    type: list
+    elements: dict
+    required: true
+  state:
+    description:
+      - V(present) makes the objects as given. V(absent) deletes them and waits until they are gone.
+    type: str
+    choices: [present, absent]
+    default: present
+  wait:
+    description:
+      - Wait until every Deployment among the objects is ready.
+    type: bool
+    default: true
+author:
+  - exomesh contributors
+"""
+
+EXAMPLES = r"""
+- name: Expose the services of the mesh to other networks
+  exomesh.istio.server_side_apply:
+    kubeconfig: /home/me/mesh/vienna.kubeconfig
+    definitions:
+      - apiVersion: networking.istio.io/v1
+        kind: Gateway
+        metadata:
+          name: cross-network-gateway
+          namespace: istio-system
+        spec:
+          selector:
+            istio: eastwestgateway
+          servers:
+            - port: {number: 15443, name: tls, protocol: TLS}
+              tls: {mode: AUTO_PASSTHROUGH}
+              hosts: ["*.local"]
+"""
+
+RETURN = r"""
+objects:
+  description: Names of the objects by what happened to them, or would.
+  type: dict
+  returned: success
+  contains:
+    create:
+      description: Objects that did not exist.
+      type: list
+      elements: str
+    update:
+      description: Objects of which fields differed.
+      type: list
+      elements: str
+    delete:
+      description: Objects that were deleted.
+      type: list
+      elements: str
+    unchanged:
+      description: Objects that were as they should be.
+      type: list
+      elements: str
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import wait_ready
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    FIELD_MANAGER,
+    KUBERNETES_ARGUMENT_SPEC,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+    wait_until_met,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
+    DELETE,
+    UNCHANGED,
+    ObjectChange,
+    apply_patiently,
+    compare_all,
+    render_diff,
+    summarise,
+)
+
+
+def present(client: KubernetesClient, definitions: list[Object], module: AnsibleModule) -> list[ObjectChange]:
+    """Apply the objects that differ; gives what changed, or would."""
+    changes = compare_all(client, definitions, FIELD_MANAGER)
+    if module.check_mode:
+        return changes
+    timeout = module.params["timeout"]
+    for obj, change in zip(definitions, changes, strict=True):
+        if change.action != UNCHANGED:
+            apply_patiently(client, obj, FIELD_MANAGER, timeout)
+    if module.params["wait"]:
+        wait_ready(client, [change.ref for change in changes if change.ref.kind == "Deployment"], timeout)
+    return changes
+
+
+def absent(client: KubernetesClient, definitions: list[Object], module: AnsibleModule) -> list[ObjectChange]:
+    """Delete the objects and wait until they are gone; gives what changed, or would."""
+    refs = [ObjectRef.of(obj) for obj in reversed(definitions)]
+    exist = concurrently(client.get, refs)
+    changes = [
+        ObjectChange(ref, DELETE if found else UNCHANGED, {}, {})
+        for ref, found in zip(refs, exist, strict=True)
+    ]
+    if module.check_mode:
+        return changes
+    deleted = [change.ref for change in changes if change.action == DELETE]
+    for ref in deleted:
+        client.delete(ref)
+
+    def remaining() -> str | None:
+        return ", ".join(str(ref) for ref in deleted if client.get(ref)) or None
+
+    left = wait_until_met(remaining, module.params["timeout"])
+    if left:
+        raise ExomeshError(
+            f"Not gone after {module.params['timeout']} s: {left}",
+            "not_deleted",
+            cause="a finalizer holds it, or its pods do not end",
+            next_step="Look at the object's metadata.finalizers and status.conditions",
+        )
+    return changes
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Make the objects present or absent; gives the module's result."""
+    client = KubernetesClient(module.params["kubeconfig"], module.params["context"])
+    definitions = module.params["definitions"]
+    try:
+        work = present if module.params["state"] == "present" else absent
+        changes = work(client, definitions, module)
+    except ExomeshError as error:
+        raise error.about(cluster=client.name) from None
+    return {
+        "changed": any(change.action != UNCHANGED for change in changes),
+        "objects": summarise(changes),
+        **({"diff": render_diff(changes)} if module._diff else {}),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **KUBERNETES_ARGUMENT_SPEC,
+            "definitions": {"type": "list", "elements": "dict", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "wait": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    for definition in module.params["definitions"]:
+        metadata = definition.get("metadata")
+        if not (
+            definition.get("apiVersion")
+            and definition.get("kind")
+            and isinstance(metadata, dict)
+            and metadata.get("name")
+        ):
+            module.fail_json(msg="Every definition needs apiVersion, kind and metadata.name")
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
