@@ -59,6 +59,10 @@ _ROUTES = (
         "get-sks-cluster-authority-cert",
     ),
 )
+#: What YAML reads as a text without quotes.
+_PLAIN_TEXT = re.compile(
+    r"(?!(?:true|false|yes|no|on|off|null|y|n)$)[A-Za-z](?:[A-Za-z0-9._@:/-]*[A-Za-z0-9])?", re.IGNORECASE
+)
 _FAULT_MESSAGES = {
     "401": "Authentication required",
     "403": "Forbidden by role policy for compute",
@@ -385,7 +389,7 @@ def mint_kubeconfig(cluster: Cluster, user: str, groups: list[str], ttl: timedel
     encoded_ca, encoded_certificate, encoded_key = (
         base64.b64encode(pem).decode() for pem in (ca_pem, certificate, key)
     )
-    quoted_user = user if re.fullmatch(r"[A-Za-z][A-Za-z0-9._@:/-]*[A-Za-z0-9]", user) else json.dumps(user)
+    quoted_user = user if _PLAIN_TEXT.fullmatch(user) else json.dumps(user)
     # SKS's template leaves a line of six blanks where a namespace would be.
     return f"""\
 apiVersion: v1
