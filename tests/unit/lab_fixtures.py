@@ -188,7 +188,7 @@ def exoscale_api(tmp_path: Path, cluster_authorities: dict[str, tuple[Path, Path
 
 @pytest.fixture(scope="session")
 def exo_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An `exo`: the one that EXOMESH_EXO names, else the lab's stand-in with short pauses between its retries."""
+    """An `exo`: the one that EXOMESH_EXO names, else the stand-in with short pauses between its retries."""
     if real := os.environ.get("EXOMESH_EXO"):
         return Path(real)
     wrapper = tmp_path_factory.mktemp("bin") / "exo"
