@@ -332,13 +332,15 @@ class Client:
 
     def zone_endpoint(self, zone: str) -> str:
         """The endpoint of a zone. Raises ExoError."""
+        step = "list zones"
         try:
             zones = self.zones()
-            return str(_find(zones, "zone", zone, "ListZonesResponse")["api-endpoint"])
+            step = "find zone"
+            return str(_find(zones, zone, "ListZonesResponse")["api-endpoint"])
         except ApiError:
             raise
         except ExoError as error:
-            raise ExoError(f"get zone api endpoint: {error}") from error
+            raise ExoError(f"get zone api endpoint: {step}: {error}") from error
 
     def clusters(self) -> list[dict[str, Any]]:
         """The SKS clusters of this client's zone. Raises ExoError."""
@@ -346,7 +348,7 @@ class Client:
 
     def find_cluster(self, name_or_id: str) -> dict[str, Any]:
         """The one cluster of this name or ID. Raises ExoError."""
-        return _find(self.clusters(), "", name_or_id, "ListSKSClustersResponse")
+        return _find(self.clusters(), name_or_id, "ListSKSClustersResponse")
 
     def versions(self) -> list[str]:
         """The Kubernetes versions for new clusters. Raises ExoError."""
@@ -471,13 +473,12 @@ def _go_network_error(url: str, error: Exception) -> str:
     return str(error)
 
 
-def _find(items: list[dict[str, Any]], kind: str, name_or_id: str, response: str) -> dict[str, Any]:
+def _find(items: list[dict[str, Any]], name_or_id: str, response: str) -> dict[str, Any]:
     found = [item for item in items if name_or_id in (item.get("name"), item.get("id"))]
-    prefix = f"find {kind}: " if kind else ""
     if not found:
-        raise ExoError(f'{prefix}"{name_or_id}" not found in {response}: Not Found')
+        raise ExoError(f'"{name_or_id}" not found in {response}: Not Found')
     if len(found) > 1:
-        raise ExoError(f'{prefix}"{name_or_id}" too many found in {response}: Conflict')
+        raise ExoError(f'"{name_or_id}" too many found in {response}: Conflict')
     return found[0]
 
 
@@ -939,6 +940,8 @@ def main() -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit("error: context canceled")
     sys.exit(0)
 
 

@@ -141,6 +141,11 @@ class ExoscaleApiServer(ThreadingHTTPServer):
         self.stopping.set()
         super().shutdown()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that leaves in the middle of an answer is no error of the server.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     @property
     def origin(self) -> str:
         """Scheme, host and port of this server."""
