@@ -62,7 +62,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class _Access:
-    """What a remote secret holds; ``ca`` (base64) and ``token`` are None where the peer has yet to make them."""
+    """What a remote secret holds; ``ca`` (base64) and ``token`` are None until the peer has made them."""
 
     cluster: str
     server: str
@@ -213,7 +213,7 @@ def _reader_token(
 
 
 def _token_secret(client: KubernetesClient) -> Object | None:
-    """The token Secret of the reader account: ours or istioctl's by name, else any that refers to the account."""
+    """The token Secret of the reader account: by the usual name, else any that refers to the account."""
     by_name = client.get(ObjectRef("v1", "Secret", TOKEN_SECRET, ISTIO_NAMESPACE))
     if by_name:
         return by_name
@@ -288,12 +288,11 @@ def _replacement(live: Object, secret: Object) -> Object:
 
 
 def _fingerprint(access: _Access) -> Fields:
-    """What counts in a remote secret, with hashes for what is secret; the ground for compare and diff."""
+    """What counts in a remote secret, with hashes for what is secret; for comparison and diff."""
     document = access.kubeconfig()
-    document["clusters"][0]["cluster"]["certificate-authority-data"] = (
-        hash_of(access.ca) if access.ca else _UNKNOWN
-    )
-    document["users"][0]["user"]["token"] = hash_of(access.token) if access.token else _UNKNOWN
+    cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+    cluster["certificate-authority-data"] = hash_of(access.ca) if access.ca else _UNKNOWN
+    user["token"] = hash_of(access.token) if access.token else _UNKNOWN
     return {
         "label": "true",
         "annotation": access.cluster,
