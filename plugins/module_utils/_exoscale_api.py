@@ -1,0 +1,221 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Exoscale asked with its official Python client, ``exoscale`` (private to the collection)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import MissingRequirementError
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import (
+    Cluster,
+    Credentials,
+    Exoscale,
+    cluster_ambiguous,
+    cluster_not_found,
+    refused,
+    timed_out,
+    unreachable,
+    unreadable_answer,
+    untrusted,
+    zone_not_found,
+)
+
+try:
+    import requests
+    from exoscale.api.exceptions import ExoscaleAPIException  # type: ignore[import-untyped]
+    from exoscale.api.v2 import Client  # type: ignore[import-untyped]
+except ImportError as import_error:
+    _MISSING: ImportError | None = import_error
+else:
+    _MISSING = None
+
+_RETRIED_STATUSES = (429, 500, 502, 503, 504)
+RETRY_PAUSES = (1.0, 2.0, 4.0)
+"""Seconds before each further attempt, where the answer does not tell (Retry-After)."""
+
+
+class ExoscaleApi(Exoscale):
+    """The API with a given key; retries and time limits are ours, as the client has none.
+
+    :param endpoint: base endpoint with its /v2, which tells the endpoint of every zone.
+    :param timeout: seconds that one question may take with all its attempts.
+    """
+
+    def __init__(self, credentials: Credentials, endpoint: str, timeout: float) -> None:
+        if _MISSING:
+            raise MissingRequirementError(
+                f"the Python library {_MISSING.name} is missing",
+                next_step="Install the Exoscale client: pip install exoscale",
+            )
+        self._credentials = credentials
+        self._endpoint = endpoint
+        self._timeout = timeout
+        self._zone_endpoints: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def zones(self) -> list[str]:
+        return sorted(self._endpoints())
+
+    def names(self, zone: str) -> list[Cluster]:
+        return self.clusters(zone)
+
+    def clusters(self, zone: str) -> list[Cluster]:
+        answer = self._call(zone, "list_sks_clusters")
+        listed = answer.get("sks-clusters", [])
+        if not isinstance(listed, list):
+            raise unreadable_answer("the list of clusters")
+        return [_cluster(item, zone) for item in listed]
+
+    def _one(self, zone: str, cluster: str) -> Cluster:
+        found = [each for each in self.clusters(zone) if cluster in (each.name, each.id)]
+        if not found:
+            raise cluster_not_found(cluster)
+        if len(found) > 1:
+            raise cluster_ambiguous(cluster)
+        return found[0]
+
+    def _mint(self, cluster: Cluster, user: str, groups: list[str], ttl: int | None) -> str:
+        lifetime = {} if ttl is None else {"ttl": ttl}
+        answer = self._call(
+            cluster.zone,
+            "generate_sks_cluster_kubeconfig",
+            id=cluster.id,
+            user=user,
+            groups=groups,
+            **lifetime,
+        )
+        try:
+            return base64.b64decode(answer["kubeconfig"], validate=True).decode()
+        except (KeyError, TypeError, binascii.Error, ValueError):
+            raise unreadable_answer("what was returned as a kubeconfig") from None
+
+    def _endpoints(self) -> dict[str, str]:
+        """Endpoint of every zone, asked for once. The question is not signed: anybody may ask it."""
+        with self._lock:
+            if not self._zone_endpoints:
+
+                def ask(timeout: float) -> Any:
+                    response = requests.get(f"{self._endpoint}/zone", timeout=timeout)
+                    if not response.ok:
+                        raise ExoscaleAPIException(f"status {response.status_code}", response)
+                    return response.json()
+
+                answer = self._attempt(ask)
+                try:
+                    self._zone_endpoints = {zone["name"]: zone["api-endpoint"] for zone in answer["zones"]}
+                except (KeyError, TypeError):
+                    raise unreadable_answer("the list of zones") from None
+            return self._zone_endpoints
+
+    def _call(self, zone: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        endpoints = self._endpoints()
+        if zone not in endpoints:
+            raise zone_not_found(zone)
+
+        def ask(timeout: float) -> Any:
+            client = Client(self._credentials.key, self._credentials.secret, url=endpoints[zone])
+            client.http_client = _limited_session(client.http_client, timeout)
+            return getattr(client, operation)(**arguments)
+
+        answer = self._attempt(ask)
+        if not isinstance(answer, dict):
+            raise unreadable_answer(f"the answer to {operation.replace('_', '-')}")
+        return answer
+
+    def _attempt(self, ask: Callable[[float], Any]) -> Any:
+        """Ask until there is an answer, a refusal, or no time left."""
+        deadline = time.monotonic() + self._timeout
+        for pause in (*RETRY_PAUSES, None):
+            try:
+                return ask(max(deadline - time.monotonic(), 0.1))
+            except requests.exceptions.Timeout:
+                raise timed_out("the Exoscale API", self._timeout) from None
+            except requests.exceptions.SSLError as error:
+                raise untrusted(_root_cause(error)) from None
+            except requests.exceptions.JSONDecodeError:
+                raise unreadable_answer("what was received") from None
+            except requests.exceptions.RequestException as error:
+                failure, wanted_pause = unreachable(_root_cause(error)), None
+            except ExoscaleAPIException as error:
+                response = error.response
+                failure = refused(response.status_code, _message(response))
+                if response.status_code not in _RETRIED_STATUSES:
+                    raise failure from None
+                wanted_pause = response.headers.get("Retry-After")
+            if pause is None:
+                raise failure
+            seconds = float(wanted_pause) if wanted_pause and wanted_pause.isdigit() else pause
+            if time.monotonic() + seconds >= deadline:
+                raise failure
+            time.sleep(seconds)
+        raise AssertionError("unreachable")
+
+
+def _limited_session(session: Any, timeout: float) -> Any:
+    """The client's session with a time limit for each request."""
+    request = session.request
+
+    def limited(**arguments: Any) -> Any:
+        return request(timeout=timeout, **arguments)
+
+    session.request = limited
+    return session
+
+
+def _cluster(item: Any, zone: str) -> Cluster:
+    if not isinstance(item, dict):
+        raise unreadable_answer("the list of clusters")
+    return Cluster(
+        id=str(item.get("id", "")),
+        name=str(item.get("name", "")),
+        zone=zone,
+        state=str(item.get("state") or ""),
+        version=str(item.get("version") or ""),
+        cni=str(item.get("cni") or ""),
+        level=str(item.get("level") or ""),
+        description=str(item.get("description") or ""),
+        endpoint=str(item.get("endpoint") or ""),
+        created_at=str(item.get("created-at") or ""),
+        auto_upgrade=item.get("auto-upgrade"),
+        addons=[str(addon) for addon in item.get("addons") or []],
+        labels={str(key): str(value) for key, value in (item.get("labels") or {}).items()},
+        nodepools=[
+            {"id": str(pool.get("id", "")), "name": str(pool.get("name", ""))}
+            for pool in item.get("nodepools") or []
+        ],
+    )
+
+
+def _message(response: Any) -> str:
+    """What the API says of an error: a bare message, or an RFC 9457 problem."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        return "it gives no reason"
+    if message := body.get("message"):
+        return str(message)
+    reasons = [str(body[key]) for key in ("title", "detail") if body.get(key)]
+    reasons += [
+        f"{error.get('location', '')}: {error.get('detail', '')}".strip(": ")
+        for error in body.get("errors") or []
+        if isinstance(error, dict)
+    ]
+    return ": ".join(reasons) or "it gives no reason"
+
+
+def _root_cause(error: BaseException) -> str:
+    """The innermost reason of a network error, in a few words."""
+    while inner := (error.__cause__ or getattr(error, "reason", None) or next(iter(error.args), None)):
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return str(getattr(error, "strerror", None) or error).strip()
