@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     MissingRequirementError,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    FIELD_MANAGER,
     ISTIO_NAMESPACE,
     KubernetesClient,
     Object,
@@ -132,7 +134,8 @@ class Istioctl:
     def _run(self, arguments: list[str], operator: Object | None, timeout: int) -> str:
         with tempfile.TemporaryDirectory(prefix="exomesh-istioctl-") as home:
             # No configuration and no credentials of the user's: only what the arguments name.
-            environment = {**os.environ, "HOME": home, "KUBECONFIG": os.devnull, "ISTIOCONFIG": os.devnull}
+            environment = {name: value for name, value in os.environ.items() if name != "ISTIOCONFIG"}
+            environment |= {"HOME": home, "KUBECONFIG": os.devnull}
             try:
                 result = subprocess.run(
                     [self._path, *arguments],
@@ -155,11 +158,13 @@ class Istioctl:
                     next_step="Use the release for this operating system and processor",
                 ) from None
         if result.returncode != 0:
-            lines = [line for line in f"{result.stdout}\n{result.stderr}".splitlines() if line.strip()]
+            # Its banner and its progress marks tell nothing.
+            output = f"{result.stdout}\n{result.stderr}".splitlines()
+            lines = [line.strip() for line in output if re.search("[a-z]{3}", line)]
             raise ExomeshError(
                 f"istioctl {arguments[0]} failed",
                 "istioctl_failed",
-                cause=" ".join(line.strip() for line in lines if "rror" in line) or " ".join(lines[-5:]),
+                cause=" ".join([line for line in lines if line.startswith("Error")] or lines[-5:]),
                 details={"exit_code": result.returncode, "output": lines[-40:]},
             )
         return result.stdout
@@ -180,11 +185,13 @@ class Installation:
 
 def plan(client: KubernetesClient, istioctl: Istioctl, operator: Object) -> Installation:
     """Compare what ``istioctl install`` would apply with the cluster. Changes nothing."""
+    client.version()  # says in better words than istioctl that the cluster cannot be reached
     version = istioctl.version()
     rendered = istioctl.render(operator)
     labels = _owner_labels(operator, version)
     objects = [_as_installed(obj, labels) for obj in rendered]
-    changes = compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_installers_own_changes)
+    changes = compare_all(client, _namespace(operator), FIELD_MANAGER)
+    changes += compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_installers_own_changes)
     changes += _missing_tag_webhook(client, operator, changes)
     changes += _to_be_pruned(client, operator, {ObjectRef.of(obj) for obj in objects})
     deployments = [ObjectRef.of(obj) for obj in objects if obj["kind"] == "Deployment"]
@@ -197,6 +204,8 @@ def install(client: KubernetesClient, istioctl: Istioctl, operator: Object, time
     :raises ExomeshError: ``istioctl_failed``, with the state of every Deployment that is not ready.
     """
     started = time.monotonic()
+    for namespace in _namespace(operator):
+        client.apply(namespace)
     try:
         istioctl.install(operator, timeout)
     except ExomeshError as error:
@@ -256,6 +265,15 @@ def _explain_unready(client: KubernetesClient, operator: Object) -> str:
 def _yaml_loader() -> Any:
     # The manifest has 25,000 lines: the C loader reads it in a twentieth of the time.
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _namespace(operator: Object) -> list[Object]:
+    """The namespace with its network's label, which the installer sets only on namespaces it makes."""
+    network = operator["spec"].get("values", {}).get("global", {}).get("network")
+    if not network:
+        return []
+    metadata = {"name": operator["metadata"]["namespace"], "labels": {"topology.istio.io/network": network}}
+    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}]
 
 
 def _revision(operator: Object) -> str:
