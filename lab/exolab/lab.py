@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import string
@@ -32,8 +33,8 @@ READY_TIMEOUT = 180.0
 def up(name: str, clusters: int, inventory: Path | None) -> Record:
     """Bring lab `name` to at least `clusters` clusters, all Ready, and write its inventory.
 
-    What is there already is kept: a second call changes nothing, a call with a larger number adds clusters, and a call
-    after a reboot or a crash starts what is missing.
+    What is there already is kept: a second call changes nothing, a call with a larger number adds clusters,
+    and a call after a reboot or a crash starts what is missing.
     """
     valid_name(name)
     if not 1 <= clusters <= MAX_CLUSTERS:
@@ -67,7 +68,10 @@ def up(name: str, clusters: int, inventory: Path | None) -> Record:
 
 
 def down(name: str) -> None:
-    """Remove lab `name`: processes, namespaces, interfaces, mounts, control groups, files. Right also for half a lab."""
+    """Remove lab `name`.
+
+    Processes, namespaces, interfaces, mounts, control groups, files. Right also for half a lab.
+    """
     valid_name(name)
     preflight.check_root()
     with _lock():
@@ -101,7 +105,9 @@ def status(name: str) -> dict[str, object]:
 
 
 def _cluster_status(cluster: Cluster) -> dict[str, object]:
-    answer = _kubectl(cluster, "get", "nodes,services", "--all-namespaces", "--output=json", check=False).stdout
+    answer = _kubectl(
+        cluster, "get", "nodes,services", "--all-namespaces", "--output=json", check=False
+    ).stdout
     items = json.loads(answer)["items"] if answer.strip() else []
     nodes = [item for item in items if item["kind"] == "Node"]
     balancers = {
@@ -128,9 +134,14 @@ def _cluster_status(cluster: Cluster) -> dict[str, object]:
 
 
 def write_inventory(record: Record, folder: Path) -> None:
-    """Write hosts.yml and group_vars for the lab's clusters: what `ansible-playbook -i FOLDER site.yml` needs."""
+    """Write hosts.yml and group_vars for the lab's clusters.
+
+    What `ansible-playbook -i FOLDER site.yml` needs.
+    """
     lab = record.lab
-    hosts = {cluster.name: {"sks_cluster": cluster.name, "sks_zone": cluster.zone} for cluster in record.members}
+    hosts = {
+        cluster.name: {"sks_cluster": cluster.name, "sks_zone": cluster.zone} for cluster in record.members
+    }
     credential = cloud_state.load(lab.cloud).credentials[0]
     values = {
         "name": lab.name,
@@ -151,7 +162,9 @@ def write_inventory(record: Record, folder: Path) -> None:
 
 
 def _make_ready(cluster: Cluster, built: Built) -> None:
-    """Wait for the API server and the container runtime, give the cluster its DNS and images, wait for its node."""
+    """Wait for the API server and the container runtime, give the cluster its DNS and images, wait for its
+    node.
+    """
     admin = ("--server-side", "--force-conflicts", f"--filename={cluster.etc}/bootstrap.yaml")
     _wait(
         f"{cluster.name}: its API server {cluster.server}",
@@ -159,7 +172,11 @@ def _make_ready(cluster: Cluster, built: Built) -> None:
         cluster.logs,
     )
     _kubectl(cluster, "apply", *admin)
-    _wait(f"{cluster.name}: containerd", lambda: _ctr(cluster, "version", check=False).returncode == 0, cluster.logs)
+    _wait(
+        f"{cluster.name}: containerd",
+        lambda: _ctr(cluster, "version", check=False).returncode == 0,
+        cluster.logs,
+    )
     _import_images(cluster, built)
     _wait(f"{cluster.name}: its node to be Ready", lambda: _node_ready(cluster), cluster.logs)
 
@@ -180,11 +197,23 @@ def _node_ready(cluster: Cluster) -> bool:
 
 def _kubectl(cluster: Cluster, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     program = cluster.lab.bin / "kubectl"
-    return run(program, f"--kubeconfig={cluster.admin_kubeconfig}", "--request-timeout=5s", *words, check=check)
+    return run(
+        program, f"--kubeconfig={cluster.admin_kubeconfig}", "--request-timeout=5s", *words, check=check
+    )
 
 
-def _ctr(cluster: Cluster, *words: str, check: bool = True, timeout: float = 30) -> subprocess.CompletedProcess[str]:
-    return run("ctr", "--address", cluster.containerd_socket, "--namespace=k8s.io", *words, check=check, timeout=timeout)
+def _ctr(
+    cluster: Cluster, *words: str, check: bool = True, timeout: float = 30
+) -> subprocess.CompletedProcess[str]:
+    return run(
+        "ctr",
+        "--address",
+        cluster.containerd_socket,
+        "--namespace=k8s.io",
+        *words,
+        check=check,
+        timeout=timeout,
+    )
 
 
 def _wait(what: str, ready: Callable[[], bool], logs: Path) -> None:
@@ -192,12 +221,17 @@ def _wait(what: str, ready: Callable[[], bool], logs: Path) -> None:
     deadline = time.monotonic() + READY_TIMEOUT
     while not ready():
         if time.monotonic() > deadline:
-            raise LabError(f"waited {READY_TIMEOUT:.0f} s in vain for {what}. See `make lab-status` and the logs in {logs}")
+            raise LabError(
+                f"waited {READY_TIMEOUT:.0f} s in vain for {what}: see `make lab-status` and {logs}"
+            )
         time.sleep(0.5)
 
 
 def _write_cloud(record: Record) -> None:
-    """Tell the Exoscale API which clusters there are. Keys are made once; clusters keep their date of birth."""
+    """Tell the Exoscale API which clusters there are.
+
+    Keys are made once; clusters keep their date of birth.
+    """
     lab = record.lab
     known = cloud_state.load(lab.cloud)
     born = {cluster.id: cluster.created_at for cluster in known.clusters}
@@ -231,12 +265,16 @@ def _install_programs(lab: Lab, built: Built) -> None:
         link.unlink(missing_ok=True)
         link.symlink_to(source)
     stand_in = lab.bin / "exo"
-    real = shutil.which("exo")
+    elsewhere = [
+        folder for folder in os.environ["PATH"].split(os.pathsep) if not Path(folder).is_relative_to(HOME)
+    ]
+    real = shutil.which("exo", path=os.pathsep.join(elsewhere))
     stand_in.unlink(missing_ok=True)
     if real:
         stand_in.symlink_to(real)
     else:
-        stand_in.write_text(f'#!/bin/sh\nPYTHONPATH={SOURCE} exec {sys.executable} -m exolab.exo "$@"\n')
+        folder, python = shlex.quote(str(SOURCE)), shlex.quote(sys.executable)
+        stand_in.write_text(f'#!/bin/sh\nPYTHONPATH={folder} exec {python} -m exolab.exo "$@"\n')
         stand_in.chmod(0o755)
 
 
@@ -249,8 +287,12 @@ def _supervise(record: Record) -> None:
         return supervision.Program(name, [sys.executable, "-m", f"exolab.{module}", *words], environment)
 
     programs = [
-        service("exoscale-api", "exoscale_api", "--state", str(lab.cloud), "--listen", f"127.0.0.1:{lab.api_port}"),
-        service("cloud-controller", "cloud_controller", "--lab", lab.name, "--clusters", str(record.clusters)),
+        service(
+            "exoscale-api", "exoscale_api", "--state", str(lab.cloud), "--listen", f"127.0.0.1:{lab.api_port}"
+        ),
+        service(
+            "cloud-controller", "cloud_controller", "--lab", lab.name, "--clusters", str(record.clusters)
+        ),
     ]
     programs += [node.program(cluster, environment) for cluster in record.members]
     supervision.write_config(lab.supervisor_config, lab.supervisor_socket, lab.logs, programs)
@@ -258,7 +300,7 @@ def _supervise(record: Record) -> None:
         supervision.update(lab.supervisor_config)
         return
     lab.supervisor_socket.unlink(missing_ok=True)
-    # Whatever an earlier supervisor left running when it was killed would be in the way of the new one's programs.
+    # What an earlier supervisor left running when it was killed would be in the new one's way.
     cgroups.remove(lab.cgroup)
     for cluster in record.members:
         cgroups.create(cluster.cgroup)
@@ -281,7 +323,9 @@ def _api_answers(lab: Lab) -> bool:
 
 def _check_api_port(lab: Lab) -> None:
     if not supervision.states(lab.supervisor_config) and _api_answers(lab):
-        raise LabError(f"address 127.0.0.1:{lab.api_port}, for the lab's Exoscale API, is in use by another program")
+        raise LabError(
+            f"address 127.0.0.1:{lab.api_port}, for the lab's Exoscale API, is in use by another program"
+        )
 
 
 def _megabytes(group: str) -> int:

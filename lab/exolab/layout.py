@@ -2,7 +2,8 @@
 
 A lab stands for "the cloud": one router namespace (`wan`) that plays the internet between zones, and one
 namespace per cluster's node. All addresses come from 198.18.0.0/15 (RFC 2544, set aside for tests between
-networks), so that they collide neither with a user's own networks nor with Kubernetes' pod and service ranges:
+networks), so that they collide neither with a user's own networks nor with Kubernetes' pod and service
+ranges:
 
     198.18.0.0/15   all labs          /20 each, so 32 labs of at most 15 clusters
       x.y.0.0/30    the host's link to the lab's router
@@ -213,7 +214,10 @@ def valid_name(name: str) -> str:
 
 @dataclasses.dataclass
 class Record:
-    """What `up` has made, kept in lab.json so that `status` and `down` know: the number and how many clusters."""
+    """What `up` has made, kept in lab.json so that `status` and `down` know.
+
+    The number and how many clusters.
+    """
 
     lab: Lab
     clusters: int

@@ -1,7 +1,8 @@
 """The lab's internet: a router namespace, a link to the host and one to each cluster's node.
 
-Routing happens in the router's own namespace, so the host's firewall and its `ip_forward` stay as they are. Pod and
-service ranges are not routed: clusters reach each other's node and load balancer addresses only, as on Exoscale.
+Routing happens in the router's own namespace, so the host's firewall and its `ip_forward` stay as they are.
+Pod and service ranges are not routed: clusters reach each other's node and load balancer addresses only, as
+on Exoscale.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ NAMESPACES = Path("/run/netns")
 def free_number() -> int:
     """The lowest lab number whose addresses nobody on this machine uses."""
     taken = {record.lab.number for record in Record.all()}
-    routes = [route["dst"] for route in json.loads(run("ip", "-json", "-4", "route", "show", "table", "all").stdout)]
+    routes = [
+        route["dst"] for route in json.loads(run("ip", "-json", "-4", "route", "show", "table", "all").stdout)
+    ]
     used = [ipaddress.ip_network(dst, strict=False) for dst in routes if dst[0].isdigit()]
     for number, network in enumerate(ADDRESSES.subnets(new_prefix=20)):
         if number not in taken and not any(network.overlaps(other) for other in used):
             return number
-    raise LabError(f"all {MAX_LABS} address ranges of {ADDRESSES} are in use: take a lab down, see `ip route`")
+    raise LabError(
+        f"all {MAX_LABS} address ranges of {ADDRESSES} are in use: take a lab down, see `ip route`"
+    )
 
 
 def router_up(lab: Lab) -> None:
@@ -35,7 +40,19 @@ def router_up(lab: Lab) -> None:
     if _add_namespace(namespace):
         _in(namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1")
     if not _has_interface(None, lab.host_interface):
-        run("ip", "link", "add", lab.host_interface, "type", "veth", "peer", "name", "host", "netns", namespace)
+        run(
+            "ip",
+            "link",
+            "add",
+            lab.host_interface,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "host",
+            "netns",
+            namespace,
+        )
         run("ip", "address", "add", f"{lab.host_address}/30", "dev", lab.host_interface)
         run("ip", "link", "set", lab.host_interface, "up")
         _in(namespace, "ip", "address", "add", f"{lab.router_address}/30", "dev", "host")

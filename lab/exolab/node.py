@@ -1,4 +1,7 @@
-"""A cluster's node: the configuration of its daemons, and the namespaces and control groups that they run in."""
+"""A cluster's node.
+
+The configuration of its daemons, and the namespaces and control groups that they run in.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,15 @@ def supervisord() -> str:
 
 def prepare(cluster: Cluster, built: Built) -> None:
     """Write certificates and configuration. What is there already and right is written again to the same."""
-    for folder in (cluster.path, cluster.pki, cluster.etc, cluster.data, cluster.logs, cluster.run, cluster.etc / "cni"):
+    for folder in (
+        cluster.path,
+        cluster.pki,
+        cluster.etc,
+        cluster.data,
+        cluster.logs,
+        cluster.run,
+        cluster.etc / "cni",
+    ):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pki.prepare(cluster)
     values = {
@@ -75,10 +86,13 @@ def program(cluster: Cluster, environment: Mapping[str, str]) -> Program:
 
 
 def boot(namespace: str, cgroup: str, *init: str) -> None:
-    """Become the node: join its control groups, enter its network, and start `init` as first process of the rest."""
+    """Become the node.
+
+    Join its control groups, enter its network, and start `init` as first process of the rest.
+    """
     cgroups.join(f"{cgroup}/daemons")
     isolate = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts", "--ipc"]
-    os.execvp("nsenter", ["nsenter", f"--net=/run/netns/{namespace}", *isolate, *init])
+    os.execvp("nsenter", ["nsenter", f"--net=/run/netns/{namespace}", *isolate, *init])  # noqa: S606 - becoming another program is the point
 
 
 def daemons(cluster: Cluster, built: Built) -> list[Program]:
@@ -156,7 +170,9 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
             ],
             lean,
         ),
-        Program("containerd", [_which("containerd"), f"--config={etc}/containerd.toml", "--log-level=warn"], lean),
+        Program(
+            "containerd", [_which("containerd"), f"--config={etc}/containerd.toml", "--log-level=warn"], lean
+        ),
         Program(
             "kubelet",
             [
@@ -170,7 +186,15 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
             ],
             lean,
         ),
-        Program("kube-proxy", [f"{kubernetes}/kube-proxy", f"--config={etc}/kube-proxy.yaml", f"--hostname-override={cluster.node_name}"], lean),
+        Program(
+            "kube-proxy",
+            [
+                f"{kubernetes}/kube-proxy",
+                f"--config={etc}/kube-proxy.yaml",
+                f"--hostname-override={cluster.node_name}",
+            ],
+            lean,
+        ),
         Program("coredns", [f"{built.coredns}/coredns", f"-conf={etc}/Corefile"], lean),
     ]
 

@@ -1,4 +1,7 @@
-"""Certificates of a cluster's control plane, as an SKS cluster has them: a CA of its own with Exoscale's name."""
+"""Certificates of a cluster's control plane, as an SKS cluster has them.
+
+A CA of its own with Exoscale's name.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from exolab.cloud_state import write_private
+from exolab.errors import LabError
 from exolab.layout import KUBERNETES_ADDRESS, Cluster
 
 # The subject of every SKS cluster's CA; only the keys differ.
@@ -40,7 +44,8 @@ class Authority:
             self._create()
         self.certificate = x509.load_pem_x509_certificate(self.certificate_path.read_bytes())
         key = serialization.load_pem_private_key(self.key_path.read_bytes(), password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise LabError(f"{self.key_path} is not an EC key: take the lab down, and up again")
         self.key = key
 
     def _create(self) -> None:
@@ -59,9 +64,17 @@ class Authority:
         write_private(self.certificate_path, certificate.public_bytes(serialization.Encoding.PEM).decode())
 
     def issue(
-        self, name: str, user: str, groups: Iterable[str] = (), names: Iterable[str] = (), addresses: Iterable[str] = ()
+        self,
+        name: str,
+        user: str,
+        groups: Iterable[str] = (),
+        names: Iterable[str] = (),
+        addresses: Iterable[str] = (),
     ) -> tuple[Path, Path]:
-        """Certificate and key `name`.pem, `name`-key.pem for `user` in `groups`; with names or addresses for a server too."""
+        """Certificate and key `name`.pem, `name`-key.pem for `user` in `groups`.
+
+        With names or addresses for a server too.
+        """
         certificate_path, key_path = self.folder / f"{name}.pem", self.folder / f"{name}-key.pem"
         if certificate_path.exists() and key_path.exists():
             return certificate_path, key_path
@@ -72,7 +85,9 @@ class Authority:
         )
         alternatives: list[x509.GeneralName] = [x509.DNSName(entry) for entry in names]
         alternatives += [x509.IPAddress(ipaddress.ip_address(entry)) for entry in addresses]
-        usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if alternatives else [])
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + (
+            [ExtendedKeyUsageOID.SERVER_AUTH] if alternatives else []
+        )
         usage = x509.KeyUsage(True, False, True, False, False, False, False, False, False)
         builder = (
             _builder(subject, self.certificate.subject, key.public_key())
@@ -80,7 +95,9 @@ class Authority:
             .add_extension(usage, critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+            )
         )
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
@@ -90,7 +107,9 @@ class Authority:
         return certificate_path, key_path
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -105,7 +124,9 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
     ).decode()
 
 
@@ -116,7 +137,12 @@ def prepare(cluster: Cluster) -> None:
     authority.issue(
         "apiserver",
         "kube-apiserver",
-        names=["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"],
+        names=[
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ],
         addresses=[str(cluster.address), KUBERNETES_ADDRESS, "127.0.0.1"],
     )
     authority.issue("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"])
@@ -131,13 +157,15 @@ def prepare(cluster: Cluster) -> None:
         ("kube-proxy", "system:kube-proxy", []),
         ("coredns", "system:coredns", []),
         ("kubelet", f"system:node:{node}", ["system:nodes"]),
-        # Exoscale's cloud controller manager runs outside the cluster; its account is bound in bootstrap.yaml.
+        # Exoscale's cloud controller runs outside the cluster; bootstrap.yaml gives its account rights.
         ("cloud-controller-manager", "system:cloud-controller-manager", []),
     ):
         write_kubeconfig(authority, cluster, name, user, groups)
 
 
-def write_kubeconfig(authority: Authority, cluster: Cluster, name: str, user: str, groups: Iterable[str]) -> None:
+def write_kubeconfig(
+    authority: Authority, cluster: Cluster, name: str, user: str, groups: Iterable[str]
+) -> None:
     """`name`.kubeconfig in the cluster's etc folder, with the certificate in it."""
     path = cluster.etc / f"{name}.kubeconfig"
     if path.exists():
@@ -153,10 +181,18 @@ def write_kubeconfig(authority: Authority, cluster: Cluster, name: str, user: st
         "clusters": [
             {
                 "name": cluster.name,
-                "cluster": {"server": cluster.server, "certificate-authority-data": data(authority.certificate_path)},
+                "cluster": {
+                    "server": cluster.server,
+                    "certificate-authority-data": data(authority.certificate_path),
+                },
             }
         ],
-        "users": [{"name": name, "user": {"client-certificate-data": data(certificate), "client-key-data": data(key)}}],
+        "users": [
+            {
+                "name": name,
+                "user": {"client-certificate-data": data(certificate), "client-key-data": data(key)},
+            }
+        ],
         "contexts": [{"name": cluster.name, "context": {"cluster": cluster.name, "user": name}}],
         "current-context": cluster.name,
     }

@@ -31,7 +31,9 @@ def check() -> None:
     """Install what Debian has, and raise LabError for what nobody can install."""
     check_root()
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise LabError(f"the lab runs on Linux on x86_64, and this is {platform.system()} on {platform.machine()}")
+        raise LabError(
+            f"the lab runs on Linux on x86_64, and this is {platform.system()} on {platform.machine()}"
+        )
     _install_packages()
     for module in MODULES:
         # Built into many kernels, a module in others, and modprobe is not everywhere.
@@ -41,8 +43,21 @@ def check() -> None:
     if missing:
         raise LabError(f"this kernel lacks {', '.join(missing)}: load it, or use another machine")
     if not Path("/proc/sys/net/bridge").exists():
-        raise LabError("this kernel lacks br_netfilter, which kube-proxy needs: load it, or use another machine")
-    probe = run("unshare", "--pid", "--fork", "--mount", "--mount-proc", "--net", "--uts", "--ipc", "true", check=False)
+        raise LabError(
+            "this kernel lacks br_netfilter, which kube-proxy needs: load it, or use another machine"
+        )
+    probe = run(
+        "unshare",
+        "--pid",
+        "--fork",
+        "--mount",
+        "--mount-proc",
+        "--net",
+        "--uts",
+        "--ipc",
+        "true",
+        check=False,
+    )
     if probe.returncode:
         raise LabError(f"this kernel or container does not allow new namespaces: {probe.stderr.strip()}")
     cgroups.check()
@@ -51,7 +66,9 @@ def check() -> None:
 def check_root() -> None:
     """A lab makes namespaces, interfaces and control groups."""
     if os.geteuid():
-        raise LabError("the lab needs root: it makes network namespaces and control groups. Try again with sudo")
+        raise LabError(
+            "the lab needs root: it makes network namespaces and control groups. Try again with sudo"
+        )
 
 
 def _install_packages() -> None:

@@ -30,7 +30,7 @@ logfile_maxbytes=1MB
 logfile_backups=1
 pidfile={socket.parent}/supervisord.pid
 loglevel=info
-umask=077
+umask=022
 
 [unix_http_server]
 file={socket}
@@ -46,7 +46,9 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
     for program in programs:
         # supervisord expands %(...)s itself, so a plain per cent sign is doubled.
         command = " ".join(program.command).replace("%", "%%")
-        environment = ",".join(f'{key}="{value}"' for key, value in program.environment.items()).replace("%", "%%")
+        environment = ",".join(f'{key}="{value}"' for key, value in program.environment.items()).replace(
+            "%", "%%"
+        )
         sections.append(
             f"""[program:{program.name}]
 command={command}
@@ -69,7 +71,10 @@ stdout_logfile_backups=1
 
 
 def states(config: Path) -> dict[str, str]:
-    """State of each program ("RUNNING", "STARTING", "BACKOFF", ...); empty when the supervisor does not answer."""
+    """State of each program ("RUNNING", "STARTING", "BACKOFF", ...).
+
+    Empty when the supervisor does not answer.
+    """
     output = _control(config, "status", check=False).stdout
     lines = [line.split() for line in output.splitlines()]
     known = {"RUNNING", "STARTING", "BACKOFF", "STOPPED", "STOPPING", "EXITED", "FATAL", "UNKNOWN"}
