@@ -1,0 +1,126 @@
+"""Two real, empty Kubernetes APIs (etcd and kube-apiserver of the lab's build, nothing else) on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from exolab.layout import CACHE
+
+TOKEN = "admin-token-of-the-test"
+
+
+@pytest.fixture(scope="session")
+def kubeconfigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Admin kubeconfigs of the empty clusters east and west; skips where the lab is not built."""
+    etcd, apiserver = _program("etcd", "etcd"), _program("kubernetes", "kube-apiserver")
+    folder = tmp_path_factory.mktemp("kubernetes")
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "service-account.pem").write_bytes(key)
+    (folder / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
+    with contextlib.ExitStack() as processes:
+        client, peer = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
+        processes.enter_context(
+            _running(
+                folder / "etcd.log",
+                [etcd, f"--data-dir={folder}/etcd", "--unsafe-no-fsync", f"--initial-cluster=default={peer}"]
+                + [f"--{name}-client-urls={client}" for name in ("listen", "advertise")]
+                + [f"--{name}={peer}" for name in ("listen-peer-urls", "initial-advertise-peer-urls")],
+            )
+        )
+        kubeconfigs = {}
+        for name in ("east", "west"):
+            port = _free_port()
+            arguments = {
+                "authorization-mode": "RBAC",
+                "bind-address": "127.0.0.1",
+                "cert-dir": folder / name,
+                "etcd-prefix": f"/{name}",
+                "etcd-servers": client,
+                "secure-port": port,
+                "service-account-issuer": "https://kubernetes.default.svc",
+                "service-account-key-file": folder / "service-account.pem",
+                "service-account-signing-key-file": folder / "service-account.pem",
+                "service-cluster-ip-range": "10.96.0.0/16",
+                "token-auth-file": folder / "tokens.csv",
+            }
+            processes.enter_context(
+                _running(
+                    folder / f"{name}.log",
+                    [apiserver, *(f"--{key}={value}" for key, value in arguments.items())],
+                )
+            )
+            kubeconfigs[name] = _write_kubeconfig(
+                folder / f"{name}.kubeconfig", port, folder / name / "apiserver.crt"
+            )
+        for kubeconfig in kubeconfigs.values():
+            _wait_ready(kubeconfig)
+        yield kubeconfigs
+
+
+def _program(product: str, name: str) -> Path:
+    found = sorted(CACHE.glob(f"{product}-*/{name}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        reason = f"{name} is not built: make lab-build"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return found[-1]
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def _running(log: Path, command: list[str | Path]) -> Iterator[None]:
+    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def _write_kubeconfig(path: Path, port: int, authority: Path) -> Path:
+    cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(authority)}
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "admin", "user": {"token": TOKEN}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        "current-context": "test",
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _wait_ready(kubeconfig: Path, timeout: float = 60) -> None:
+    cluster = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]
+    deadline = time.monotonic() + timeout
+    reason: Exception | None = None
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            context = ssl.create_default_context(cafile=cluster["certificate-authority"])
+            try:
+                urllib.request.urlopen(f"{cluster['server']}/readyz", context=context, timeout=5).close()
+                return
+            except (urllib.error.URLError, OSError) as error:
+                reason = error
+        time.sleep(0.3)
+    pytest.fail(f"the test's kube-apiserver is not ready after {timeout} s: {reason}", pytrace=False)

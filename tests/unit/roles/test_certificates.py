@@ -1,0 +1,295 @@
+"""Role certificates against real Kubernetes APIs; its X.509 judged by openssl's strict verification."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+USAGES = "Digital Signature, Non Repudiation, Key Encipherment, Certificate Sign, CRL Sign"
+QUICK: dict[str, Any] = {"certificates_key_size": 2048}
+
+
+@dataclasses.dataclass
+class Run:
+    """What one ansible-playbook did: its exit code, all it printed, and `changed` by host."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> dict[str, int]:
+        recap = re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+)", self.output, re.M)
+        return {host: int(count) for host, count in recap}
+
+    @property
+    def text(self) -> str:
+        """The output without the line breaks of its YAML."""
+        return re.sub(r"\s+", " ", self.output)
+
+
+@dataclasses.dataclass
+class Mesh:
+    """Two empty clusters, an inventory of them, and a play of the role."""
+
+    folder: Path
+    kubeconfigs: dict[str, Path]
+
+    @property
+    def state(self) -> Path:
+        return self.folder / ".exomesh"
+
+    def run(self, *arguments: str, **variables: Any) -> Run:
+        play = [ANSIBLE_PLAYBOOK, "-i", "inventory.yml", "play.yml", "-e", json.dumps(QUICK | variables)]
+        done = subprocess.run(
+            [*play, *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        return Run(done.returncode, done.stdout + done.stderr)
+
+    def api(self, cluster: str) -> client.CoreV1Api:
+        return client.CoreV1Api(config.new_client_from_config(str(self.kubeconfigs[cluster])))
+
+    def cacerts(self, cluster: str) -> dict[str, bytes]:
+        """The contents of secret cacerts, {} without one."""
+        try:
+            secret = self.api(cluster).read_namespaced_secret("cacerts", "istio-system")
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return {}
+        return {name: base64.b64decode(value) for name, value in secret.data.items()}
+
+    def delete_cacerts(self, cluster: str) -> None:
+        if self.cacerts(cluster):
+            self.api(cluster).delete_namespaced_secret("cacerts", "istio-system")
+
+
+@pytest.fixture
+def mesh(tmp_path: Path, kubeconfigs: dict[str, Path]) -> Mesh:
+    hosts = {name: {"mesh_kubeconfig": str(path)} for name, path in kubeconfigs.items()}
+    local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": local}}))
+    play = {"hosts": "all", "gather_facts": False, "roles": ["exomesh.istio.certificates"]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    mesh = Mesh(tmp_path, kubeconfigs)
+    for cluster in kubeconfigs:
+        mesh.delete_cacerts(cluster)
+    return mesh
+
+
+def certificate(pem: bytes) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(pem)
+
+
+def test_first_run_makes_a_chain_that_strict_verifiers_accept(mesh: Mesh) -> None:
+    first = mesh.run("-vvvv", "--diff", certificates_key_size=4096)
+    assert first.code == 0, first.output
+    root = (mesh.state / "ca/root-cert.pem").read_bytes()
+    held = {cluster: mesh.cacerts(cluster) for cluster in mesh.kubeconfigs}
+
+    for cluster, secret in held.items():
+        assert secret["root-cert.pem"] == root
+        assert secret["cert-chain.pem"] == secret["ca-cert.pem"] + root
+        key = serialization.load_pem_private_key(secret["ca-key.pem"], None)
+        intermediate = certificate(secret["ca-cert.pem"])
+        assert intermediate.public_key() == key.public_key()
+        assert intermediate.subject.rfc4514_string() == f"L={cluster},CN=Intermediate CA,O=Istio"
+        assert days_left(intermediate) == pytest.approx(365, abs=0.1)
+        description = describe(mesh.folder, secret["ca-cert.pem"])
+        assert "DNS:istiod.istio-system.svc" in description
+        assert "Basic Constraints: critical CA:TRUE, pathlen:0" in description
+        assert f"Key Usage: critical {USAGES}" in description
+        assert "Authority Key Identifier" in description
+        assert "Public-Key: (4096 bit)" in description
+        verify_strictly(mesh.folder, root, secret["ca-cert.pem"])
+        labels = mesh.api(cluster).read_namespace("istio-system").metadata.labels
+        assert labels["topology.istio.io/network"] == f"network-{cluster}"
+
+    assert held["east"]["ca-key.pem"] != held["west"]["ca-key.pem"]
+    description = describe(mesh.folder, root)
+    assert "Subject: O = Istio, CN = Root CA" in description
+    assert "Basic Constraints: critical CA:TRUE X509v3" in description
+    assert days_left(certificate(root)) == pytest.approx(3650, abs=0.1)
+    for path, mode in {".": 0o700, "ca": 0o700, "ca/root-key.pem": 0o600, "ca/root-cert.pem": 0o600}.items():
+        assert (mesh.state / path).stat().st_mode & 0o777 == mode
+    assert (mesh.state / ".gitignore").read_text() == "*\n"
+
+    keys = [secret["ca-key.pem"] for secret in held.values()]
+    keys.append((mesh.state / "ca/root-key.pem").read_bytes())
+    again = mesh.run("-vvvv", "--diff", certificates_key_size=4096)
+    assert again.changed == {"east": 0, "west": 0}, again.output
+    assert {cluster: mesh.cacerts(cluster) for cluster in mesh.kubeconfigs} == held
+    for key in keys:
+        assert_absent(key, first.output + again.output)
+
+
+def test_check_mode_tells_what_a_first_run_would_do_and_does_nothing(mesh: Mesh) -> None:
+    without_api = mesh.run("--check", "--diff", mesh_kubeconfig=str(mesh.folder / "to-come"))
+    with_api = mesh.run("--check", "--diff")
+    for run in (without_api, with_api):
+        assert run.code == 0, run.output
+        assert all(count > 0 for count in run.changed.values())
+        assert "Cluster east: would get a new intermediate CA, because it has none" in run.text
+    assert not mesh.state.exists()
+    assert not any(mesh.cacerts(cluster) for cluster in mesh.kubeconfigs)
+
+    assert mesh.run("--limit", "east").code == 0
+    partly = mesh.run("--check", "--diff")
+    assert partly.code == 0, partly.output
+    assert partly.changed["east"] == 0
+    assert partly.changed["west"] > 0
+    assert mesh.cacerts("west") == {}
+
+
+def test_a_cluster_that_joins_later_gets_the_same_root(mesh: Mesh) -> None:
+    assert mesh.run("--limit", "west").code == 0
+    assert mesh.run("--limit", "east").code == 0
+    assert mesh.cacerts("east")["root-cert.pem"] == mesh.cacerts("west")["root-cert.pem"]
+
+
+def test_an_intermediate_is_renewed_when_it_is_due_or_described_otherwise(mesh: Mesh) -> None:
+    mesh.run("--limit", "east", certificates_lifetime=40)
+    first = mesh.cacerts("east")
+    assert mesh.run("--limit", "east").changed == {"east": 0}
+
+    due = mesh.run("--limit", "east", certificates_renew_before=50)
+    assert "because its own ends at" in due.text, due.output
+    renewed = mesh.cacerts("east")
+    assert renewed["root-cert.pem"] == first["root-cert.pem"]
+    assert renewed["ca-key.pem"] != first["ca-key.pem"]
+    assert days_left(certificate(renewed["ca-cert.pem"])) == pytest.approx(365, abs=0.1)
+
+    other = mesh.run("--limit", "east", mesh_cluster_name="orient")
+    assert "because subject, key, extensions or issuer differ" in other.text, other.output
+    assert "L=orient" in certificate(mesh.cacerts("east")["ca-cert.pem"]).subject.rfc4514_string()
+    assert mesh.run("--limit", "east", mesh_cluster_name="orient").changed == {"east": 0}
+
+
+def test_an_intermediate_never_outlives_its_root(mesh: Mesh) -> None:
+    short = {"certificates_root_lifetime": 20, "certificates_lifetime": 20, "certificates_renew_before": 5}
+    mesh.run("--limit", "east", **short)
+    root = certificate((mesh.state / "ca/root-cert.pem").read_bytes())
+    assert mesh.run("--limit", "west").code == 0
+    intermediate = certificate(mesh.cacerts("west")["ca-cert.pem"])
+    assert intermediate.not_valid_after_utc == root.not_valid_after_utc
+    assert mesh.run("--limit", "west").changed == {"west": 0}
+
+
+def test_the_root_key_may_have_a_passphrase(mesh: Mesh) -> None:
+    passphrase = "correct horse battery"
+    (mesh.folder / "group_vars").mkdir()
+    (mesh.folder / "group_vars/all.yml").write_text(f"certificates_root_passphrase: {passphrase}\n")
+    run = mesh.run("--limit", "east", "-vvvv", "--diff")
+    assert run.code == 0, run.output
+    assert b"ENCRYPTED" in (mesh.state / "ca/root-key.pem").read_bytes()
+    assert passphrase not in run.output
+
+    refused = mesh.run("--limit", "west", certificates_root_passphrase="wrong")
+    assert refused.code != 0
+    assert mesh.cacerts("west") == {}
+
+
+def test_another_root_in_a_cluster_is_not_replaced(mesh: Mesh) -> None:
+    mesh.run("--limit", "west")
+    foreign = mesh.cacerts("west")
+    shutil.rmtree(mesh.state)
+
+    no_new_root = mesh.run()
+    assert no_new_root.code != 0
+    assert fingerprint(foreign["root-cert.pem"]) in no_new_root.text, no_new_root.output
+    assert not (mesh.state / "ca/root-cert.pem").exists()
+
+    mesh.run("--limit", "east")
+    refused = mesh.run()
+    assert refused.code != 0
+    assert "Cluster west: secret istio-system/cacerts has the root CA" in refused.text, refused.output
+    assert fingerprint(foreign["root-cert.pem"]) in refused.text
+    assert fingerprint((mesh.state / "ca/root-cert.pem").read_bytes()) in refused.text
+    assert "delete secret cacerts" in refused.text
+    assert mesh.cacerts("west") == foreign
+
+
+def test_a_lost_root_key_is_not_replaced(mesh: Mesh) -> None:
+    mesh.run("--limit", "east")
+    root = (mesh.state / "ca/root-cert.pem").read_bytes()
+    (mesh.state / "ca/root-key.pem").unlink()
+    refused = mesh.run()
+    assert refused.code != 0
+    assert "is lost" in refused.text, refused.output
+    assert (mesh.state / "ca/root-cert.pem").read_bytes() == root
+    assert not (mesh.state / "ca/root-key.pem").exists()
+
+
+def test_a_run_that_was_killed_between_root_key_and_certificate_is_finished(mesh: Mesh) -> None:
+    mesh.run("--limit", "east")
+    key = (mesh.state / "ca/root-key.pem").read_bytes()
+    (mesh.state / "ca/root-cert.pem").unlink()
+    mesh.delete_cacerts("east")
+    assert mesh.run("--limit", "east").code == 0
+    assert (mesh.state / "ca/root-key.pem").read_bytes() == key
+
+
+def test_a_partial_secret_is_an_error(mesh: Mesh) -> None:
+    mesh.run("--limit", "east")
+    mesh.api("east").patch_namespaced_secret("cacerts", "istio-system", {"data": {"ca-key.pem": None}})
+    refused = mesh.run("--limit", "east")
+    assert refused.code != 0
+    assert "Cluster east: secret istio-system/cacerts lacks ca-key.pem" in refused.text, refused.output
+
+
+def test_an_unreachable_cluster_is_named_with_the_reason(mesh: Mesh) -> None:
+    kubeconfig = yaml.safe_load(mesh.kubeconfigs["west"].read_text())
+    kubeconfig["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
+    (mesh.folder / "unreachable").write_text(yaml.safe_dump(kubeconfig))
+    failed = mesh.run("--limit", "west", mesh_kubeconfig=str(mesh.folder / "unreachable"))
+    assert failed.code != 0
+    assert "Cluster west: secret istio-system/cacerts could not be read" in failed.text, failed.output
+    assert "Connection refused" in failed.text, failed.output
+
+
+def days_left(subject: x509.Certificate) -> float:
+    return (subject.not_valid_after_utc - datetime.datetime.now(datetime.UTC)) / datetime.timedelta(days=1)
+
+
+def fingerprint(pem: bytes) -> str:
+    return certificate(pem).fingerprint(hashes.SHA256()).hex(":")
+
+
+def describe(folder: Path, pem: bytes) -> str:
+    """What `openssl x509 -text` says, in one line."""
+    (folder / "described.pem").write_bytes(pem)
+    command = ["openssl", "x509", "-noout", "-text", "-in", "described.pem"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return re.sub(r"\s+", " ", done.stdout)
+
+
+def verify_strictly(folder: Path, root: bytes, intermediate: bytes) -> None:
+    (folder / "root.pem").write_bytes(root)
+    (folder / "intermediate.pem").write_bytes(intermediate)
+    command = ["openssl", "verify", "-x509_strict", "-CAfile", "root.pem", "intermediate.pem"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stdout == "intermediate.pem: OK\n", done.stderr
+
+
+def assert_absent(key: bytes, output: str) -> None:
+    """No line of the key, nor of the key as a secret's data holds it, is in the output."""
+    lines = [line for line in key.decode().splitlines() if not line.startswith("-----")]
+    encoded = base64.b64encode(key).decode()
+    pieces = [encoded[start : start + 40] for start in range(40, len(encoded) - 40, 40)]
+    leaked = [piece for piece in lines + pieces if piece in output]
+    assert not leaked
