@@ -4,8 +4,8 @@
 """What the collection asks of Exoscale, whichever way it is asked (private to the collection).
 
 :class:`Exoscale` is the interface; ``_exo.py`` implements it with the exo CLI, ``_exoscale_api.py`` with the
-Python client, and ``_exoscale_backend.py`` chooses. Whatever goes wrong becomes an :class:`ExoscaleError` with
-the same code and words in both.
+Python client, and ``_exoscale_backend.py`` chooses. Whatever goes wrong becomes an :class:`ExoscaleError`
+with the same code and words in both.
 """
 
 from __future__ import annotations

@@ -225,6 +225,8 @@ class Entry:
             "ca_fingerprints": [authority.fingerprint for authority in authorities],
             "ca_not_after": iso_time(min(each.not_after for each in authorities)) if authorities else None,
         }
+        if token := self.user.get("token"):
+            description["token_sha256"] = hashlib.sha256(str(token).encode()).hexdigest()[:16]
         if client:
             description |= {
                 "subject": client.subject,
@@ -236,11 +238,6 @@ class Entry:
                 "serial_number": client.serial_number,
             }
         return description
-
-    def digest(self) -> str:
-        """A hash of all of it, secrets included, to tell two entries apart in a diff."""
-        canonical = yaml.safe_dump([self.cluster, self.user, self.context], sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 class Kubeconfig:
@@ -397,6 +394,24 @@ class Kubeconfig:
                     "context_taken",
                     next_step=next_step,
                 )
+
+
+def described(text: str | None) -> str:
+    """A kubeconfig's contexts without a secret, for a diff; None, no file, is empty."""
+    if text is None:
+        return ""
+    try:
+        config = Kubeconfig.parse(text)
+    except KubeconfigError:
+        return "(not a kubeconfig)\n"
+    blocks = []
+    for name in config.context_names:
+        try:
+            description = config.entry(name).describe()
+        except KubeconfigError:
+            description = {"context": f"{name} (cannot be read)"}
+        blocks.append("".join(f"{key}: {value}\n" for key, value in description.items() if value is not None))
+    return "\n".join([*blocks, f"current-context: {config.current_context}\n"])
 
 
 @dataclass(frozen=True)

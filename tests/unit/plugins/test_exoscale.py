@@ -1,4 +1,4 @@
-"""Both ways of asking Exoscale, over a real server; EXOMESH_EXO puts the real exo in place of the stand-in."""
+"""Both ways of asking Exoscale, over a real server; EXOMESH_EXO puts the real exo in the stand-in's place."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def test_a_missing_exo_says_how_to_get_it(ask: Any) -> None:
         ('error: unknown command "sks" for "exo"', 1, "missing_requirement"),
         ("panic: runtime error: invalid memory address\n\ngoroutine 1 [running]:", 2, "exo_crashed"),
         (
-            "error: GET https://x giving up after 1 attempt(s): x509: certificate signed by unknown authority",
+            "error: giving up after 1 attempt(s): x509: certificate signed by unknown authority",
             1,
             "untrusted_certificate",
         ),

@@ -1,0 +1,246 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell what a kubeconfig is good for, and prove it against its API server."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kubeconfig_info
+short_description: Tell what a kubeconfig is good for, and prove it against its API server
+version_added: 0.1.0
+description:
+  - Reads one context of a kubeconfig, and asks its API server who we are, which version it has, what time it is,
+    and which of the given rights we have.
+  - Fails with the cause when the API server cannot be reached, is not to be trusted, does not accept the
+    credentials, is too old, or when rights are missing.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.attributes.info_module
+options:
+  kubeconfig:
+    description:
+      - The kubeconfig. C(KUBECONFIG), C(~/.kube/config) and a pod's own account are never used.
+    type: path
+    required: true
+  context:
+    description:
+      - Context to read. Without it, the file's current context.
+    type: str
+  cluster:
+    description:
+      - What to call the cluster in messages. Without it, the cluster's name in the file.
+    type: str
+  timeout:
+    description:
+      - How long to wait for one answer of the API server at most, in seconds.
+    type: float
+    default: 20
+  min_version:
+    description:
+      - Oldest Kubernetes that will do, as in V(1.32).
+    type: str
+  max_version:
+    description:
+      - Newest Kubernetes that is known to do, as in V(1.36). A newer one gives a warning.
+    type: str
+  max_clock_skew:
+    description:
+      - Seconds that the clocks of this machine and the API server may differ. A larger difference gives a warning.
+    type: float
+    default: 30
+  rights:
+    description:
+      - What has to be allowed.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      verb:
+        description: Verb, V(*) for every one.
+        type: str
+        required: true
+      group:
+        description: API group, V(*) for every one. Empty is the core group.
+        type: str
+        default: ""
+      resource:
+        description: Resource in the plural, V(*) for every one.
+        type: str
+        required: true
+      namespace:
+        description: Namespace; empty for every one, or for what has none.
+        type: str
+        default: ""
+requirements:
+  - Python packages C(kubernetes) >= 31, C(cryptography) >= 42 and C(PyYAML)
+author:
+  - exomesh contributors
+"""
+
+EXAMPLES = r"""
+- name: Check that the cluster can be reached and used
+  exomesh.istio.kubeconfig_info:
+    kubeconfig: /home/me/mesh/mesh-a.kubeconfig
+    min_version: "1.32"
+    rights:
+      - {verb: create, resource: namespaces}
+      - {verb: create, group: apps, resource: deployments, namespace: istio-system}
+  register: access
+
+- name: Show who we are there
+  ansible.builtin.debug:
+    msg: "{{ access.username }} on Kubernetes {{ access.version }} until {{ access.not_after }}"
+"""
+
+RETURN = r"""
+context:
+  description: Name of the context.
+  type: str
+  returned: success
+server:
+  description: URL of the API server.
+  type: str
+  returned: success
+authentication:
+  description: How the context authenticates.
+  type: str
+  returned: success
+  sample: client-certificate
+username:
+  description: Who the API server takes us for.
+  type: str
+  returned: success
+  sample: exomesh-mesh-a
+user_groups:
+  description: Groups that the API server takes us to be in.
+  type: list
+  elements: str
+  returned: success
+version:
+  description: Version of Kubernetes.
+  type: str
+  returned: success
+  sample: 1.36.3
+clock_skew:
+  description: Seconds by which the API server's clock is ahead of ours; null when it does not tell the time.
+  type: float
+  returned: success
+user:
+  description: User that the client certificate names.
+  type: str
+  returned: with a client certificate
+groups:
+  description: Groups that the client certificate names.
+  type: list
+  elements: str
+  returned: with a client certificate
+subject:
+  description: Subject of the client certificate.
+  type: str
+  returned: with a client certificate
+not_before:
+  description: Start of the client certificate's validity, RFC 3339 in UTC.
+  type: str
+  returned: with a client certificate
+not_after:
+  description: End of the client certificate's validity, RFC 3339 in UTC.
+  type: str
+  returned: with a client certificate
+serial_number:
+  description: Serial number of the client certificate.
+  type: int
+  returned: with a client certificate
+fingerprint:
+  description: SHA-256 of the client certificate.
+  type: str
+  returned: with a client certificate
+token_sha256:
+  description: Beginning of the SHA-256 of the token.
+  type: str
+  returned: with a token
+ca_fingerprints:
+  description: SHA-256 of the certificates of the CA bundle.
+  type: list
+  elements: str
+  returned: success
+ca_not_after:
+  description: When the first of them ends, RFC 3339 in UTC; null without a CA.
+  type: str
+  returned: success
+failure:
+  description: Why the module failed, for programs; C(details.missing_rights) has the missing rights.
+  type: dict
+  returned: failure
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._api_server import ApiServer, Right, Window
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
+from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import require_libraries
+from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig_merge import source_entry
+
+
+def run(module: AnsibleModule) -> tuple[dict[str, Any], list[str]]:
+    """Read and ask; gives the module's result and warnings."""
+    require_libraries()
+    params = module.params
+    path = real_path(params["kubeconfig"])
+    window = Window.parse(params["min_version"], params["max_version"])
+    try:
+        entry = source_entry(path, None, params["context"])
+        server = ApiServer(str(path), entry.name, params["cluster"], params["timeout"])
+        identity = server.identity()
+        warnings = server.warnings(identity, window, params["max_clock_skew"])
+        server.require_rights([Right(**right) for right in params["rights"]])
+    except ExomeshError as error:
+        raise error.about(cluster=params["cluster"]) from None
+    result = {
+        **entry.describe(),
+        "username": identity.username,
+        "user_groups": identity.groups,
+        "version": identity.version,
+        "clock_skew": identity.clock_skew,
+    }
+    return {"changed": False, **result}, warnings
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "kubeconfig": {"type": "path", "required": True},
+            "context": {"type": "str"},
+            "cluster": {"type": "str"},
+            "timeout": {"type": "float", "default": 20.0},
+            "min_version": {"type": "str"},
+            "max_version": {"type": "str"},
+            "max_clock_skew": {"type": "float", "default": 30.0},
+            "rights": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "verb": {"type": "str", "required": True},
+                    "group": {"type": "str", "default": ""},
+                    "resource": {"type": "str", "required": True},
+                    "namespace": {"type": "str", "default": ""},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result, warnings = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    for warning in warnings:
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

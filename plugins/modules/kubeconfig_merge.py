@@ -1,0 +1,241 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put a context into a shared kubeconfig, or take it out."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kubeconfig_merge
+short_description: Put a context into a shared kubeconfig, or take it out
+version_added: 0.1.0
+description:
+  - Copies one context with its cluster and user from a kubeconfig into another, all three under one name, as
+    C(kubectl config view --flatten) does; files that they refer to are embedded.
+  - Other contexts, clusters and users keep their meaning, and so does the current context unless
+    O(make_current) is set. Comments are lost, as kubectl loses them.
+  - Entries of that name that belong to somebody else are not replaced without O(force).
+  - The file is locked while it is changed, so that parallel runs lose nothing, and is replaced in one step with
+    mode 0600.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details:
+      - Shows servers, subjects, validity and fingerprints, never a key; tokens by the beginning of their hash.
+  idempotent:
+    support: full
+options:
+  dest:
+    description:
+      - The shared kubeconfig. It is created when it is missing, in directories of mode 0700.
+    type: path
+    required: true
+  kubeconfig:
+    description:
+      - File to take the context from. This or O(content) is required for O(state=present).
+    type: path
+  content:
+    description:
+      - Content of a kubeconfig to take the context from.
+    type: str
+  context:
+    description:
+      - Context to take. Without it, the current context of O(kubeconfig) or O(content).
+    type: str
+  name:
+    description:
+      - Name of the context, cluster and user in O(dest). Without it, the name of the context that is taken.
+      - Required for O(state=absent).
+    type: str
+  state:
+    description:
+      - Whether the context is to be in O(dest).
+    type: str
+    choices: [present, absent]
+    default: present
+  make_current:
+    description:
+      - Make it the current context. A file without a current context gets it in any case.
+    type: bool
+    default: false
+  backup:
+    description:
+      - Keep a copy of O(dest) before it is changed.
+    type: bool
+    default: false
+  force:
+    description:
+      - Replace entries of the same name that this module did not write and that are of another server.
+    type: bool
+    default: false
+requirements:
+  - Python packages C(cryptography) >= 42 and C(PyYAML)
+seealso:
+  - module: exomesh.istio.sks_kubeconfig
+author:
+  - exomesh contributors
+"""
+
+EXAMPLES = r"""
+- name: Put a cluster's context into the usual kubeconfig
+  exomesh.istio.kubeconfig_merge:
+    kubeconfig: /home/me/mesh/mesh-a.kubeconfig
+    dest: ~/.kube/config
+    backup: true
+
+- name: Make a file of one's own from a kubeconfig in a vault
+  exomesh.istio.kubeconfig_merge:
+    content: "{{ vault_kubeconfig }}"
+    name: mesh-b
+    dest: /home/me/mesh/mesh-b.kubeconfig
+
+- name: Take the context out again
+  exomesh.istio.kubeconfig_merge:
+    name: mesh-a
+    dest: ~/.kube/config
+    state: absent
+"""
+
+RETURN = r"""
+dest:
+  description: Path of the shared file, with links followed.
+  type: str
+  returned: success
+context:
+  description: Name of the context in it.
+  type: str
+  returned: success
+contexts:
+  description: Names of all contexts in it.
+  type: list
+  elements: str
+  returned: success
+current_context:
+  description: Name of its current context.
+  type: str
+  returned: success
+server:
+  description: URL of the API server.
+  type: str
+  returned: state is present
+authentication:
+  description: How the context authenticates.
+  type: str
+  returned: state is present
+  sample: client-certificate
+user:
+  description: User that the client certificate names.
+  type: str
+  returned: with a client certificate
+groups:
+  description: Groups that the client certificate names.
+  type: list
+  elements: str
+  returned: with a client certificate
+subject:
+  description: Subject of the client certificate.
+  type: str
+  returned: with a client certificate
+not_before:
+  description: Start of the client certificate's validity, RFC 3339 in UTC.
+  type: str
+  returned: with a client certificate
+not_after:
+  description: End of the client certificate's validity, RFC 3339 in UTC.
+  type: str
+  returned: with a client certificate
+serial_number:
+  description: Serial number of the client certificate.
+  type: int
+  returned: with a client certificate
+fingerprint:
+  description: SHA-256 of the client certificate.
+  type: str
+  returned: with a client certificate
+token_sha256:
+  description: Beginning of the SHA-256 of the token.
+  type: str
+  returned: with a token
+ca_fingerprints:
+  description: SHA-256 of the certificates of the CA bundle.
+  type: list
+  elements: str
+  returned: state is present
+ca_not_after:
+  description: When the first of them ends, RFC 3339 in UTC; null without a CA.
+  type: str
+  returned: state is present
+backup_file:
+  description: Copy of the file before the change.
+  type: str
+  returned: when one was made
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
+from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import require_libraries
+from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig_merge import (
+    Target,
+    merge,
+    remove,
+    source_entry,
+)
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Do what the options ask for; gives the module's result."""
+    require_libraries()
+    params = module.params
+    target = Target(real_path(params["dest"]), params["backup"], module.check_mode)
+    if params["state"] == "absent":
+        return remove(target, params["name"])
+    source = real_path(params["kubeconfig"]) if params["kubeconfig"] else None
+    entry = source_entry(source, params["content"], params["context"])
+    name = params["name"] or entry.name
+    try:
+        return merge(target, entry, name, make_current=params["make_current"], force=params["force"])
+    except ExomeshError as error:
+        raise error.about(cluster=name) from None
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "dest": {"type": "path", "required": True},
+            "kubeconfig": {"type": "path"},
+            "content": {"type": "str", "no_log": True},
+            "context": {"type": "str"},
+            "name": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "make_current": {"type": "bool", "default": False},
+            "backup": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
+        },
+        required_if=[
+            ("state", "present", ("kubeconfig", "content"), True),
+            ("state", "absent", ("name",)),
+        ],
+        mutually_exclusive=[("kubeconfig", "content")],
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

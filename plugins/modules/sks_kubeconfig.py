@@ -1,0 +1,321 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep the kubeconfig of an SKS cluster."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sks_kubeconfig
+short_description: Keep the kubeconfig of an Exoscale SKS cluster
+version_added: 0.1.0
+description:
+  - Writes a file with a kubeconfig for one SKS cluster, and keeps it as long as it is good.
+  - It is renewed when it is missing or unreadable, is of another cluster, CA, user or groups, or when its
+    client certificate or its CA ends within O(renew_before). RV(renewal) says why.
+  - Cluster, user and context in it are all named O(context), so that files of several clusters can be merged.
+  - The file has mode 0600 and is replaced in one step. Directories that are created have mode 0700.
+  - A file that somebody else wrote is kept as a backup before it is replaced. A file with several contexts is
+    refused.
+  - Minting a kubeconfig is final, as Exoscale offers no way to revoke one before its end.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.exoscale
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Asks Exoscale about the cluster, but mints nothing.
+  diff_mode:
+    support: full
+    details:
+      - Shows server, subject, validity and fingerprints, never a key.
+  idempotent:
+    support: full
+    details:
+      - Not when O(force) is set, or when O(ttl) is shorter than O(renew_before).
+options:
+  cluster:
+    description:
+      - Name or ID of the SKS cluster. Required for O(state=present).
+    type: str
+  zone:
+    description:
+      - Zone of the cluster. Required for O(state=present).
+    type: str
+  kubeconfig:
+    description:
+      - File to write. It is for this cluster alone; use M(exomesh.istio.kubeconfig_merge) for a shared one.
+    type: path
+    required: true
+    aliases: [dest]
+  state:
+    description:
+      - Whether the file is to be there. V(absent) does not ask Exoscale, and does not revoke the certificate.
+    type: str
+    choices: [present, absent]
+    default: present
+  context:
+    description:
+      - Name of the context, cluster and user in the file. Without it, the value of O(cluster).
+    type: str
+  user:
+    description:
+      - User that the client certificate names (its CN). Without it, C(exomesh-) and O(context).
+    type: str
+  groups:
+    description:
+      - Groups that the client certificate names (its O). V(system:masters) may do everything.
+    type: list
+    elements: str
+    default: ["system:masters"]
+  ttl:
+    description:
+      - Lifetime of a new client certificate, in seconds or as V(30d), V(12h), V(1d12h).
+      - Without it Exoscale's own default, 30 days. A certificate that is there is not renewed for it.
+    type: str
+  renew_before:
+    description:
+      - Renew a certificate that ends within this time, in seconds or as V(7d).
+      - Without it, a third of the client certificate's lifetime.
+    type: str
+  verify:
+    description:
+      - Ask the cluster's API server whether it accepts the kubeconfig. One that it rejects is renewed.
+      - Needs the Python package C(kubernetes).
+    type: bool
+    default: false
+  backup:
+    description:
+      - Keep a copy of the file that is replaced or removed.
+    type: bool
+    default: false
+  force:
+    description:
+      - Renew in any case. Replace or remove the file even when it holds several contexts; a backup is kept.
+    type: bool
+    default: false
+requirements:
+  - Python packages C(cryptography) >= 42 and C(PyYAML)
+seealso:
+  - module: exomesh.istio.kubeconfig_merge
+  - module: exomesh.istio.sks_cluster_info
+author:
+  - exomesh contributors
+"""
+
+EXAMPLES = r"""
+- name: Have a kubeconfig of the cluster in Frankfurt
+  exomesh.istio.sks_kubeconfig:
+    cluster: mesh-a
+    zone: de-fra-1
+    kubeconfig: /home/me/mesh/mesh-a.kubeconfig
+
+- name: Have one for a day, renewed when less than 6 hours are left, and proven to work
+  exomesh.istio.sks_kubeconfig:
+    cluster: mesh-a
+    zone: de-fra-1
+    kubeconfig: /home/me/mesh/mesh-a.kubeconfig
+    user: ci
+    groups: [deployers]
+    ttl: 24h
+    renew_before: 6h
+    verify: true
+
+- name: Have one where there is no exo CLI
+  exomesh.istio.sks_kubeconfig:
+    cluster: mesh-b
+    zone: at-vie-2
+    kubeconfig: /home/me/mesh/mesh-b.kubeconfig
+    backend: api
+    api_key: "{{ vault_exoscale_key }}"
+    api_secret: "{{ vault_exoscale_secret }}"
+
+- name: Remove it
+  exomesh.istio.sks_kubeconfig:
+    kubeconfig: /home/me/mesh/mesh-a.kubeconfig
+    context: mesh-a
+    state: absent
+"""
+
+RETURN = r"""
+kubeconfig:
+  description: Path of the file.
+  type: str
+  returned: success
+  sample: /home/me/mesh/mesh-a.kubeconfig
+context:
+  description: Name of the context in it.
+  type: str
+  returned: success
+  sample: mesh-a
+renewal:
+  description: Why the kubeconfig was renewed (in check mode, would be); null when it was kept.
+  type: dict
+  returned: state is present
+  contains:
+    code:
+      description:
+        - One of C(missing), C(unreadable), C(other_context), C(other_cluster), C(other_ca),
+          C(no_certificate), C(other_user), C(other_groups), C(expired), C(expires_soon), C(rejected),
+          C(forced).
+      type: str
+    text:
+      description: The same in words.
+      type: str
+  sample: {code: expires_soon, text: "its client certificate expires at 2026-11-30T09:00:00Z"}
+cluster_id:
+  description: ID of the cluster.
+  type: str
+  returned: state is present
+zone:
+  description: Zone of the cluster.
+  type: str
+  returned: state is present
+server:
+  description: URL of the cluster's API server.
+  type: str
+  returned: state is present
+user:
+  description: User that the client certificate names.
+  type: str
+  returned: state is present
+groups:
+  description: Groups that the client certificate names.
+  type: list
+  elements: str
+  returned: state is present
+authentication:
+  description: How the kubeconfig authenticates, C(client-certificate).
+  type: str
+  returned: state is present, unless check mode would renew
+subject:
+  description: Subject of the client certificate.
+  type: str
+  returned: state is present, unless check mode would renew
+  sample: CN=exomesh-mesh-a,O=system:masters
+not_before:
+  description: Start of the client certificate's validity, RFC 3339 in UTC.
+  type: str
+  returned: state is present, unless check mode would renew
+not_after:
+  description: End of the client certificate's validity, RFC 3339 in UTC.
+  type: str
+  returned: state is present, unless check mode would renew
+serial_number:
+  description: Serial number of the client certificate.
+  type: int
+  returned: state is present, unless check mode would renew
+fingerprint:
+  description: SHA-256 of the client certificate.
+  type: str
+  returned: state is present, unless check mode would renew
+ca_fingerprints:
+  description: SHA-256 of the certificates of the CA bundle.
+  type: list
+  elements: str
+  returned: state is present, unless check mode would renew
+ca_not_after:
+  description: When the first of them ends, RFC 3339 in UTC.
+  type: str
+  returned: state is present, unless check mode would renew
+backup_file:
+  description: Copy of the file that was replaced or removed.
+  type: str
+  returned: when one was made
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import (
+    EXOSCALE_ARGUMENTS,
+    connect,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
+from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import (
+    parse_duration,
+    require_libraries,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._sks_kubeconfig import (
+    Outcome,
+    Request,
+    ensure_absent,
+    ensure_present,
+)
+
+
+def run(module: AnsibleModule) -> Outcome:
+    """Do what the options ask for."""
+    require_libraries()
+    params = module.params
+    context = params["context"] or params["cluster"]
+    durations = {
+        option: parse_duration(params[option], option) if params[option] else None
+        for option in ("ttl", "renew_before")
+    }
+    request = Request(
+        path=real_path(params["kubeconfig"]),
+        context=context,
+        cluster=params["cluster"] or context,
+        zone=params["zone"] or "",
+        user=params["user"] or f"exomesh-{context}",
+        groups=tuple(params["groups"]),
+        ttl=durations["ttl"],
+        renew_before=durations["renew_before"],
+        backup=params["backup"],
+        force=params["force"],
+        check_mode=module.check_mode,
+    )
+    if params["state"] == "absent":
+        return ensure_absent(request)
+
+    def prove(path: Path, name: str) -> None:
+        # Imported only here: it takes a third of a second.
+        from ansible_collections.exomesh.istio.plugins.module_utils._api_server import ApiServer
+
+        ApiServer(str(path), name, request.cluster, params["timeout"]).identity()
+
+    return ensure_present(connect(params), request, prove if params["verify"] else None)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **EXOSCALE_ARGUMENTS,
+            "cluster": {"type": "str"},
+            "zone": {"type": "str"},
+            "kubeconfig": {"type": "path", "required": True, "aliases": ["dest"]},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "context": {"type": "str"},
+            "user": {"type": "str"},
+            "groups": {"type": "list", "elements": "str", "default": ["system:masters"]},
+            "ttl": {"type": "str"},
+            "renew_before": {"type": "str"},
+            "verify": {"type": "bool", "default": False},
+            "backup": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
+        },
+        required_if=[
+            ("state", "present", ("cluster", "zone")),
+            ("state", "absent", ("context", "cluster"), True),
+        ],
+        supports_check_mode=True,
+    )
+    try:
+        outcome = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    for warning in outcome.warnings:
+        module.warn(warning)
+    module.exit_json(**outcome.result)
+
+
+if __name__ == "__main__":
+    main()
