@@ -48,7 +48,7 @@ def source_entry(path: Path | None, content: str | None, context: str | None) ->
 
 
 def merge(target: Target, entry: Entry, name: str, *, make_current: bool, force: bool) -> dict[str, Any]:
-    """Set the context ``name``; everything else in the file keeps its meaning. Returns the module's result."""
+    """Set the context ``name``; all else keeps its meaning. Returns the module's result."""
     renamed = entry.renamed(name, entry.record or {"server": entry.server})
 
     def put(config: Kubeconfig) -> None:

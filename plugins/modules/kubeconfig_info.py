@@ -11,8 +11,8 @@ module: kubeconfig_info
 short_description: Tell what a kubeconfig is good for, and prove it against its API server
 version_added: 0.1.0
 description:
-  - Reads one context of a kubeconfig, and asks its API server who we are, which version it has, what time it is,
-    and which of the given rights we have.
+  - Reads one context of a kubeconfig, and asks its API server who we are, which version it has, what time it
+    is, and which of the given rights we have.
   - Fails with the cause when the API server cannot be reached, is not to be trusted, does not accept the
     credentials, is too old, or when rights are missing.
 extends_documentation_fragment:
@@ -47,7 +47,7 @@ options:
     type: str
   max_clock_skew:
     description:
-      - Seconds that the clocks of this machine and the API server may differ. A larger difference gives a warning.
+      - Seconds that the clocks of this machine and the API server may differ. More gives a warning.
     type: float
     default: 30
   rights:

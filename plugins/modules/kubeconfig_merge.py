@@ -16,8 +16,8 @@ description:
   - Other contexts, clusters and users keep their meaning, and so does the current context unless
     O(make_current) is set. Comments are lost, as kubectl loses them.
   - Entries of that name that belong to somebody else are not replaced without O(force).
-  - The file is locked while it is changed, so that parallel runs lose nothing, and is replaced in one step with
-    mode 0600.
+  - The file is locked while it is changed, so that parallel runs lose nothing, and is replaced in one step
+    with mode 0600.
 extends_documentation_fragment:
   - exomesh.istio.attributes
 attributes:
@@ -26,7 +26,7 @@ attributes:
   diff_mode:
     support: full
     details:
-      - Shows servers, subjects, validity and fingerprints, never a key; tokens by the beginning of their hash.
+      - Shows servers, subjects, validity and fingerprints, never a key; of a token a part of its hash.
   idempotent:
     support: full
 options:
