@@ -51,6 +51,13 @@ ISTIOD_NOT_SYNCED = Kind(
     "Check that the source's nodes reach the API address in the remote secret, then run playbook "
     "exomesh.istio.peering",
 )
+ROOTS_DIFFER = Kind(
+    "roots-differ",
+    "Source and destination do not trust the same root",
+    "their certificates come of different roots, or istiod started before its secret cacerts was there",
+    "Run playbook exomesh.istio.certificates, then restart istiod and the workloads of the cluster with the "
+    "wrong root",
+)
 GATEWAY_MISSING = Kind(
     "gateway-missing",
     "No Service in istio-system is labelled as the gateway of the cluster's network",
@@ -86,6 +93,12 @@ WORKLOAD_NOT_INJECTED = Kind(
     "The test workload got no sidecar",
     "the injection webhook is missing or does not answer",
     "Run playbook exomesh.istio.istio",
+)
+SIDECAR_SILENT = Kind(
+    "sidecar-silent",
+    "The sidecar of the test workload does not tell its endpoints",
+    "the kubeconfig's user may not run commands in pods, or the proxy's administration port is closed",
+    "Allow pods/exec in the namespace exomesh-verify",
 )
 ENDPOINT_MISSING = Kind(
     "endpoint-missing",

@@ -10,6 +10,7 @@ the other. Tokens stay in here: what leaves are hashes.
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -289,42 +290,38 @@ def _replacement(live: Object, secret: Object) -> Object:
 
 def _fingerprint(access: _Access) -> Fields:
     """What counts in a remote secret, with hashes for what is secret; for comparison and diff."""
-    document = access.kubeconfig()
-    cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
-    cluster["certificate-authority-data"] = hash_of(access.ca) if access.ca else _UNKNOWN
-    user["token"] = hash_of(access.token) if access.token else _UNKNOWN
     return {
         "label": "true",
         "annotation": access.cluster,
         "keys": [access.cluster],
-        "server": access.server,
-        "kubeconfig": json.dumps(document, sort_keys=True),
+        **_kubeconfig_fingerprint(access.kubeconfig()),
     }
 
 
 def _live_fingerprint(secret: Object, cluster: str) -> Fields:
     data = secret.get("data") or {}
-    try:
-        document = yaml.safe_load(base64.b64decode(data[cluster]))
-        server = document["clusters"][0]["cluster"]["server"]
-        # An empty map that some versions of istioctl write.
-        document.pop("preferences", None)
-        for holder, key in (
-            (document["clusters"][0]["cluster"], "certificate-authority-data"),
-            (document["users"][0]["user"], "token"),
-        ):
-            holder[key] = hash_of(holder[key])
-        shown = json.dumps(document, sort_keys=True)
-        if set(document["users"][0]["user"]) != {"token"}:
-            shown = "a kubeconfig of another kind than ours"
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, yaml.YAMLError):
-        server, shown = None, "not a kubeconfig with a token"
-    return {
+    fields: Fields = {
         "label": (secret["metadata"].get("labels") or {}).get(MULTI_CLUSTER_LABEL),
         "annotation": _annotations(secret).get(CLUSTER_ANNOTATION),
         "keys": sorted(data),
-        "server": server,
-        "kubeconfig": shown,
+    }
+    try:
+        return fields | _kubeconfig_fingerprint(yaml.safe_load(base64.b64decode(data[cluster])))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, yaml.YAMLError):
+        return fields | {"kubeconfig": "not one with a certificate and a token"}
+
+
+def _kubeconfig_fingerprint(document: Any) -> Fields:
+    """The kubeconfig with hashes for certificate and token; ``rest`` tells apart whatever else is in it."""
+    document = copy.deepcopy(document)
+    document.pop("preferences", None)  # an empty map that some versions of istioctl write
+    cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+    ca, token = cluster.pop("certificate-authority-data"), user.pop("token")
+    return {
+        "server": cluster.pop("server"),
+        "ca": hash_of(ca) if ca else _UNKNOWN,
+        "token": hash_of(token) if token else _UNKNOWN,
+        "rest": hash_of(json.dumps(document, sort_keys=True)),
     }
 
 
