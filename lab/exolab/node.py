@@ -36,7 +36,7 @@ def supervisord() -> str:
 
 
 def prepare(cluster: Cluster, built: Built) -> None:
-    """Write certificates and configuration. What is there already and right is written again to the same."""
+    """Write certificates and configuration. What is there already and right is left alone."""
     for folder in (
         cluster.path,
         cluster.pki,
@@ -63,7 +63,9 @@ def prepare(cluster: Cluster, built: Built) -> None:
     }
     for template in TEMPLATES.iterdir():
         target = cluster.etc / ("cni/10-pods.conflist" if template.name == "cni.json" else template.name)
-        target.write_text(string.Template(template.read_text()).substitute(values))
+        content = string.Template(template.read_text()).substitute(values)
+        if not target.exists() or target.read_text() != content:  # kube-proxy ends when its file is written
+            target.write_text(content)
     write_config(
         cluster.etc / "supervisord.conf", cluster.supervisor_socket, cluster.logs, daemons(cluster, built)
     )

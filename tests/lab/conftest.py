@@ -1,0 +1,67 @@
+"""Labs for tests: real clusters, each module's own, gone again however its tests end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+PROGRAM = PROJECT / "lab" / "exolab.sh"
+
+
+def call(*words: str | Path, timeout: float = 300, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end with its output kept."""
+    command = [str(word) for word in words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+
+@dataclass
+class RunningLab:
+    """A lab that is up: its name and where its inventory is."""
+
+    name: str
+    inventory: Path
+
+    @property
+    def path(self) -> Path:
+        return Path("/var/lib/exolab") / self.name
+
+    def up(self, clusters: int) -> str:
+        words = ("up", "--name", self.name, "--clusters", str(clusters), "--inventory", self.inventory)
+        result = call(PROGRAM, *words, timeout=3600)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def down(self) -> str:
+        result = call(PROGRAM, "down", "--name", self.name)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def status(self) -> dict[str, Any]:
+        result = call(PROGRAM, "status", "--name", self.name, "--json")
+        assert result.returncode == 0, result.stderr
+        return dict(json.loads(result.stdout))
+
+    def kubectl(self, cluster: str, *words: str, stdin: str = "", check: bool = True) -> str:
+        """What kubectl says, as the cluster's administrator."""
+        kubeconfig = self.path / "nodes" / cluster / "etc" / "admin.kubeconfig"
+        program = self.path / "bin" / "kubectl"
+        result = call(program, f"--kubeconfig={kubeconfig}", *words, input=stdin)
+        assert not check or result.returncode == 0, result.stderr
+        return result.stdout
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
+    """A lab that is not up yet, named after the test module; it is taken down at the end."""
+    name = "test-" + request.module.__name__.rpartition(".")[2].removeprefix("test_").replace("_", "-")
+    running = RunningLab(name, tmp_path_factory.mktemp(name))
+    running.down()
+    yield running
+    running.down()
