@@ -121,6 +121,8 @@ class Answer:
     """What a question to several zones brought."""
 
     clusters: list[Cluster]
+    """In the order of the zones, and by name."""
+    answered_zones: list[str]
     failed_zones: dict[str, ExoscaleError]
 
 
@@ -183,7 +185,7 @@ class Exoscale(ABC):
                 failed[zone] = answer
             else:
                 clusters += sorted(answer, key=lambda cluster: (cluster.name, cluster.id))
-        return Answer(clusters, failed)
+        return Answer(clusters, [zone for zone in names if zone not in failed], failed)
 
     def _explained(self, error: ExoscaleError, zone: str, cluster: str) -> ExoscaleError:
         """Add what a look around tells about a cluster or zone that was not found; never fails itself."""

@@ -1,0 +1,220 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts are the SKS clusters of an Exoscale account."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: sks
+short_description: Exoscale SKS clusters as hosts
+version_added: 0.1.0
+description:
+  - Every SKS cluster becomes a host on which tasks run locally, with all that the roles of this collection
+    need to know of it.
+  - Needs a YAML file whose name ends in C(sks.yml) or C(sks.yaml).
+  - "Sets for each host: C(sks_cluster) (the ID), C(sks_name), C(sks_zone), C(sks_state), C(sks_version),
+    C(sks_cni), C(sks_level), C(sks_description), C(sks_endpoint), C(sks_created_at), C(sks_auto_upgrade),
+    C(sks_addons), C(sks_labels), C(sks_nodepools), and C(ansible_connection), C(ansible_python_interpreter)."
+  - Clusters are listed with one question a zone with the Python client, and one more for each cluster with
+    exo. So O(backend=auto) prefers the client here, where it is installed and a key is known.
+  - No secret is cached.
+extends_documentation_fragment:
+  - exomesh.istio.exoscale
+  - constructed
+  - inventory_cache
+options:
+  plugin:
+    description: Marks the file as one for this plugin.
+    type: str
+    required: true
+    choices: [exomesh.istio.sks]
+  zones:
+    description: Zones to look in. Without it, all zones.
+    type: list
+    elements: str
+    default: []
+  names:
+    description: Names of the clusters to take, patterns as C(mesh-*) are allowed. Without it, every name.
+    type: list
+    elements: str
+    default: []
+  labels:
+    description: Labels that a cluster must have, with these values. A value V(*) is any value.
+    type: dict
+    default: {}
+  states:
+    description: States of the clusters to take. An empty list takes every state.
+    type: list
+    elements: str
+    default: [running, updating, upgrading]
+  group:
+    description: Group that all the hosts are put into.
+    type: str
+    default: mesh
+  hostname:
+    description:
+      - Template of the host's name, which becomes the cluster's name in the mesh, out of the host's
+        variables. Without it, the name of the cluster.
+      - Two clusters that get the same name are an error; V({{ sks_name }}-{{ sks_zone }}) tells them apart.
+    type: str
+  prefix:
+    description:
+      - Put before the names of the variables that describe the cluster.
+      - C(sks_cluster) and C(sks_zone) are set in any case.
+    type: str
+    default: sks_
+  on_failed_zone:
+    description: Whether a zone that cannot be asked is an error, or a warning and the other zones are taken.
+    type: str
+    choices: [fail, warn]
+    default: fail
+author:
+  - exomesh contributors
+"""
+
+EXAMPLES = r"""
+# mesh.sks.yml: all clusters with the label mesh=m1, in groups by zone and by label
+plugin: exomesh.istio.sks
+labels:
+  mesh: m1
+keyed_groups:
+  - {prefix: zone, key: sks_zone}
+  - {prefix: kubernetes, key: sks_version}
+  - {prefix: label, key: sks_labels}
+compose:
+  mesh_network: "'network-' ~ sks_zone"
+
+# ansible-inventory -i mesh.sks.yml --graph
+# @all:
+#   |--@mesh:
+#   |  |--mesh-a
+#   |  |--mesh-b
+#   |--@zone_de_fra_1:
+#   |  |--mesh-a
+#   ...
+
+---
+# Two zones, without the exo CLI, cached for an hour, and a zone that fails does not matter
+plugin: exomesh.istio.sks
+zones: [de-fra-1, at-vie-2]
+backend: api
+hostname: "{{ sks_name }}-{{ sks_zone }}"
+on_failed_zone: warn
+cache: true
+cache_plugin: ansible.builtin.jsonfile
+cache_connection: /tmp/exomesh-inventory
+cache_timeout: 3600
+"""
+
+import sys
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import (
+    EXOSCALE_ARGUMENTS,
+    connect,
+)
+
+Cluster = dict[str, Any]
+
+
+class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: ignore[misc]
+    """The inventory plugin."""
+
+    NAME = "exomesh.istio.sks"
+
+    def verify_file(self, path: str) -> bool:
+        """Only files whose name ends in sks.yml or sks.yaml."""
+        return bool(super().verify_file(path)) and path.endswith(("sks.yml", "sks.yaml"))
+
+    def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
+        """Fill the inventory."""
+        super().parse(inventory, loader, path, cache)
+        self._read_config_data(path)
+        try:
+            clusters = self._clusters(path, cache)
+        except ExomeshError as error:
+            raise AnsibleParserError(str(error)) from error
+        for cluster in clusters:
+            if self._is_wanted(cluster):
+                self._add(cluster)
+
+    def _clusters(self, path: str, cache: bool) -> list[Cluster]:
+        """All clusters of the zones, from the cache or from Exoscale."""
+        self.load_cache_plugin()
+        key = self.get_cache_key(path)
+        use_cache = cache and self.get_option("cache")
+        if use_cache:
+            try:
+                return list(self._cache[key]["clusters"])
+            except KeyError:
+                pass
+        clusters, complete = self._ask()
+        # Half an answer would hide clusters for as long as the cache lives.
+        if self.get_option("cache") and complete:
+            self._cache[key] = {"clusters": clusters}
+        return clusters
+
+    def _ask(self) -> tuple[list[Cluster], bool]:
+        """The clusters of the zones, and whether every zone answered."""
+        options = {name: self._untemplated(name) for name in EXOSCALE_ARGUMENTS}
+        answer = connect(options, prefer="api").clusters_of(self.get_option("zones") or None)
+        for error in answer.failed_zones.values():
+            if self.get_option("on_failed_zone") == "fail":
+                error.next_step = f"{error.next_step or 'See the cause'}, or set on_failed_zone: warn"
+                raise error
+            self.display.warning(str(error))
+        return [cluster.as_dict() for cluster in answer.clusters], not answer.failed_zones
+
+    def _untemplated(self, name: str) -> Any:
+        """An option's value, with its template resolved, as for a key out of a lookup."""
+        value = self.get_option(name)
+        return self.templar.template(value) if isinstance(value, str) else value
+
+    def _is_wanted(self, cluster: Cluster) -> bool:
+        names, states = self.get_option("names"), self.get_option("states")
+        labels = cluster["labels"]
+        return (
+            (not names or any(fnmatchcase(cluster["name"], str(name)) for name in names))
+            and (not states or cluster["state"] in states)
+            and all(
+                key in labels and str(value) in ("*", labels[key])
+                for key, value in self.get_option("labels").items()
+            )
+        )
+
+    def _add(self, cluster: Cluster) -> None:
+        strict = self.get_option("strict")
+        prefix = self.get_option("prefix")
+        variables = {f"{prefix}{name}": value for name, value in cluster.items()}
+        variables |= {
+            "sks_cluster": cluster["id"],
+            "sks_zone": cluster["zone"],
+            "ansible_connection": "local",
+        }
+        host = self._host_name(cluster, variables)
+        self.inventory.add_host(host, group=self.inventory.add_group(self.get_option("group")))
+        for name, value in variables.items():
+            self.inventory.set_variable(host, name, value)
+        # Tasks run in the Python that runs Ansible, which has the libraries.
+        self.inventory.set_variable(host, "ansible_python_interpreter", sys.executable)
+        self._set_composite_vars(self.get_option("compose"), variables, host, strict=strict)
+        self._add_host_to_composed_groups(self.get_option("groups"), variables, host, strict=strict)
+        self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, host, strict=strict)
+
+    def _host_name(self, cluster: Cluster, variables: dict[str, Any]) -> str:
+        self.templar.available_variables = variables
+        template = self.get_option("hostname")
+        name = str(self.templar.template(template)) if template else cluster["name"]
+        known = self.inventory.get_host(name)
+        if known and known.vars.get("sks_cluster") != cluster["id"]:
+            raise AnsibleParserError(
+                f"the clusters {cluster['id']} in {cluster['zone']} and {known.vars.get('sks_cluster')} in "
+                f"{known.vars.get('sks_zone')} would both be the host {name}. Set hostname, for example to "
+                "'{{ sks_name }}-{{ sks_zone }}'."
+            )
+        return name
