@@ -1,10 +1,77 @@
 PYTHON ?= python3
+CLUSTERS ?= 2
+
+BIN := .venv/bin
+LAB := lab/exolab.sh
+
+# Tools that ask for the collection by name find it in .venv; mypy does not look there.
+TYPES := build/types/ansible_collections/exomesh
 
 .DEFAULT_GOAL := help
-.PHONY: help venv
+.PHONY: help venv demo site verify lab-up lab-status lab-down lab-build \
+	test lint spec build sanity unit molecule clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv:  ## The Python environment .venv (PYTHON=python3.12 for another Python)
 	@$(PYTHON) tools/make_venv.py
+
+demo: lab-up  ## Two clusters on this machine, the mesh, and the tutorial's page (CLUSTERS=3 for more)
+	$(BIN)/ansible-playbook -i inventories/lab site.yml
+	@echo
+	@echo "The mesh is up. To look around:"
+	@echo "  make lab-status                  what runs where"
+	@echo "  make verify                      a request for every ordered pair of clusters"
+	@echo '  make site ARGS="--check --diff"  what a second run would change: nothing'
+	@echo "  inventories/lab/.exomesh/cluster1/kubeconfig is for kubectl"
+	@echo "To take it down: make lab-down"
+
+site: venv  ## site.yml on the lab again (ARGS="--check --diff")
+	$(BIN)/ansible-playbook -i inventories/lab site.yml $(ARGS)
+
+verify: venv  ## The verification alone, on the lab
+	$(BIN)/ansible-playbook -i inventories/lab playbooks/verify.yml $(ARGS)
+
+lab-up: venv  ## The lab: real Kubernetes clusters on this machine, as root (CLUSTERS=3)
+	$(LAB) up --clusters $(CLUSTERS) --inventory inventories/lab
+
+lab-status: venv  ## What runs in the lab
+	@$(LAB) status
+
+lab-down: venv  ## Take the lab down, with all that belongs to it
+	$(LAB) down
+
+lab-build: venv  ## Build what the lab runs, without starting it (about 15 minutes the first time)
+	$(LAB) build
+
+test: venv  ## Every test; at the end what took how long
+	$(BIN)/python tools/run_tests.py lint spec build sanity lab-build unit molecule
+
+lint: venv  ## ansible-lint, yamllint, ruff, mypy, changelog fragments
+	$(BIN)/ansible-lint
+	$(BIN)/yamllint --strict .
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	@mkdir -p $(TYPES) && ln -sfn ../../../.. $(TYPES)/istio
+	$(BIN)/mypy -p ansible_collections.exomesh.istio.plugins -p exolab
+	$(BIN)/mypy tools
+	$(BIN)/antsibull-changelog lint
+
+spec: venv  ## Role specs against defaults and uses; the action group against the modules
+	$(BIN)/python tools/check_specs.py
+
+build: venv  ## The collection's artifact, in build/
+	$(BIN)/ansible-galaxy collection build --force --output-path build
+
+sanity: venv  ## ansible-test sanity
+	$(BIN)/python tools/sanity.py
+
+unit: venv  ## Unit tests, with coverage (ARGS="-k name")
+	$(BIN)/pytest -n auto --cov --cov-report term $(ARGS)
+
+molecule: venv  ## A lab of its own: site.yml, idempotence, verification
+	$(BIN)/molecule test
+
+clean:  ## Remove what the tools made here: .venv, build, caches
+	rm -rf .venv build .ansible .mypy_cache .pytest_cache .ruff_cache .coverage*

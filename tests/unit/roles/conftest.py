@@ -33,7 +33,7 @@ def kubeconfigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     (folder / "service-account.pem").write_bytes(key)
     (folder / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
     with contextlib.ExitStack() as processes:
-        client, peer = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
+        client, peer = f"http://127.0.0.1:{_free_port()}", f"http://127.0.0.1:{_free_port()}"
         processes.enter_context(
             _running(
                 folder / "etcd.log",

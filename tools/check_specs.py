@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check that what the roles and modules promise is what they do.
+
+For every role: `meta/argument_specs.yml` and `defaults/main.yml` give the same defaults, every option is
+described and used, and every variable of the role that its files use is an option or a fact that it sets.
+Options of several roles (`mesh_...`) are the same in each. The action group names every module.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Print every difference; return 1 when there is one."""
+    roles = sorted(path.parent for path in ROOT.glob("roles/*/meta"))
+    problems = [*mesh_wide_problems(roles), *action_group_problems()]
+    for role in roles:
+        problems += [f"roles/{role.name}: {problem}" for problem in role_problems(role)]
+    print(*problems, sep="\n", end="\n" if problems else "")
+    print(f"{len(roles)} roles, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+def role_problems(role: Path) -> Iterator[str]:
+    """Compare the role's spec, defaults and uses."""
+    if not (role / "meta/argument_specs.yml").is_file():
+        yield "has no meta/argument_specs.yml"
+        return
+    options, defaults, text = options_of(role), load(role / "defaults/main.yml"), text_of(role)
+    # A filter reads variables of hosts.
+    filters = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("plugins/filter/*.py"))
+    for name, option in options.items():
+        if not option.get("description"):
+            yield f"{name} has no description"
+        if option.get("required") and "default" in option:
+            yield f"{name} is required, and has a default"
+        if "default" in option and name not in defaults:
+            yield f"{name} has a default in the spec, but none in defaults/main.yml"
+        if not re.search(rf"\b{name}\b", text + filters):
+            yield f"{name} is used nowhere"
+    for name, default in defaults.items():
+        if name not in options:
+            yield f"{name} is in defaults/main.yml, but no option"
+        elif "default" not in options[name]:
+            yield f"{name} has a default in defaults/main.yml, but none in the spec"
+        elif options[name]["default"] != default:
+            yield f"{name} defaults to {options[name]['default']!r} in the spec, but to {default!r}"
+    used = set(re.findall(rf"(?<![\w./-])(?:mesh|{role.name})_[a-z0-9_]+\b(?![/.]?\()", text))
+    for name in sorted(used - options.keys() - facts_of(role)):
+        yield f"{name} is used, but is neither an option nor a fact of the role"
+
+
+def mesh_wide_problems(roles: list[Path]) -> Iterator[str]:
+    """Find options of several roles that differ in type or default."""
+    first: dict[str, tuple[str, Any]] = {}
+    for role in roles:
+        for name, option in options_of(role).items():
+            meaning = {key: option.get(key) for key in ("type", "elements", "default", "choices")}
+            owner, known = first.setdefault(name, (role.name, meaning))
+            if known != meaning:
+                yield f"{name} differs: {known} in roles/{owner}, {meaning} in roles/{role.name}"
+
+
+def action_group_problems() -> Iterator[str]:
+    """Compare the action group with the modules that there are."""
+    group = set(load(ROOT / "meta/runtime.yml")["action_groups"]["all"])
+    modules = {path.stem for path in ROOT.glob("plugins/modules/*.py")}
+    yield from (f"meta/runtime.yml: {name} is not in the action group" for name in sorted(modules - group))
+    yield from (f"meta/runtime.yml: there is no module {name}" for name in sorted(group - modules))
+
+
+def options_of(role: Path) -> dict[str, Any]:
+    """Return the options of all entry points of the role, by name."""
+    specs = load(role / "meta/argument_specs.yml").get("argument_specs", {})
+    return {name: option for spec in specs.values() for name, option in spec.get("options", {}).items()}
+
+
+def text_of(role: Path) -> str:
+    """Return all that the role does, without comments."""
+    folders = [role / name for name in ("tasks", "handlers", "vars", "templates")]
+    files = [path for folder in folders for path in folder.glob("**/*.*")]
+    defaults = load(role / "defaults/main.yml")
+    content = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
+    content += [str(value) for value in defaults.values()]
+    return re.sub(r"(?m)^\s*#.*$", "", "\n".join(content))
+
+
+def facts_of(role: Path) -> set[str]:
+    """Return the names that the role's tasks set: facts, registers, and variables of a task."""
+    names: set[str] = set()
+    for path in role.glob("tasks/**/*.yml"):
+        for task in tasks_of(load(path)):
+            names |= set(task.get("ansible.builtin.set_fact", {})) | set(task.get("vars", {}))
+            names |= {task["register"]} if "register" in task else set()
+    return names
+
+
+def tasks_of(tasks: Any) -> Iterator[dict[str, Any]]:
+    """Yield every task, also those within blocks."""
+    for task in tasks or []:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from tasks_of(task.get(part))
+
+
+def load(path: Path) -> Any:
+    """Return the YAML file's content, {} where there is none."""
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
