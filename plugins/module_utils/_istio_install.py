@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -176,7 +176,8 @@ class Installation:
 
     version: str
     changes: list[ObjectChange]
-    deployments: list[ObjectRef] = field(default_factory=list)
+    deployments: list[ObjectRef]
+    namespaces: list[Object]
 
     @property
     def differs(self) -> bool:
@@ -190,21 +191,23 @@ def plan(client: KubernetesClient, istioctl: Istioctl, operator: Object) -> Inst
     rendered = istioctl.render(operator)
     labels = _owner_labels(operator, version)
     objects = [_as_installed(obj, labels) for obj in rendered]
-    changes = compare_all(client, _namespace(operator), FIELD_MANAGER)
+    changes = compare_all(client, _namespace(operator, rendered), FIELD_MANAGER)
     changes += compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_installers_own_changes)
     changes += _missing_tag_webhook(client, operator, changes)
-    changes += _to_be_pruned(client, operator, {ObjectRef.of(obj) for obj in objects})
+    changes += _to_be_pruned(client, labels, {ObjectRef.of(obj) for obj in objects})
     deployments = [ObjectRef.of(obj) for obj in objects if obj["kind"] == "Deployment"]
-    return Installation(version, changes, deployments)
+    return Installation(version, changes, deployments, _namespace(operator, rendered))
 
 
-def install(client: KubernetesClient, istioctl: Istioctl, operator: Object, timeout: int) -> None:
+def install(
+    client: KubernetesClient, istioctl: Istioctl, operator: Object, installation: Installation, timeout: int
+) -> None:
     """Run the installer.
 
     :raises ExomeshError: ``istioctl_failed``, with the state of every Deployment that is not ready.
     """
     started = time.monotonic()
-    for namespace in _namespace(operator):
+    for namespace in installation.namespaces:
         client.apply(namespace)
     try:
         istioctl.install(operator, timeout)
@@ -267,13 +270,17 @@ def _yaml_loader() -> Any:
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def _namespace(operator: Object) -> list[Object]:
-    """The namespace with its network's label, which the installer sets only on namespaces it makes."""
+def _namespace(operator: Object, rendered: list[Object]) -> list[Object]:
+    """istiod's namespace with its network's label, which the installer sets only on one that it makes."""
     network = operator["spec"].get("values", {}).get("global", {}).get("network")
-    if not network:
+    if not network or not any(ObjectRef.of(obj).kind == "Deployment" and _is_istiod(obj) for obj in rendered):
         return []
     metadata = {"name": operator["metadata"]["namespace"], "labels": {"topology.istio.io/network": network}}
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}]
+
+
+def _is_istiod(obj: Object) -> bool:
+    return bool((obj["metadata"].get("labels") or {}).get("app") == "istiod")
 
 
 def _revision(operator: Object) -> str:
@@ -332,17 +339,12 @@ def _missing_tag_webhook(
     return [ObjectChange(_TAG_WEBHOOK, CREATE, {}, {})]
 
 
-def _to_be_pruned(client: KubernetesClient, operator: Object, rendered: set[ObjectRef]) -> list[ObjectChange]:
+def _to_be_pruned(
+    client: KubernetesClient, labels: Mapping[str, str], rendered: set[ObjectRef]
+) -> list[ObjectChange]:
     """What an earlier installation of this name made and this one does not: the installer deletes it."""
-    owner = _owner_labels(operator, "")
-    names = (
-        "install.operator.istio.io/owning-resource",
-        "install.operator.istio.io/owning-resource-namespace",
-    )
-    selector = ",".join(
-        [*(f"{name}={owner[name]}" for name in names), f"!{_NOT_PRUNED_LABEL}", _COMPONENT_LABEL]
-    )
-    selector += f",istio.io/rev={owner['istio.io/rev']}"
+    owned = [f"{name}={value}" for name, value in labels.items()]
+    selector = ",".join([*owned, f"!{_NOT_PRUNED_LABEL}", _COMPONENT_LABEL])
     kept = {(ref.kind, ref.namespace, ref.name) for ref in rendered}
 
     def surplus(kind: tuple[str, str]) -> list[ObjectRef]:

@@ -11,6 +11,7 @@ One client may be used by many threads.
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -426,6 +427,18 @@ def kubeconfig_entry(path: str, context: str | None = None, name: str | None = N
             cause=f"no kubeconfig, or its context {context or 'current-context'} is incomplete ({error})",
             next_step="Write it anew (role kubeconfig), or name another context",
         ) from None
+
+
+def kubeconfig_is_to_come(module: Any) -> bool:
+    """Whether this is check mode before the first run, when the cluster's kubeconfig was only predicted.
+
+    Warns, as nothing can be compared then.
+    """
+    path = module.params["kubeconfig"]
+    if not module.check_mode or os.path.exists(path):
+        return False
+    module.warn(f"{path} is still to come: what would change in its cluster cannot be told yet")
+    return True
 
 
 def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -146,6 +147,9 @@ def synchronise(
 def _synchronise_peer(
     client: KubernetesClient, peer: Peer, timeout: float, check_mode: bool
 ) -> list[ObjectChange]:
+    if check_mode and not os.path.exists(peer.kubeconfig):
+        ref = secret_ref(peer.name)  # the peer's kubeconfig is still to come
+        return [ObjectChange(ref, UNCHANGED if client.get(ref) else CREATE, {}, {})]
     peer_client = KubernetesClient(peer.kubeconfig, name=peer.name)
     server = peer.server or peer_client.server
     _refuse_loopback(peer.name, server)

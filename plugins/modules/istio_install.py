@@ -76,7 +76,7 @@ RETURN = r"""
 version:
   description: Istio release that is installed, or would be.
   type: str
-  returned: success
+  returned: success, where there is a kubeconfig
   sample: 1.31.1
 objects:
   description: Names of the objects by what happened to them, or would.
@@ -126,6 +126,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio_install impor
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
+    kubeconfig_is_to_come,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff, summarise
 
@@ -133,6 +134,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import rend
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Compare, install where needed, wait; gives the module's result."""
     params = module.params
+    if kubeconfig_is_to_come(module):
+        return {"changed": True, "objects": summarise([]), "readiness": {}}
     client = KubernetesClient(params["kubeconfig"], params["context"])
     istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"])
     operator = istio_operator(params["name"], params["spec"], params["overlay"])
@@ -140,7 +143,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         installation = plan(client, istioctl, operator)
         if not module.check_mode:
             if installation.differs:
-                install(client, istioctl, operator, params["timeout"])
+                install(client, istioctl, operator, installation, params["timeout"])
             ready = wait_ready(client, installation.deployments, params["timeout"])
         else:
             ready = readiness(client, installation.deployments)

@@ -72,6 +72,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._errors import Exome
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
+    kubeconfig_is_to_come,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import (
     addresses,
@@ -82,6 +83,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer impor
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Wait for the address (in check mode only look); gives the module's result."""
     params = module.params
+    if kubeconfig_is_to_come(module):
+        return {"changed": False, "address": "", "addresses": []}
     client = KubernetesClient(params["kubeconfig"], params["context"])
     try:
         if module.check_mode:

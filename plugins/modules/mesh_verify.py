@@ -205,6 +205,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         module.warn(warning)
     names = [member.name for member in members]
     report = matrix(names, verdict.failed_pairs, asked=workload is not None)
+    if module.check_mode:
+        report += ["", "Check mode: only what can be read was looked at, and no requests were sent."]
     for finding in verdict.findings:
         report += ["", *finding.lines()]
     return {

@@ -120,6 +120,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._errors import Exome
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
+    kubeconfig_is_to_come,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     UNCHANGED,
@@ -132,6 +133,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets impo
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Make the secrets; gives the module's result."""
     params = module.params
+    if kubeconfig_is_to_come(module):
+        return {"changed": True, "objects": summarise([])}
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
     peers = [
         Peer(member["name"], member["kubeconfig"], member["server"])
