@@ -41,6 +41,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     CREATE,
     DELETE,
     UNCHANGED,
+    UPDATE,
     ObjectChange,
     compare_all,
 )
@@ -172,12 +173,20 @@ class Istioctl:
 
 @dataclass
 class Installation:
-    """What an installation is, and would become."""
+    """What an installation is, and would become.
+
+    :param changes: everything that changes, for people.
+    :param needs_installer: whether ``istioctl install`` must run; what follows is done without it.
+    :param namespaces: the namespace as it should be.
+    :param replicas: Deployments that someone scaled to 0, with the replicas they should have.
+    """
 
     version: str
     changes: list[ObjectChange]
     deployments: list[ObjectRef]
+    needs_installer: bool
     namespaces: list[Object]
+    replicas: dict[ObjectRef, int]
 
     @property
     def differs(self) -> bool:
@@ -185,30 +194,46 @@ class Installation:
 
 
 def plan(client: KubernetesClient, istioctl: Istioctl, operator: Object) -> Installation:
-    """Compare what ``istioctl install`` would apply with the cluster. Changes nothing."""
+    """Compare what an installation would make with the cluster. Changes nothing."""
     client.version()  # says in better words than istioctl that the cluster cannot be reached
     version = istioctl.version()
     rendered = istioctl.render(operator)
     labels = _owner_labels(operator, version)
     objects = [_as_installed(obj, labels) for obj in rendered]
-    changes = compare_all(client, _namespace(operator, rendered), FIELD_MANAGER)
-    changes += compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_installers_own_changes)
+    changes = compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_installers_own_changes)
     changes += _missing_tag_webhook(client, operator, changes)
     changes += _to_be_pruned(client, labels, {ObjectRef.of(obj) for obj in objects})
-    deployments = [ObjectRef.of(obj) for obj in objects if obj["kind"] == "Deployment"]
-    return Installation(version, changes, deployments, _namespace(operator, rendered))
+    needs_installer = any(change.action != UNCHANGED for change in changes)
+    namespaces = _namespace(operator, rendered)
+    replicas = _scaled_to_zero(client, objects)
+    scaled = [
+        _with_replicas(change, replicas[change.ref]) if change.ref in replicas else change
+        for change in changes
+    ]
+    return Installation(
+        version,
+        [*compare_all(client, namespaces, FIELD_MANAGER), *scaled],
+        [ObjectRef.of(obj) for obj in objects if obj["kind"] == "Deployment"],
+        needs_installer,
+        namespaces,
+        replicas,
+    )
 
 
 def install(
     client: KubernetesClient, istioctl: Istioctl, operator: Object, installation: Installation, timeout: int
 ) -> None:
-    """Run the installer.
+    """Do what the plan says; the installer runs only where it is needed.
 
     :raises ExomeshError: ``istioctl_failed``, with the state of every Deployment that is not ready.
     """
     started = time.monotonic()
     for namespace in installation.namespaces:
         client.apply(namespace)
+    for ref, replicas in installation.replicas.items():
+        client.scale(ref, replicas)
+    if not installation.needs_installer:
+        return
     try:
         istioctl.install(operator, timeout)
     except ExomeshError as error:
@@ -325,6 +350,32 @@ def _with_webhooks(obj: Object, without: tuple[str, ...]) -> Object:
         for webhook in obj.get("webhooks", [])
     ]
     return {**obj, "webhooks": webhooks}
+
+
+def _scaled_to_zero(client: KubernetesClient, objects: list[Object]) -> dict[ObjectRef, int]:
+    """Deployments without pods although nobody asked for that, with the replicas they should have.
+
+    Their number is left to the autoscaler, so no manifest has it; and an autoscaler keeps away from 0.
+    """
+    minimum = {
+        obj["spec"]["scaleTargetRef"]["name"]: obj["spec"].get("minReplicas", 1)
+        for obj in objects
+        if obj["kind"] == "HorizontalPodAutoscaler"
+    }
+    unsized = [
+        ObjectRef.of(obj) for obj in objects if obj["kind"] == "Deployment" and "replicas" not in obj["spec"]
+    ]
+    live = concurrently(client.get, unsized)
+    return {
+        ref: minimum.get(ref.name, 1)
+        for ref, obj in zip(unsized, live, strict=True)
+        if obj and obj["spec"].get("replicas") == 0
+    }
+
+
+def _with_replicas(change: ObjectChange, replicas: int) -> ObjectChange:
+    before, after = {**change.before, "spec.replicas": 0}, {**change.after, "spec.replicas": replicas}
+    return ObjectChange(change.ref, UPDATE, before, after)
 
 
 def _missing_tag_webhook(

@@ -226,6 +226,15 @@ class KubernetesClient:
             "PATCH", path, query=query, body=obj, content_type="application/apply-patch+yaml"
         )
 
+    def scale(self, ref: ObjectRef, replicas: int) -> None:
+        """Set the number of replicas of a Deployment."""
+        self._request(
+            "PATCH",
+            f"{self._require_path(ref)}/scale",
+            body={"spec": {"replicas": replicas}},
+            content_type="application/merge-patch+json",
+        )
+
     def delete(self, ref: ObjectRef, propagation: str = "Background") -> bool:
         """Delete the object; False where it did not exist."""
         path = self._path(ref.api_version, ref.kind, ref.namespace, ref.name)

@@ -50,6 +50,27 @@ _RESOLVE_FAILED = 6  # curl's exit code
 
 _NOT_ASKED = "not asked"
 
+_SOURCE_KINDS = (
+    findings.CLUSTER_UNREACHABLE,
+    findings.ISTIOD_MISSING,
+    findings.ISTIOD_SILENT,
+    findings.WORKLOAD_NOT_READY,
+    findings.WORKLOAD_NOT_INJECTED,
+    findings.SIDECAR_SILENT,
+)
+"""What keeps requests from leaving a cluster, or from being judged there."""
+
+_DESTINATION_KINDS = (
+    findings.CLUSTER_UNREACHABLE,
+    findings.GATEWAY_MISSING,
+    findings.GATEWAY_WITHOUT_ADDRESS,
+    findings.GATEWAY_NOT_READY,
+    findings.GATEWAY_NOT_EXPOSED,
+    findings.WORKLOAD_NOT_READY,
+    findings.WORKLOAD_NOT_INJECTED,
+)
+"""What keeps requests from being answered in a cluster."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -389,12 +410,12 @@ class Verification:
 
     def _lacks_a_part(self, pair: PairState) -> bool:
         source, destination = self._by_name[pair.source], self._by_name[pair.destination]
-        return pair.secret is False or bool(source.problems) or bool(destination.problems)
+        return pair.secret is False or source.has(*_SOURCE_KINDS) or destination.has(*_DESTINATION_KINDS)
 
     def _pair_problem(self, pair: PairState) -> Finding | None:
         """The first thing that is wrong on the way; what follows from it is evidence."""
         source, destination = self._by_name[pair.source], self._by_name[pair.destination]
-        if source.has(findings.CLUSTER_UNREACHABLE, findings.ISTIOD_MISSING):
+        if source.has(*_SOURCE_KINDS):
             return None  # it is said of the cluster
         checks: list[tuple[bool, Kind, list[str]]] = [
             (pair.secret is False, findings.REMOTE_SECRET_MISSING, [str(secret_ref(pair.destination))]),
@@ -405,7 +426,8 @@ class Verification:
                 [f"{cluster.name} trusts {cluster.root}" for cluster in (source, destination)],
             ),
         ]
-        if pair.endpoints is not None and not destination.problems and destination.workload_ready:
+        well = not destination.has(*_DESTINATION_KINDS)
+        if pair.endpoints is not None and well and destination.workload_ready:
             gateways = {f"{address}:{GATEWAY_PORT}" for address in destination.gateway_addresses}
             wrong = [endpoint for endpoint in pair.endpoints if not _is_gateway(endpoint, gateways)]
             expected = f"the gateway is {', '.join(sorted(gateways))}"
@@ -413,7 +435,7 @@ class Verification:
                 (not pair.endpoints, findings.ENDPOINT_MISSING, [expected]),
                 (bool(wrong), findings.ENDPOINT_NOT_GATEWAY, [f"endpoints: {', '.join(wrong)}", expected]),
             ]
-        if pair.request_kind and not destination.problems:
+        if pair.request_kind and well:
             checks.append((True, pair.request_kind, []))
         for wrong_here, kind, evidence in checks:
             if wrong_here:
