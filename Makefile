@@ -3,6 +3,8 @@ CLUSTERS ?= 2
 
 BIN := .venv/bin
 LAB := lab/exolab.sh
+# For tools that start other tools by name. Not for all: PYTHON must not be the one of .venv.
+WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 # Tools that ask for the collection by name find it in .venv; mypy does not look there.
 TYPES := build/types/ansible_collections/exomesh
@@ -49,7 +51,7 @@ test: venv  ## Every test; at the end what took how long
 	$(BIN)/python tools/run_tests.py lint spec build sanity lab-build unit molecule
 
 lint: venv  ## ansible-lint, yamllint, ruff, mypy, changelog fragments
-	$(BIN)/ansible-lint
+	$(WITH_PATH) ansible-lint
 	$(BIN)/yamllint --strict .
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -71,7 +73,7 @@ unit: venv  ## Unit tests, with coverage (ARGS="-k name")
 	$(BIN)/pytest -n auto --cov --cov-report term $(ARGS)
 
 molecule: venv  ## A lab of its own: site.yml, idempotence, verification
-	$(BIN)/molecule test
+	$(WITH_PATH) molecule test
 
 clean:  ## Remove what the tools made here: .venv, build, caches
 	rm -rf .venv build .ansible .mypy_cache .pytest_cache .ruff_cache .coverage*
