@@ -1,0 +1,182 @@
+"""The role kubeconfig: from Exoscale over the lab's API, and from what a user gives over real Kubernetes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+TOKEN = "admin-token-of-the-test"
+
+
+@dataclass
+class Run:
+    """How a play ended. text: all of its output."""
+
+    return_code: int
+    text: str
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """Number of changed tasks by host."""
+        recap = self.text.rpartition("PLAY RECAP")[2]
+        return {host: int(count) for host, count in re.findall(r"(?m)^(\S+) +:.*?changed=(\d+)", recap)}
+
+    @property
+    def words(self) -> str:
+        """The output on one line, as Ansible wraps what it says."""
+        return " ".join(self.text.split())
+
+
+Play = Callable[..., Run]
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Play:
+    """Runs the role for the given hosts and their variables, in an inventory of its own."""
+
+    def run(
+        hosts: dict[str, dict[str, Any]],
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        **variables: Any,
+    ) -> Run:
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        inventory = {"mesh": {"hosts": hosts, "vars": {**local, **variables}}}
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+        plays = [{"hosts": "mesh", "gather_facts": False, "roles": ["exomesh.istio.kubeconfig"]}]
+        (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
+        finished = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                *("-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml")),
+                *arguments,
+            ],
+            env={**os.environ, **(environment or {}), "ANSIBLE_NOCOLOR": "1"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Run(finished.returncode, finished.stdout + finished.stderr)
+
+    return run
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / ".exomesh"
+
+
+def secrets_of(path: Path) -> list[str]:
+    """Parts of the keys and tokens in a kubeconfig."""
+    users = [item["user"] for item in yaml.safe_load(path.read_text())["users"]]
+    return [user["client-key-data"][60:100] if "client-key-data" in user else user["token"] for user in users]
+
+
+def test_from_exoscale(play: Play, exoscale_api: Any, exo_path: Path, state: Path, tmp_path: Path) -> None:
+    hosts = {
+        "alpha": {"sks_cluster": "alpha", "sks_zone": "de-fra-1"},
+        "vienna": {"sks_cluster": "beta", "sks_zone": "at-vie-2"},
+    }
+    # The clusters of this API are names only: there is no API server to ask.
+    settings = {
+        "kubeconfig_exo_path": str(exo_path),
+        "kubeconfig_api_key": exoscale_api.key,
+        "kubeconfig_api_secret": exoscale_api.secret,
+        "kubeconfig_api_endpoint": exoscale_api.url,
+        "kubeconfig_preflight": False,
+        "kubeconfig_merged_file": str(tmp_path / "merged"),
+    }
+    foretold = play(hosts, "--check", "--diff", **settings)
+    assert foretold.return_code == 0, foretold.text
+    assert all(count >= 1 for count in foretold.changed.values())
+    assert not state.exists()
+
+    first = play(hosts, "--diff", "-vvvv", **settings)
+    assert first.return_code == 0, first.text
+    files = {name: state / name / "kubeconfig" for name in hosts}
+    for name, file in files.items():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+        assert yaml.safe_load(file.read_text())["current-context"] == name
+    assert (state / ".gitignore").read_text() == "*\n"
+    merged = yaml.safe_load((tmp_path / "merged").read_text())
+    assert {item["name"] for item in merged["users"]} == {"alpha", "vienna"}
+    secrets = [secret for file in files.values() for secret in secrets_of(file)]
+    assert len(secrets) == 2
+    assert not [secret for secret in [*secrets, exoscale_api.secret] if secret in first.text]
+
+    second = play(hosts, **settings)
+    assert second.changed == {"alpha": 0, "vienna": 0}, second.text
+    assert len(exoscale_api.requests("generate-sks-cluster-kubeconfig")) == 2
+
+
+def test_a_host_without_a_cluster_is_named(play: Play) -> None:
+    run = play({"alpha": {"sks_zone": "de-fra-1"}})
+    assert run.return_code != 0
+    assert "Cluster alpha: set sks_cluster (name or ID) and sks_zone" in run.words
+
+
+def test_an_empty_variable_is_named(play: Play) -> None:
+    run = play({"alpha": {}}, kubeconfig_source="env")
+    assert "there is nothing in variable EXOMESH_KUBECONFIG" in run.words
+
+
+@pytest.mark.parametrize("source", ["file", "content", "env with a path", "env with the content"])
+def test_from_what_is_given(play: Play, kubeconfigs: dict[str, Path], state: Path, source: str) -> None:
+    given = kubeconfigs["east"]
+    # A content has to be whole; a file may refer to others.
+    flat = yaml.safe_load(given.read_text())
+    authority = Path(flat["clusters"][0]["cluster"].pop("certificate-authority")).read_bytes()
+    flat["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(authority).decode()
+    content = json.dumps(flat)
+    settings: dict[str, Any] = {"kubeconfig_source": source.split(maxsplit=1)[0]}
+    environment = {}
+    if source == "file":
+        settings["kubeconfig_file"] = str(given)
+    elif source == "content":
+        settings["kubeconfig_content"] = "{{ lookup('ansible.builtin.file', inventory_dir ~ '/given') }}"
+        (state.parent / "given").write_text(content)
+    else:
+        environment["EXOMESH_KUBECONFIG"] = str(given) if source == "env with a path" else content
+    run = play({"east": {}}, "--diff", "-vvvv", environment=environment, **settings)
+    assert run.return_code == 0, run.text
+    written = yaml.safe_load((state / "east" / "kubeconfig").read_text())
+    assert [written[section][0]["name"] for section in ("clusters", "users", "contexts")] == ["east"] * 3
+    assert TOKEN in secrets_of(state / "east" / "kubeconfig")
+    assert TOKEN not in run.text
+    assert play({"east": {}}, environment=environment, **settings).changed == {"east": 0}
+
+
+def test_the_preflight_names_the_cluster(play: Play, kubeconfigs: dict[str, Path], state: Path) -> None:
+    given = yaml.safe_load(kubeconfigs["west"].read_text())
+    given["users"][0]["user"]["token"] = "not-the-token"
+    (state.parent / "given").write_text(yaml.safe_dump(given))
+    run = play({"west": {}}, kubeconfig_source="file", kubeconfig_file=str(state.parent / "given"))
+    assert run.return_code != 0
+    assert "cluster west: the API server https://127.0.0.1" in run.words
+    assert "does not accept the kubeconfig's credentials" in run.words
+    assert "not-the-token" not in run.text
+
+
+def test_an_istio_that_wants_a_newer_kubernetes(play: Play, kubeconfigs: dict[str, Path]) -> None:
+    run = play(
+        {"west": {}},
+        kubeconfig_source="file",
+        kubeconfig_file=str(kubeconfigs["west"]),
+        mesh_istio_version="1.29.9",
+    )
+    assert run.return_code == 0, run.text
+    assert "is newer than 1.35, the newest that this Istio is known to support" in run.words
