@@ -449,7 +449,7 @@ def why_renew(text: str | None, wanted: Wanted, now: datetime) -> Renewal | None
         config = Kubeconfig.parse(text, "the file")
         if config.context_names != [wanted.context] or config.current_context != wanted.context:
             names = _listed(config.context_names)
-            return Renewal("other_context", f"it does not hold the context {wanted.context} alone, but {names}")
+            return Renewal("other_context", f"it does not hold context {wanted.context} alone, but {names}")
         entry = config.entry(wanted.context)
         client, authorities = entry.certificates()
     except KubeconfigError as error:
