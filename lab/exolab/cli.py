@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lab.down(options.name)
         elif options.command == "status":
             _show(lab.status(options.name), as_json=options.json)
+        elif options.command == "kubectl":
+            lab.kubectl(options.name, options.cluster, options.words)
         else:
             build()
             print("All programs and images are built.")
@@ -65,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", parents=[named], help="what runs, versions, addresses, memory")
     status.add_argument("--json", action="store_true", help="for programs")
     commands.add_parser("down", parents=[named], help="remove the lab with all that belongs to it")
+    kubectl = commands.add_parser(
+        "kubectl", parents=[named], help="kubectl on a cluster, as its administrator"
+    )
+    kubectl.add_argument("cluster", help="such as cluster1")
+    kubectl.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="what kubectl is to do")
     commands.add_parser("build", help="build programs and images into the cache, without starting anything")
     return parser
 

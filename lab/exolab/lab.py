@@ -161,6 +161,17 @@ def write_inventory(record: Record, folder: Path) -> None:
         cloud_state.write_private(target, string.Template(template.read_text()).substitute(values))
 
 
+def kubectl(name: str, cluster: str, words: list[str]) -> None:
+    """Become kubectl on a cluster of lab `name`."""
+    record = Record.load(name)
+    found = [member for member in record.members if member.name == cluster] if record else []
+    if not found:
+        raise LabError(f"lab {name} has no cluster {cluster}: see `make lab-status`")
+    program = str(found[0].lab.bin / "kubectl")
+    command = [program, f"--kubeconfig={found[0].admin_kubeconfig}", *words]
+    os.execv(program, command)  # noqa: S606 - becoming another program is the point
+
+
 def _make_ready(cluster: Cluster, built: Built) -> None:
     """Wait for the API server and the container runtime, give the cluster its DNS and images, wait for its
     node.

@@ -1,0 +1,242 @@
+"""The collection on three real clusters: what its users do with it, from the first run to repairs."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import PROJECT, RunningLab, call
+
+MEMBERS = ("cluster1", "cluster2", "cluster3")
+PAIRS = list(itertools.permutations(MEMBERS, 2))
+
+
+def playbook(lab: RunningLab, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook of the collection on the lab, as a user would from a checkout."""
+    program = Path(sys.executable).parent / "ansible-playbook"
+    return call(program, "-i", lab.inventory, name, *arguments, cwd=PROJECT, timeout=600)
+
+
+def changes(output: str) -> dict[str, int]:
+    """Number of changed tasks by host, from the play recap."""
+    return {
+        host: int(count) for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.M)
+    }
+
+
+def verdicts(output: str) -> dict[tuple[str, str], str]:
+    """The matrix of pairs as `verify` prints it."""
+    lines = iter(output.splitlines())
+    header = next(line for line in lines if "from \\ to" in line).split()[-len(MEMBERS) :]
+    rows = [next(lines).split()[1:] for _ in MEMBERS]
+    return {
+        (row[0], to): value for row in rows for to, value in zip(header, row[1:], strict=True) if to != row[0]
+    }
+
+
+@pytest.fixture(scope="module")
+def first_run(lab: RunningLab) -> subprocess.CompletedProcess[str]:
+    """site.yml on three fresh clusters, with all the output that Ansible can give."""
+    lab.up(len(MEMBERS))
+    return playbook(lab, "site.yml", "-vvvv")
+
+
+@pytest.fixture(scope="module")
+def mesh(lab: RunningLab, first_run: subprocess.CompletedProcess[str]) -> RunningLab:
+    """Three clusters in one mesh."""
+    assert first_run.returncode == 0, first_run.stdout[-5000:]
+    return lab
+
+
+@pytest.fixture
+def healed(mesh: RunningLab) -> Iterator[RunningLab]:
+    """For a test that breaks the mesh: afterwards site.yml must have made it whole again."""
+    yield mesh
+    result = playbook(mesh, "site.yml")
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert set(verdicts(result.stdout).values()) == {"ok"}
+
+
+def curl(lab: RunningLab, *options: str) -> str:
+    """Ask for the demo's page in cluster1, whose server is in cluster2."""
+    url = "http://exo-webtest:3000/"
+    words = (
+        "exec",
+        "-n",
+        "exodemo",
+        "deploy/curl",
+        "-c",
+        "curl",
+        "--",
+        "curl",
+        "--silent",
+        "--max-time",
+        "3",
+        *options,
+    )
+    return lab.kubectl("cluster1", *words, url, check=False)
+
+
+def test_check_mode_on_empty_clusters_changes_nothing_there(lab: RunningLab) -> None:
+    lab.up(len(MEMBERS))
+    state = lab.path / "mesh"
+    result = playbook(lab, "site.yml", "--check", "--diff")
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert all(changes(result.stdout)[name] > 0 for name in MEMBERS)
+    assert not state.exists()
+    for name in MEMBERS:
+        assert not lab.kubectl(name, "get", "namespace", "istio-system", "--ignore-not-found")
+    requests = (lab.path / "cloud" / "requests.jsonl").read_text().splitlines()
+    assert not [line for line in requests if json.loads(line)["method"] == "POST"]
+
+
+def test_the_first_run_ends_with_the_page_from_the_other_cluster(
+    mesh: RunningLab, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    assert "VERSION: v2" in first_run.stdout
+    assert verdicts(first_run.stdout) == dict.fromkeys(PAIRS, "ok")
+    page = curl(mesh)
+    pod = mesh.kubectl("cluster2", "get", "pods", "-n", "exodemo", "-l", "app=exo-webtest", "-o=name").strip()
+    assert f"HOSTNAME: {pod.removeprefix('pod/')}" in page
+
+
+def test_no_secret_is_in_the_output_at_any_verbosity(
+    mesh: RunningLab, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    output = first_run.stdout + first_run.stderr
+    secrets = {}
+    credentials = yaml.safe_load((mesh.inventory / "group_vars" / "mesh.yml").read_text())
+    secrets["API secret"] = credentials["kubeconfig_api_secret"]
+    secrets["root key"] = next((mesh.path / "mesh").rglob("root-key.pem")).read_text()
+    for name in MEMBERS:
+        kubeconfig = yaml.safe_load((mesh.path / "mesh" / name / "kubeconfig").read_text())
+        secrets[f"{name}: client key"] = kubeconfig["users"][0]["user"]["client-key-data"]
+        for secret in json.loads(mesh.kubectl(name, "get", "secrets", "-n", "istio-system", "-o=json"))[
+            "items"
+        ]:
+            for key, value in secret.get("data", {}).items():
+                if re.search(r"key|token|^cluster\d$", key):
+                    secrets[f"{name}: {secret['metadata']['name']} {key}"] = value
+    assert len(secrets) >= 2 + len(MEMBERS) * (1 + 1 + 2 + 1)
+    for what, secret in secrets.items():
+        forms = {secret.strip(), base64.b64encode(secret.encode()).decode()}
+        try:
+            decoded = base64.b64decode(secret, validate=True).decode()
+        except ValueError:
+            decoded = secret
+        forms.add(decoded.strip())
+        # A key that is printed line by line would still show one of its lines.
+        forms |= {
+            line
+            for form in (decoded, secret)
+            for line in form.splitlines()
+            if len(line) >= 60 and "-----" not in line
+        }
+        assert not [form for form in forms if form in output], what
+    assert "PRIVATE KEY" not in output
+
+
+def test_a_second_run_changes_nothing(mesh: RunningLab) -> None:
+    result = playbook(mesh, "site.yml", "--diff")
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert changes(result.stdout) == dict.fromkeys([*MEMBERS, "localhost"], 0)
+
+
+def test_check_mode_on_a_finished_mesh_predicts_nothing(mesh: RunningLab) -> None:
+    result = playbook(mesh, "site.yml", "--check", "--diff")
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert changes(result.stdout) == dict.fromkeys([*MEMBERS, "localhost"], 0)
+
+
+def test_one_cluster_alone_can_be_run(mesh: RunningLab) -> None:
+    result = playbook(mesh, "site.yml", "--limit", "cluster3,localhost", "--skip-tags", "demo")
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert changes(result.stdout) == {"cluster3": 0, "localhost": 0}
+
+
+def test_the_request_crosses_the_gateway_of_the_other_cluster(mesh: RunningLab) -> None:
+    gateway = ("-n", "istio-system", "deployment/istio-eastwestgateway")
+    assert "VERSION: v2" in curl(mesh)
+    mesh.kubectl("cluster2", "scale", *gateway, "--replicas=0")
+    # The last pod answers until it has drained.
+    pods = ("pods", "-n", "istio-system", "-l", "istio=eastwestgateway")
+    mesh.kubectl("cluster2", "wait", "--for=delete", *pods, "--timeout=60s")
+    try:
+        assert "VERSION" not in curl(mesh)
+    finally:
+        mesh.kubectl("cluster2", "scale", *gateway, "--replicas=1")
+        mesh.kubectl("cluster2", "rollout", "status", *gateway, "--timeout=60s")
+    deadline = time.monotonic() + 60
+    while "VERSION: v2" not in curl(mesh):
+        assert time.monotonic() < deadline
+
+
+def test_verify_names_the_pair_whose_remote_secret_is_gone_and_site_heals_it(healed: RunningLab) -> None:
+    healed.kubectl("cluster1", "delete", "secret", "-n", "istio-system", "istio-remote-secret-cluster3")
+    result = playbook(healed, "playbooks/verify.yml")
+    assert result.returncode != 0
+    found = verdicts(result.stdout)
+    assert [pair for pair, verdict in found.items() if verdict != "ok"] == [("cluster1", "cluster3")]
+    assert "cluster1 -> cluster3" in result.stdout
+
+
+def test_verify_names_the_pairs_whose_gateway_is_gone_and_site_heals_it(healed: RunningLab) -> None:
+    healed.kubectl("cluster2", "delete", "deployment,service", "-n", "istio-system", "istio-eastwestgateway")
+    result = playbook(healed, "playbooks/verify.yml")
+    assert result.returncode != 0
+    failed = {pair for pair, verdict in verdicts(result.stdout).items() if verdict != "ok"}
+    assert failed == {("cluster1", "cluster2"), ("cluster3", "cluster2")}
+
+
+def test_a_run_that_is_killed_is_finished_by_the_next(mesh: RunningLab) -> None:
+    """Take the mesh out of one cluster, kill the run that brings it back, run again."""
+    istioctl, kubeconfig = mesh.path / "bin" / "istioctl", mesh.path / "mesh" / "cluster3" / "kubeconfig"
+    removed = call(istioctl, f"--kubeconfig={kubeconfig}", "uninstall", "--purge", "--skip-confirmation")
+    assert removed.returncode == 0, removed.stderr
+    program = Path(sys.executable).parent / "ansible-playbook"
+    for seconds in (12, 20):
+        with subprocess.Popen(
+            [program, "-i", mesh.inventory, "site.yml"],
+            cwd=PROJECT,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as run:
+            time.sleep(seconds)
+            os.killpg(run.pid, 9)
+    result = playbook(mesh, "site.yml")
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert set(verdicts(result.stdout).values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("inventory", "said"),
+    [
+        ("mesh: {hosts: {}}", "a mesh needs two clusters or more"),
+        ("mesh: {hosts: {only: {}}}", "a mesh needs two clusters or more"),
+    ],
+)
+def test_an_inventory_without_a_mesh_is_refused(tmp_path: Path, inventory: str, said: str) -> None:
+    (tmp_path / "hosts.yml").write_text(f"all: {{children: {{{inventory}}}}}")
+    result = playbook(RunningLab("none", tmp_path / "hosts.yml"), "site.yml")
+    assert result.returncode != 0
+    assert said in " ".join(result.stdout.split())
+
+
+def test_a_cluster_that_exoscale_does_not_know_is_named(mesh: RunningLab) -> None:
+    result = playbook(
+        mesh, "playbooks/kubeconfig.yml", "-e", "sks_cluster=nope", "-e", "kubeconfig_force=true"
+    )
+    assert result.returncode != 0
+    assert "nope" in result.stdout
+    assert "de-fra-1" in result.stdout
