@@ -11,7 +11,7 @@ TYPES := build/types/ansible_collections/exomesh
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify lab-up lab-status lab-down lab-build \
-	test lint spec build sanity unit molecule clean
+	test lint spec build sanity unit molecule lab-test clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ demo: lab-up  ## Two clusters on this machine, the mesh, and the tutorial's page
 	@echo "  make lab-status                  what runs where"
 	@echo "  make verify                      a request for every ordered pair of clusters"
 	@echo '  make site ARGS="--check --diff"  what a second run would change: nothing'
-	@echo "  inventories/lab/.exomesh/cluster1/kubeconfig is for kubectl"
+	@echo "  $(LAB) kubectl cluster1 get pods --all-namespaces"
 	@echo "To take it down: make lab-down"
 
 site: venv  ## site.yml on the lab again (ARGS="--check --diff")
@@ -48,7 +48,7 @@ lab-build: venv  ## Build what the lab runs, without starting it (about 15 minut
 	$(LAB) build
 
 test: venv  ## Every test; at the end what took how long
-	$(BIN)/python tools/run_tests.py lint spec build sanity lab-build unit molecule
+	$(BIN)/python tools/run_tests.py lint spec build sanity lab-build unit molecule lab-test
 
 lint: venv  ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	$(WITH_PATH) ansible-lint
@@ -74,6 +74,9 @@ unit: venv  ## Unit tests, with coverage (ARGS="-k name")
 
 molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 	$(WITH_PATH) molecule test
+
+lab-test: venv  ## The lab itself, and the mesh on three clusters: first run, repairs, killed runs
+	$(BIN)/pytest tests/lab $(ARGS)
 
 clean:  ## Remove what the tools made here: .venv, build, caches
 	rm -rf .venv build .ansible .mypy_cache .pytest_cache .ruff_cache .coverage*
