@@ -293,9 +293,13 @@ class KubernetesClient:
             stream.close()
         return ExecResult(stdout, stderr, exit_code)
 
-    def events(self, kind: str, namespace: str, name: str, limit: int = 5) -> list[str]:
+    def events(
+        self, kind: str, namespace: str, name: str, limit: int = 5, warnings_only: bool = False
+    ) -> list[str]:
         """The newest Events about an object, newest last, as ``Reason: message``."""
         selector = f"involvedObject.kind={kind},involvedObject.name={name}"
+        if warnings_only:
+            selector += ",type=Warning"
         found = self.list_objects("v1", "Event", namespace, fields=selector)
         found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
         lines = [f"{event.get('reason')}: {str(event.get('message', '')).strip()}" for event in found]
@@ -481,8 +485,11 @@ def deployment_unmet(deployment: Object | None) -> str | None:
     wanted = deployment["spec"].get("replicas", 1)
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
         return "its newest form was not yet taken up by the deployment controller"
-    if status.get("updatedReplicas", 0) < wanted:
-        return f"{status.get('updatedReplicas', 0)} of {wanted} replicas are of the newest form"
+    updated = status.get("updatedReplicas", 0)
+    if updated < wanted:
+        return f"{updated} of {wanted} replicas are of the newest form"
+    if status.get("replicas", 0) > updated:
+        return f"{status['replicas'] - updated} replicas of the old form wait for new ones to be ready"
     if status.get("availableReplicas", 0) < wanted:
         return f"{status.get('availableReplicas', 0)} of {wanted} replicas are available"
     return None
@@ -516,7 +523,7 @@ def explain_deployment(client: KubernetesClient, namespace: str, name: str) -> s
     parts = [f"Deployment {namespace}/{name}: {deployment_unmet(deployment) or 'it is ready by now'}"]
     if deployment is None:
         return parts[0]
-    parts += [f"event: {line}" for line in client.events("Deployment", namespace, name, 2)]
+    parts += [f"event: {line}" for line in client.events("Deployment", namespace, name, 2, True)]
     selector = ",".join(
         f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items()
     )
@@ -526,10 +533,10 @@ def explain_deployment(client: KubernetesClient, namespace: str, name: str) -> s
         if missing:
             parts.append(f"Pod {pod['metadata']['name']}: {missing}")
             parts += [
-                f"event: {line}" for line in client.events("Pod", namespace, pod["metadata"]["name"], 3)
+                f"event: {line}" for line in client.events("Pod", namespace, pod["metadata"]["name"], 3, True)
             ]
     if not pods:
         for replica_set in client.list_objects("apps/v1", "ReplicaSet", namespace, labels=selector):
-            lines = client.events("ReplicaSet", namespace, replica_set["metadata"]["name"], 2)
+            lines = client.events("ReplicaSet", namespace, replica_set["metadata"]["name"], 2, True)
             parts += [f"event: {line}" for line in lines]
     return "; ".join(parts)

@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small Kubernetes API on loopback: real HTTP, objects in memory, server-side apply as a merge.
+
+It knows what the modules need (discovery, get, list by label, create, replace, apply with dry run, delete),
+and can be told to answer with an error. What needs the real rules of Kubernetes is tested on the lab.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+RESOURCES = {
+    "/api/v1": [
+        ("Namespace", "namespaces", False),
+        ("Secret", "secrets", True),
+        ("ConfigMap", "configmaps", True),
+        ("Service", "services", True),
+        ("ServiceAccount", "serviceaccounts", True),
+        ("Event", "events", True),
+        ("Pod", "pods", True),
+    ],
+    "/apis/apps/v1": [("Deployment", "deployments", True), ("ReplicaSet", "replicasets", True)],
+}
+
+PLURALS = {plural for group in RESOURCES.values() for _kind, plural, _namespaced in group}
+
+Object = dict[str, Any]
+
+
+class ApiServer:
+    """One cluster. ``objects`` is by path; ``failures`` gives the next answers to a method and path."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.objects: dict[str, Object] = {}
+        self.failures: dict[tuple[str, str], list[tuple[int, Any]]] = {}
+        self.requests: list[str] = []
+        self.fills_tokens = True
+        self._lock = threading.Lock()
+        self._version = 0
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.kubeconfig = folder / f"{name}.kubeconfig"
+        self.write_kubeconfig()
+
+    def write_kubeconfig(self) -> None:
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "it",
+            "clusters": [{"name": self.name, "cluster": {"server": self.url}}],
+            "contexts": [{"name": "it", "context": {"cluster": self.name, "user": "me"}}],
+            "users": [{"name": "me", "user": {"token": "operator-token"}}],
+        }
+        self.kubeconfig.write_text(yaml.safe_dump(document))
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def put(self, path: str, obj: Object) -> Object:
+        self._version += 1
+        obj = copy.deepcopy(obj)
+        obj["metadata"]["resourceVersion"] = str(self._version)
+        if obj.get("type") == "kubernetes.io/service-account-token" and self.fills_tokens:
+            token = base64.b64encode(f"token-of-{self.name}".encode()).decode()
+            obj["data"] = {"token": token, "ca.crt": base64.b64encode(b"the CA").decode()}
+        self.objects[path] = obj
+        return obj
+
+    def answer(self, method: str, url: str, body: Any) -> tuple[int, Any]:
+        split = urlsplit(url)
+        path, query = split.path, parse_qs(split.query)
+        with self._lock:
+            self.requests.append(f"{method} {path}")
+            waiting = self.failures.get((method, path))
+            if waiting:
+                return waiting.pop(0)
+            if path == "/version":
+                return 200, {"gitVersion": "v1.36.3"}
+            if path in RESOURCES:
+                return 200, {
+                    "resources": [
+                        {"kind": kind, "name": plural, "namespaced": namespaced}
+                        for kind, plural, namespaced in RESOURCES[path]
+                    ]
+                }
+            return self._answer_object(method, path, query, body)
+
+    def _answer_object(
+        self, method: str, path: str, query: dict[str, list[str]], body: Any
+    ) -> tuple[int, Any]:
+        if method == "POST":
+            return self._create(f"{path}/{body['metadata']['name']}", body)
+        if method == "PATCH":
+            return self._patch(path, body, dry_run="dryRun" in query)
+        if method == "GET" and path.rsplit("/", 1)[1] in PLURALS:
+            return self._list(path, query.get("labelSelector", [""])[0])
+        live = self.objects.get(path)
+        if live is None:
+            return status(404, "NotFound")
+        if method == "DELETE":
+            return 200, self.objects.pop(path)
+        return self._replace(path, live, body) if method == "PUT" else (200, live)
+
+    def _list(self, path: str, selector: str) -> tuple[int, Any]:
+        labels = dict(pair.split("=") for pair in selector.split(",") if "=" in pair)
+        found = [obj for key, obj in self.objects.items() if key.rsplit("/", 1)[0] == path]
+        return 200, {"items": [obj for obj in found if labels.items() <= labels_of(obj).items()]}
+
+    def _create(self, path: str, body: Object) -> tuple[int, Any]:
+        return status(409, "AlreadyExists") if path in self.objects else (201, self.put(path, body))
+
+    def _patch(self, path: str, body: Object, dry_run: bool) -> tuple[int, Any]:
+        if path.endswith("/scale"):
+            self.objects[path.removesuffix("/scale")]["spec"]["replicas"] = body["spec"]["replicas"]
+            return 200, body
+        merged = merge(self.objects.get(path) or {"metadata": {}}, body)
+        return 200, merged if dry_run else self.put(path, merged)
+
+    def _replace(self, path: str, live: Object, body: Object) -> tuple[int, Any]:
+        if body["metadata"].get("resourceVersion") != live["metadata"]["resourceVersion"]:
+            return status(409, "Conflict")
+        return 200, self.put(path, body)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # one packet for each answer
+
+            def handle_any(self) -> None:
+                length = int(self.headers.get("content-length") or 0)
+                body = json.loads(self.rfile.read(length)) if length else None
+                code, answer = api.answer(self.command, self.path, body)
+                content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+                self.send_response(code)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815
+
+            def log_message(self, *_args: Any) -> None:
+                pass
+
+        return Handler
+
+
+def status(code: int, reason: str, message: str = "") -> tuple[int, Object]:
+    """An answer as Kubernetes gives it when it refuses."""
+    return code, {"kind": "Status", "code": code, "reason": reason, "message": message or reason}
+
+
+def labels_of(obj: Object) -> dict[str, str]:
+    labels: dict[str, str] = obj["metadata"].get("labels") or {}
+    return labels
+
+
+def merge(base: Any, overlay: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(overlay, dict)):
+        return copy.deepcopy(overlay)
+    return {
+        key: merge(base[key], overlay[key])
+        if key in base and key in overlay
+        else overlay.get(key, base.get(key))
+        for key in {**base, **overlay}
+    }

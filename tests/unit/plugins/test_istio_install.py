@@ -1,0 +1,237 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Planning and running an installation, with a program in istioctl's place and a small Kubernetes API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
+    ExomeshError,
+    MissingRequirementError,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
+    Istioctl,
+    install,
+    istio_operator,
+    merge,
+    plan,
+    wait_ready,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import summarise
+from kubernetes_api import ApiServer, Object
+
+ISTIOD = "/apis/apps/v1/namespaces/istio-system/deployments/istiod"
+NAMESPACE = "/api/v1/namespaces/istio-system"
+SETTINGS = "/api/v1/namespaces/istio-system/configmaps/istio"
+OWNER = {
+    "operator.istio.io/managed": "Reconcile",
+    "operator.istio.io/version": "1.31.1",
+    "install.operator.istio.io/owning-resource": "installed-state",
+    "install.operator.istio.io/owning-resource-namespace": "istio-system",
+    "istio.io/rev": "default",
+}
+OPERATOR = istio_operator("installed-state", {"values": {"global": {"network": "network-vie"}}}, {})
+
+# Renders two objects after a warning, as istioctl does; "install" keeps what it was given.
+PROGRAM = """#!/bin/sh
+echo "$@" >> {folder}/calls
+echo "$HOME $KUBECONFIG" > {folder}/environment
+case "$1" in
+version) echo '{{"clientVersion": {{"version": "1.31.1"}}}}' ;;
+manifest) echo "! values.x is deprecated"; cat {folder}/manifest.yaml; cat > /dev/null ;;
+install) cat > {folder}/operator.yaml; [ -e {folder}/broken ] || exit 0
+  echo "  |  /|  "; echo "Error: failed to wait for resource" >&2; exit 1 ;;
+esac
+"""
+
+
+class Place:
+    """A cluster, and a program in istioctl's place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.api = ApiServer(folder, "vie")
+        self.client = KubernetesClient(str(self.api.kubeconfig))
+        program = folder / "istioctl"
+        program.write_text(PROGRAM.format(folder=folder))
+        program.chmod(0o755)
+        self.istioctl = Istioctl(str(program), str(self.api.kubeconfig))
+        self.manifest = [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "istio", "namespace": "istio-system", "labels": None},
+                "data": {"mesh": "a: 1\n"},
+            },
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": "istiod", "namespace": "istio-system", "labels": {"app": "istiod"}},
+                "spec": {"selector": {"matchLabels": {"app": "istiod"}}},
+            },
+        ]
+        (folder / "manifest.yaml").write_text("---\n".join(yaml.safe_dump(obj) for obj in self.manifest))
+
+    def put_installed(self) -> None:
+        """The cluster as the installer leaves it."""
+        self.api.put(
+            NAMESPACE,
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": "istio-system", "labels": {"topology.istio.io/network": "network-vie"}},
+            },
+        )
+        for path, obj in zip((SETTINGS, ISTIOD), self.manifest, strict=True):
+            metadata = {**obj["metadata"], "labels": {**(obj["metadata"]["labels"] or {}), **OWNER}}
+            self.api.put(path, {**obj, "metadata": metadata})
+        self.api.objects[ISTIOD]["spec"]["replicas"] = 1
+        self.api.objects[ISTIOD]["status"] = {"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}
+
+    def plan(self) -> dict[str, list[str]]:
+        return summarise(plan(self.client, self.istioctl, OPERATOR).changes)
+
+    @property
+    def calls(self) -> str:
+        return (self.folder / "calls").read_text()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.api.close()
+
+
+def test_overlay_is_merged_over_the_spec() -> None:
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+    assert merge(base, {"a": {"c": [3], "e": {}}, "d": None}) == {"a": {"b": 1, "c": [3], "e": {}}, "d": None}
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+
+
+def test_empty_cluster_is_predicted(place: Place) -> None:
+    found = place.plan()
+    assert found["create"] == [
+        "Namespace istio-system",
+        "ConfigMap istio-system/istio",
+        "Deployment istio-system/istiod",
+    ]
+    assert found["update"] == found["unchanged"] == []
+    assert place.api.objects == {}
+    assert "install" not in place.calls
+
+
+def test_untouched_installation_differs_in_nothing(place: Place) -> None:
+    place.put_installed()
+    assert len(place.plan()["unchanged"]) == 3
+    assert not [request for request in place.api.requests if request.split()[0] in ("POST", "PUT", "DELETE")]
+
+
+def test_istioctl_gets_no_ambient_identity(place: Place) -> None:
+    place.plan()
+    home, kubeconfig = (place.folder / "environment").read_text().split()
+    assert home != str(Path.home())
+    assert not Path(home).exists()
+    assert kubeconfig == "/dev/null"
+    assert f"--kubeconfig {place.api.kubeconfig}" in place.calls
+
+
+def test_upgrade_is_seen_in_the_installers_label(place: Place) -> None:
+    place.put_installed()
+    place.api.objects[SETTINGS]["metadata"]["labels"]["operator.istio.io/version"] = "1.30.5"
+    assert place.plan()["update"] == ["ConfigMap istio-system/istio"]
+
+
+def test_lost_network_label_needs_no_installer(place: Place) -> None:
+    place.put_installed()
+    del place.api.objects[NAMESPACE]["metadata"]["labels"]["topology.istio.io/network"]
+    found = plan(place.client, place.istioctl, OPERATOR)
+    assert found.differs
+    install(place.client, place.istioctl, OPERATOR, found, 5)
+    assert place.api.objects[NAMESPACE]["metadata"]["labels"]["topology.istio.io/network"] == "network-vie"
+    assert "install" not in place.calls
+
+
+def test_deployment_without_pods_is_scaled_up(place: Place) -> None:
+    place.put_installed()
+    place.api.objects[ISTIOD]["spec"]["replicas"] = 0
+    found = plan(place.client, place.istioctl, OPERATOR)
+    (change,) = [change for change in found.changes if change.action != "unchanged"]
+    assert (change.before, change.after) == ({"spec.replicas": 0}, {"spec.replicas": 1})
+    install(place.client, place.istioctl, OPERATOR, found, 5)
+    assert place.api.objects[ISTIOD]["spec"]["replicas"] == 1
+
+
+def test_surplus_of_an_earlier_installation_is_told(place: Place) -> None:
+    place.put_installed()
+    component = {"operator.istio.io/component": "Pilot"}
+    surplus: Object = {
+        "metadata": {"name": "old", "namespace": "istio-system", "labels": {**OWNER, **component}}
+    }
+    place.api.put("/api/v1/configmaps/old", surplus)
+    assert place.plan()["delete"] == ["ConfigMap istio-system/old"]
+
+
+def test_installer_gets_the_operator(place: Place) -> None:
+    found = plan(place.client, place.istioctl, OPERATOR)
+    install(place.client, place.istioctl, OPERATOR, found, 7)
+    assert yaml.safe_load((place.folder / "operator.yaml").read_text()) == OPERATOR
+    assert "install --skip-confirmation --readiness-timeout 7s" in place.calls
+
+
+def test_failed_installation_says_what_istioctl_says(place: Place) -> None:
+    (place.folder / "broken").touch()
+    found = plan(place.client, place.istioctl, OPERATOR)
+    with pytest.raises(ExomeshError) as caught:
+        install(place.client, place.istioctl, OPERATOR, found, 5)
+    assert caught.value.cause == "Error: failed to wait for resource"
+    assert caught.value.code == "istioctl_failed"
+
+
+def test_failed_installation_says_which_deployment_is_not_ready(place: Place) -> None:
+    place.put_installed()
+    place.api.objects[ISTIOD]["status"]["availableReplicas"] = 0
+    place.api.put(
+        "/api/v1/namespaces/istio-system/pods/istiod-1",
+        {
+            "metadata": {"name": "istiod-1", "labels": {"app": "istiod"}},
+            "status": {
+                "containerStatuses": [
+                    {
+                        "name": "discovery",
+                        "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}},
+                    }
+                ]
+            },
+        },
+    )
+    with pytest.raises(ExomeshError) as caught:
+        wait_ready(place.client, [ObjectRef("apps/v1", "Deployment", "istiod", "istio-system")], 0)
+    assert str(caught.value).startswith("Not ready after 0 s: istio-system/istiod.")
+    assert "0 of 1 replicas are available; Pod istiod-1: container discovery waits: ErrImagePull" in str(
+        caught.value
+    )
+
+
+def test_istioctl_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MissingRequirementError, match=r"is not at .*istioctl_binary"):
+        Istioctl(str(tmp_path / "none"), "kubeconfig")
+
+
+def test_program_of_another_kind(tmp_path: Path) -> None:
+    program = tmp_path / "istioctl"
+    program.write_bytes(b"\x7fELF not for this machine")
+    program.chmod(0o755)
+    with pytest.raises(MissingRequirementError, match="cannot be run"):
+        Istioctl(str(program), "kubeconfig").version()
+
+
+def test_operator_is_json_too() -> None:
+    assert json.loads(json.dumps(OPERATOR)) == OPERATOR
