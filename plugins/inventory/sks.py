@@ -70,7 +70,7 @@ options:
     choices: [fail, warn]
     default: fail
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -96,7 +96,7 @@ class ApiServer(KubernetesClient):
         asked_at = datetime.now(UTC)
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         headers, answer = self._ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
-        _, version = self._ask("GET", "/version")
+        _headers, version = self._ask("GET", "/version")
         user = answer.get("status", {}).get("userInfo", {})
         date = headers.get("Date")
         skew = (parsedate_to_datetime(date) - asked_at).total_seconds() if date else None
@@ -154,7 +154,9 @@ class ApiServer(KubernetesClient):
                 "kind": "SelfSubjectAccessReview",
                 "spec": {"resourceAttributes": attributes},
             }
-            _, answer = self._ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+            _headers, answer = self._ask(
+                "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review
+            )
             return bool(answer.get("status", {}).get("allowed"))
 
         # Who may do everything, as system:masters, need not be asked about each.

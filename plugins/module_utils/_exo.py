@@ -15,7 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import MissingRequirementError
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
+    ExomeshError,
+    MissingRequirementError,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import (
     KEY_VARIABLES,
     SECRET_VARIABLES,
@@ -174,7 +177,7 @@ class ExoCli(Exoscale):
         raise explain(errors, process.returncode)
 
 
-def explain(errors: str, return_code: int) -> ExoscaleError | MissingRequirementError:
+def explain(errors: str, return_code: int) -> ExomeshError:
     """Turn what exo wrote on standard error into an error with a cause and a next step."""
     text = re.sub(r"^error: ", "", errors.strip(), flags=re.MULTILINE)
     for pattern, explanation in _KNOWN:
@@ -184,7 +187,7 @@ def explain(errors: str, return_code: int) -> ExoscaleError | MissingRequirement
     return ExoscaleError(f"exo failed with exit code {return_code}: {last_line}", "exo_failed")
 
 
-Explanation = Callable[[str], ExoscaleError | MissingRequirementError]
+Explanation = Callable[[str], ExomeshError]
 
 
 def _crashed(_what: str) -> ExoscaleError:

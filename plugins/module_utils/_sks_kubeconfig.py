@@ -153,7 +153,7 @@ def _prepared(text: str, context: str, cluster: Cluster) -> tuple[Kubeconfig, En
     """A fresh kubeconfig under our names, checked, with the record of where it is from."""
     try:
         entry = Kubeconfig.parse(text, "what Exoscale returned").entry()
-        _, authorities = entry.certificates()
+        _client, authorities = entry.certificates()
     except KubeconfigError as error:
         raise error.about(cluster.name, cluster.zone) from None
     record = {

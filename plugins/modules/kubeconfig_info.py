@@ -76,7 +76,7 @@ options:
 requirements:
   - Python packages C(kubernetes) >= 31, C(cryptography) >= 42 and C(PyYAML)
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

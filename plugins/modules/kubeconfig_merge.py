@@ -78,7 +78,7 @@ requirements:
 seealso:
   - module: exomesh.istio.sks_kubeconfig
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -34,7 +34,7 @@ seealso:
   - plugin: exomesh.istio.sks
     plugin_type: inventory
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

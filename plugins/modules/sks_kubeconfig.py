@@ -102,7 +102,7 @@ seealso:
   - module: exomesh.istio.kubeconfig_merge
   - module: exomesh.istio.sks_cluster_info
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -133,7 +133,7 @@ def test_a_shared_file_that_is_none_is_left_alone(source: Path, dest: Path) -> N
 
 def test_twenty_at_once_lose_nothing(source: Path, dest: Path) -> None:
     names = [f"mesh-{number}" for number in range(20)]
-    running = [start_module("kubeconfig_merge") for _ in names]
+    running = [start_module("kubeconfig_merge") for _name in names]
     for process, name in zip(running, names, strict=True):
         assert process.stdin
         options = {"kubeconfig": str(source), "dest": str(dest), "name": name}
@@ -154,7 +154,7 @@ def test_a_writer_that_is_killed_leaves_the_old_file_or_the_new(dest: Path) -> N
     texts = {yaml.safe_dump(big | {"number": number}) for number in range(2)}
     with _files.locked(dest):
         _files.write_private(dest, next(iter(texts)))
-    for _ in range(30):
+    for _attempt in range(30):
         child = os.fork()
         if child == 0:
             while True:

@@ -83,7 +83,7 @@ def test_info_with_a_failed_zone(info: Listing, exoscale_api: Any) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_hosts_are_clusters(inventory: Any, exoscale_api: Any, backend: str) -> None:
-    listed, _ = inventory(
+    listed, _errors = inventory(
         backend=backend,
         labels={"mesh": "m1"},
         keyed_groups=[
@@ -127,7 +127,7 @@ def test_selection(inventory: Any, configuration: dict[str, Any], hosts: set[str
 
 
 def test_a_prefix(inventory: Any) -> None:
-    listed, _ = inventory(prefix="exo_", group="clusters", names=["alpha"])
+    listed, _errors = inventory(prefix="exo_", group="clusters", names=["alpha"])
     alpha = listed["_meta"]["hostvars"]["alpha"]
     assert (alpha["exo_version"], alpha["sks_zone"]) == ("1.36.3", "de-fra-1")
     assert "sks_version" not in alpha
@@ -138,15 +138,15 @@ def test_clusters_of_one_name_are_an_error(inventory: Any, exoscale_api: Any) ->
     exoscale_api.clusters.append(
         dataclasses.replace(exoscale_api.cluster("alpha"), id="0f3c", zone="ch-gva-2")
     )
-    _, errors = inventory()
+    _listed, errors = inventory()
     assert "would both be the host alpha" in errors
-    listed, _ = inventory(hostname="{{ sks_name }}-{{ sks_zone }}", names=["alpha"])
+    listed, _errors = inventory(hostname="{{ sks_name }}-{{ sks_zone }}", names=["alpha"])
     assert set(listed["_meta"]["hostvars"]) == {"alpha-ch-gva-2", "alpha-de-fra-1"}
 
 
 def test_a_failed_zone_is_an_error_or_a_warning(inventory: Any, exoscale_api: Any) -> None:
     exoscale_api.faults.set("403", zone="at-vie-2")
-    _, errors = inventory()
+    _listed, errors = inventory()
     assert "zone at-vie-2: Exoscale refused the request (403)" in " ".join(errors.split())
     assert "on_failed_zone: warn" in " ".join(errors.split())
     listed, errors = inventory(on_failed_zone="warn")
@@ -163,9 +163,9 @@ def test_the_cache_holds_no_secret_and_saves_the_questions(
         "cache_connection": str(tmp_path / "cache"),
     }
     credentials = {"api_key": exoscale_api.key, "api_secret": exoscale_api.secret}
-    first, _ = inventory(**cache, **credentials)
+    first, _errors = inventory(**cache, **credentials)
     asked = len(exoscale_api.requests())
-    second, _ = inventory(**cache, **credentials)
+    second, _errors = inventory(**cache, **credentials)
     assert second == first
     assert len(exoscale_api.requests()) == asked
     cached = [file.read_text() for file in (tmp_path / "cache").iterdir()]
@@ -183,7 +183,7 @@ def test_half_an_answer_is_not_cached(inventory: Any, exoscale_api: Any, tmp_pat
     exoscale_api.faults.set("403", zone="at-vie-2")
     inventory(on_failed_zone="warn", **cache)
     exoscale_api.faults.clear()
-    listed, _ = inventory(on_failed_zone="warn", **cache)
+    listed, _errors = inventory(on_failed_zone="warn", **cache)
     assert "beta" in listed["_meta"]["hostvars"]
 
 
