@@ -124,6 +124,7 @@ class ExoscaleApiServer(ThreadingHTTPServer):
             raise ValueError(f"{host} is not a loopback address")
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.faults = Faults(state_dir)
+        self.delay = 0.0  # seconds that every answer is held back, as a network would
         self.stopping = threading.Event()
         self._state_dir = state_dir
         self._lock = threading.Lock()
@@ -272,6 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         body = self.rfile.read(min(int(self.headers.get("Content-Length") or 0), MAXIMUM_BODY))
         request = self._route(body)
+        self.server.stopping.wait(self.server.delay)
         fault = self.server.faults.take(request.zone, request.operation)
         if fault is not None and fault.kind in ("hang", "zone-down"):
             self._log(request, None)
