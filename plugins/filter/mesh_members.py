@@ -31,7 +31,7 @@ options:
     type: str
     required: true
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -18,10 +18,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
@@ -45,6 +45,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     ObjectChange,
     compare_all,
 )
+
+with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+    import yaml
 
 INSTALLER_FIELD_MANAGER = "istio-operator"
 

@@ -310,8 +310,8 @@ class Verification:
             pair.answered, pair.request_kind = False, findings.REQUEST_FAILED
             pair.request_evidence = str(error)
             return
-        body, _, figures = answer.stdout.rpartition("\n")
-        status, _, seconds = figures.partition(" ")
+        body, _newline, figures = answer.stdout.rpartition("\n")
+        status, _space, seconds = figures.partition(" ")
         pair.answered_by = next(
             (name for name in self._by_name if _names_pod(body, workload_name(name))), None
         )

@@ -12,10 +12,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ApiError,
     KubernetesClient,
@@ -23,6 +23,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ObjectRef,
     concurrently,
 )
+
+with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+    import yaml
 
 Fields = dict[str, Any]
 """Flat view of an object: path to value, as ``spec.template.spec.containers[istiod].image``."""
@@ -159,16 +162,14 @@ def _item_names(items: list[Any]) -> list[str]:
     return [str(index) for index in range(len(items))]
 
 
-class _BlockDumper(yaml.SafeDumper):
-    """Shows texts of several lines as such, so that a diff of them can be read."""
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_BlockDumper.add_representer(str, _represent_text)
-
-
 def _dump(content: Any) -> str:
-    return str(yaml.dump(content, Dumper=_BlockDumper, default_flow_style=False, sort_keys=False, width=160))
+    """YAML that shows texts of several lines as such, so that a diff of them can be read."""
+
+    class BlockDumper(yaml.SafeDumper):
+        pass
+
+    def represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+    BlockDumper.add_representer(str, represent_text)
+    return str(yaml.dump(content, Dumper=BlockDumper, default_flow_style=False, sort_keys=False, width=160))

@@ -15,11 +15,11 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlparse
 
-import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
@@ -40,6 +40,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     ObjectChange,
     hash_of,
 )
+
+with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+    import yaml
 
 MULTI_CLUSTER_LABEL = "istio/multiCluster"
 CLUSTER_ANNOTATION = "networking.istio.io/cluster"

@@ -52,7 +52,7 @@ options:
     type: dict
     default: {}
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -33,7 +33,7 @@ options:
     type: str
     default: istio-eastwestgateway
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -80,7 +80,7 @@ options:
 requirements:
   - Python package C(kubernetes) >= 31.0.0
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

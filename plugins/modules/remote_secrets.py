@@ -73,7 +73,7 @@ options:
     type: bool
     default: false
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
