@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,6 +24,61 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from exolab.layout import CACHE
 
 TOKEN = "admin-token-of-the-test"
+
+
+@dataclass
+class Run:
+    """How a play ended. text: all of its output."""
+
+    return_code: int
+    text: str
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """Number of changed tasks by host."""
+        recap = self.text.rpartition("PLAY RECAP")[2]
+        return {host: int(count) for host, count in re.findall(r"(?m)^(\S+) +:.*?changed=(\d+)", recap)}
+
+    @property
+    def words(self) -> str:
+        """The output on one line, as Ansible wraps what it says."""
+        return " ".join(self.text.split())
+
+
+Play = Callable[..., Run]
+
+
+@pytest.fixture
+def play_role(tmp_path: Path) -> Play:
+    """Runs a role for the given hosts and their variables, in an inventory of its own."""
+
+    def run(
+        role: str,
+        hosts: dict[str, dict[str, Any]],
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        **variables: Any,
+    ) -> Run:
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        inventory = {"mesh": {"hosts": hosts, "vars": {**local, **variables}}}
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+        plays = [{"hosts": "mesh", "gather_facts": False, "roles": [f"exomesh.istio.{role}"]}]
+        (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
+        finished = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                *("-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml")),
+                *arguments,
+            ],
+            env={**os.environ, **(environment or {}), "ANSIBLE_NOCOLOR": "1"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Run(finished.returncode, finished.stdout + finished.stderr)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import re
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,59 +15,12 @@ import yaml
 
 TOKEN = "admin-token-of-the-test"
 
-
-@dataclass
-class Run:
-    """How a play ended. text: all of its output."""
-
-    return_code: int
-    text: str
-
-    @property
-    def changed(self) -> dict[str, int]:
-        """Number of changed tasks by host."""
-        recap = self.text.rpartition("PLAY RECAP")[2]
-        return {host: int(count) for host, count in re.findall(r"(?m)^(\S+) +:.*?changed=(\d+)", recap)}
-
-    @property
-    def words(self) -> str:
-        """The output on one line, as Ansible wraps what it says."""
-        return " ".join(self.text.split())
-
-
-Play = Callable[..., Run]
+Play = Callable[..., Any]
 
 
 @pytest.fixture
-def play(tmp_path: Path) -> Play:
-    """Runs the role for the given hosts and their variables, in an inventory of its own."""
-
-    def run(
-        hosts: dict[str, dict[str, Any]],
-        *arguments: str,
-        environment: dict[str, str] | None = None,
-        **variables: Any,
-    ) -> Run:
-        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        inventory = {"mesh": {"hosts": hosts, "vars": {**local, **variables}}}
-        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
-        plays = [{"hosts": "mesh", "gather_facts": False, "roles": ["exomesh.istio.kubeconfig"]}]
-        (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
-        finished = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible-playbook")),
-                *("-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml")),
-                *arguments,
-            ],
-            env={**os.environ, **(environment or {}), "ANSIBLE_NOCOLOR": "1"},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Run(finished.returncode, finished.stdout + finished.stderr)
-
-    return run
+def play(play_role: Play) -> Play:
+    return partial(play_role, "kubeconfig")
 
 
 @pytest.fixture
