@@ -30,7 +30,7 @@ UV = "uv==0.13.9"
 # The PyPI package `ansible` carries a hundred collections; two of them are wanted, the rest would slow every
 # tool. The release is the one that was made of the ansible-core in run.txt.
 ANSIBLE = "12.3.0" if sys.version_info < (3, 12) else "14.5.0"
-COLLECTIONS = ("kubernetes/core", "community/crypto")
+COLLECTIONS = ("kubernetes/core", "community/hashi_vault")
 
 
 def main() -> int:

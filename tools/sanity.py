@@ -17,7 +17,7 @@ from ansible_test._internal import python_requirements
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-DEPENDENCIES = ("kubernetes/core", "community/crypto")
+DEPENDENCIES = ("kubernetes/core", "community/hashi_vault")
 # What is shipped, and what ansible-test reads. Tests, lab and tools are no part of the collection.
 CHECKED = "LICENSE README.md changelogs galaxy.yml meta playbooks plugins roles tests/config.yml tests/sanity"
 

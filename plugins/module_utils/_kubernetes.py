@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -32,7 +34,7 @@ try:
     from kubernetes.client.exceptions import ApiException
     from kubernetes.config import load_kube_config
     from kubernetes.config.config_exception import ConfigException
-    from kubernetes.stream.ws_client import websocket_call
+    from kubernetes.stream.ws_client import portforward_call, websocket_call
 
     IMPORT_ERROR: str | None = None
 except ImportError as error:
@@ -178,6 +180,8 @@ class KubernetesClient:
         )
         self._resources: dict[tuple[str, str], _Resource] = {}
         self._resources_lock = threading.Lock()
+        self.clock_skew: float | None = None
+        """Seconds by which the server's clock is ahead of ours, by its last answer; None before one."""
 
     def get(self, ref: ObjectRef) -> Object | None:
         """The object, or None where it, its namespace or its kind does not exist."""
@@ -293,6 +297,37 @@ class KubernetesClient:
             stream.close()
         return ExecResult(stdout, stderr, exit_code)
 
+    def served_certificate(self, namespace: str, pod: str, port: int, server_name: str) -> bytes:
+        """The certificate (DER) with which a pod answers TLS on a port, reached through the API.
+
+        It is not verified here: whoever asks wants to know what is served.
+
+        :raises ApiError: when there is no answer.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        url = f"{self._configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
+        try:
+            forward = portforward_call(  # type: ignore[no-untyped-call]
+                self._configuration,
+                "GET",
+                url,
+                query_params=[("ports", str(port))],
+                headers=self._auth_headers(),
+            )
+            with forward.socket(port) as plain:
+                plain.settimeout(REQUEST_TIMEOUT)
+                with context.wrap_socket(plain, server_hostname=server_name) as encrypted:
+                    return encrypted.getpeercert(binary_form=True) or b""
+        except (ApiException, OSError, ValueError) as error:
+            raise ApiError(
+                f"Port {port} of pod {namespace}/{pod} does not answer TLS: {getattr(error, 'reason', error)}",
+                0,
+                "PortForwardFailed",
+                cluster=self.name,
+            ) from None
+
     def events(
         self, kind: str, namespace: str, name: str, limit: int = 5, warnings_only: bool = False
     ) -> list[str]:
@@ -329,6 +364,7 @@ class KubernetesClient:
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
             raise ClusterUnreachableError(self.server, str(cause), cluster=self.name) from None
+        self.clock_skew = _clock_skew(response.headers.get("Date"))
         try:
             answer = json.loads(response.data)
         except ValueError:
@@ -452,6 +488,13 @@ def kubeconfig_is_to_come(module: Any) -> bool:
         return False
     module.warn(f"{path} is still to come: what would change in its cluster cannot be told yet")
     return True
+
+
+def _clock_skew(date: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time() if date else None
+    except ValueError:
+        return None
 
 
 def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

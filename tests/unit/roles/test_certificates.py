@@ -175,7 +175,7 @@ def test_an_intermediate_is_renewed_when_it_is_due_or_described_otherwise(mesh: 
     assert days_left(certificate(renewed["ca-cert.pem"])) == pytest.approx(365, abs=0.1)
 
     other = mesh.run("--limit", "east", mesh_cluster_name="orient")
-    assert "because subject, key, extensions or issuer differ" in other.text, other.output
+    assert "because its subject is" in other.text, other.output
     assert "L=orient" in certificate(mesh.cacerts("east")["ca-cert.pem"]).subject.rfc4514_string()
     assert mesh.run("--limit", "east", mesh_cluster_name="orient").changed == {"east": 0}
 
@@ -217,10 +217,10 @@ def test_another_root_in_a_cluster_is_not_replaced(mesh: Mesh) -> None:
     mesh.run("--limit", "east")
     refused = mesh.run()
     assert refused.code != 0
-    assert "Cluster west: secret istio-system/cacerts has the root CA" in refused.text, refused.output
+    assert "cluster west trusts another one" in refused.text, refused.output
     assert fingerprint(foreign["root-cert.pem"]) in refused.text
     assert fingerprint((mesh.state / "ca/root-cert.pem").read_bytes()) in refused.text
-    assert "delete secret cacerts" in refused.text
+    assert "delete secret/cacerts" in refused.text
     assert mesh.cacerts("west") == foreign
 
 
@@ -249,7 +249,7 @@ def test_a_partial_secret_is_an_error(mesh: Mesh) -> None:
     mesh.api("east").patch_namespaced_secret("cacerts", "istio-system", {"data": {"ca-key.pem": None}})
     refused = mesh.run("--limit", "east")
     assert refused.code != 0
-    assert "Cluster east: secret istio-system/cacerts lacks ca-key.pem" in refused.text, refused.output
+    assert "cluster east: Secret istio-system/cacerts lacks ca-key.pem" in refused.text, refused.output
 
 
 def test_an_unreachable_cluster_is_named_with_the_reason(mesh: Mesh) -> None:
@@ -258,7 +258,7 @@ def test_an_unreachable_cluster_is_named_with_the_reason(mesh: Mesh) -> None:
     (mesh.folder / "unreachable").write_text(yaml.safe_dump(kubeconfig))
     failed = mesh.run("--limit", "west", mesh_kubeconfig=str(mesh.folder / "unreachable"))
     assert failed.code != 0
-    assert "Cluster west: secret istio-system/cacerts could not be read" in failed.text, failed.output
+    assert "cluster west: The API server https://127.0.0.1:9 does not answer" in failed.text, failed.output
     assert "Connection refused" in failed.text, failed.output
 
 

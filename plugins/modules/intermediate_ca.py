@@ -1,0 +1,338 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Give a cluster its intermediate CA."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: intermediate_ca
+short_description: Give a cluster its intermediate CA
+version_added: 0.2.0
+description:
+  - Has in secret C(cacerts) of namespace C(istio-system) an intermediate CA of the mesh's root, where istiod
+    looks for it, and the label C(topology.istio.io/network) on that namespace.
+  - A new one is made only when the cluster's own ends soon, or is not what is asked for; RV(reason) says why.
+    istiod takes it up while it runs.
+  - The private key is made here and goes into the cluster; it is never in a result. While another CA is
+    asked to sign, the key waits in secret C(cacerts-request) of the same namespace.
+  - Judges everything before it writes anything. It refuses to replace a CA of another root, a C(cacerts) that
+    something else made, and one that is not whole; and to issue while the cluster's clock differs by more
+    than five minutes.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.kubernetes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Works where the root, the cluster's kubeconfig or its namespace is still to come, too.
+  diff_mode:
+    support: full
+    details:
+      - Certificates are shown by subject, serial number, dates and fingerprint.
+  idempotent:
+    support: full
+    details:
+      - Except with O(renew=true).
+options:
+  name:
+    description:
+      - Name of this cluster in the mesh. It becomes the locality (L) of the intermediate CA.
+    type: str
+    required: true
+  network:
+    description:
+      - Network of this cluster in the mesh. Without it the namespace's label is left alone.
+    type: str
+  source:
+    description:
+      - V(sign) signs here, with O(issuer_key_path) or O(issuer_key_content).
+      - V(given) takes O(chain) and its key as they are.
+      - V(request) makes a key and a request for a CA elsewhere, and takes its answer in O(signed).
+    type: str
+    choices: [sign, given, request]
+    default: sign
+  issuer:
+    description:
+      - The mesh's CA as PEM text. When an intermediate of the root signs, that one first and the root last.
+      - May be empty in check mode only, while the root is still to come.
+    type: str
+    required: true
+  issuer_key_path:
+    description:
+      - File with the private key of O(issuer). Read only when something is to be signed.
+    type: path
+  issuer_key_content:
+    description:
+      - The same as PEM text.
+    type: str
+  issuer_passphrase:
+    description:
+      - Passphrase of the issuer's key.
+    type: str
+  chain:
+    description:
+      - Chain of this cluster as PEM text, the intermediate CA first and the root last, for O(source=given).
+    type: str
+  key_path:
+    description:
+      - File with the private key of O(chain).
+    type: path
+  key_content:
+    description:
+      - The same as PEM text.
+    type: str
+  key_passphrase:
+    description:
+      - Passphrase of the key of O(chain). In the cluster it is in clear, as istiod needs it.
+    type: str
+  signed:
+    description:
+      - The answer to RV(request), as PEM text, with or without the chain behind it, for O(source=request).
+      - The answer to an older request is passed over.
+    type: str
+  organization:
+    description:
+      - Organization (O) in the subject.
+    type: str
+    default: Istio
+  key_type:
+    description:
+      - Type of the key.
+    type: str
+    choices: [rsa, ecdsa-p256, ecdsa-p384]
+    default: rsa
+  key_size:
+    description:
+      - Size of an RSA key in bits.
+    type: int
+    default: 4096
+  lifetime:
+    description:
+      - Days that it lives, at most until its issuer ends.
+    type: int
+    default: 365
+  renew_before:
+    description:
+      - With fewer days left it is made anew.
+    type: int
+    default: 30
+  renew:
+    description:
+      - Make it anew even when it is not due.
+    type: bool
+    default: false
+  adopt:
+    description:
+      - Replace a C(cacerts) of the same root that something else made, when it would have to change. A copy
+        of it stays in the cluster, as secret RV(backup).
+    type: bool
+    default: false
+author:
+  - exomesh contributors
+"""
+
+EXAMPLES = r"""
+- name: Give the cluster its intermediate CA
+  exomesh.istio.intermediate_ca:
+    kubeconfig: "{{ mesh_kubeconfig }}"
+    name: "{{ mesh_cluster_name }}"
+    network: "{{ mesh_network }}"
+    issuer: "{{ root.certificate }}"
+    issuer_key_path: "{{ mesh_state_dir }}/ca/root-key.pem"
+"""
+
+RETURN = r"""
+reason:
+  description: Why there is, or would be, a new intermediate CA; empty when the cluster keeps its own.
+  type: str
+  returned: success
+  sample: its own ends at 2026-12-01T00:00:00Z, with 8 days left
+certificate:
+  description: What the intermediate CA is by now; empty while it is still to come.
+  type: dict
+  returned: success
+  contains:
+    subject:
+      description: Its subject.
+      type: str
+    issuer:
+      description: Subject of what signed it.
+      type: str
+    serial:
+      description: Its serial number in hex.
+      type: str
+    fingerprint:
+      description: Its SHA-256.
+      type: str
+    not_before:
+      description: From when it is valid.
+      type: str
+    not_after:
+      description: When it ends.
+      type: str
+    key:
+      description: Type and size of its key.
+      type: str
+request:
+  description: The request that waits to be signed, as PEM text; empty when none does.
+  type: str
+  returned: success
+backup:
+  description: Secret in C(istio-system) that keeps what was adopted; empty when nothing was.
+  type: str
+  returned: success
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import yaml
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
+    KEY_TYPES,
+    Authority,
+    KeyKind,
+    Profile,
+    describe,
+    read_chain,
+    require_cryptography,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._intermediate_ca import (
+    Given,
+    IntermediateCa,
+    SignElsewhere,
+    SignHere,
+    Source,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    KUBERNETES_ARGUMENT_SPEC,
+    KubernetesClient,
+    kubeconfig_is_to_come,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import (
+    load_authority,
+    require_key,
+)
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Have the intermediate CA; gives the module's result."""
+    params = module.params
+    require_cryptography()
+    if kubeconfig_is_to_come(module):
+        return {"changed": True, "reason": "it has none", "certificate": {}, "request": "", "backup": ""}
+    if not params["issuer"] and not module.check_mode:
+        module.fail_json(msg="issuer is empty: have the root CA first (exomesh.istio.root_ca)")
+    client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
+    profile = Profile(
+        params["name"],
+        params["organization"],
+        KeyKind(params["key_type"], params["key_size"]),
+        timedelta(days=params["lifetime"]),
+        timedelta(days=params["renew_before"]),
+    )
+    work = IntermediateCa(
+        client,
+        profile,
+        read_chain(params["issuer"], "issuer") if params["issuer"] else (),
+        params["network"],
+        adopt=params["adopt"],
+        renew=params["renew"],
+        timeout=params["timeout"],
+        check_mode=module.check_mode,
+    )
+    outcome = work.ensure(_source(params))
+    for warning in outcome.warnings:
+        module.warn(warning)
+    result = {
+        "changed": outcome.changed,
+        "reason": outcome.reason or "",
+        "certificate": describe(outcome.chain[0]) if outcome.chain else {},
+        "request": outcome.request or "",
+        "backup": outcome.backup or "",
+    }
+    if module._diff:
+        result["diff"] = {"before": _text(outcome.before), "after": _text(outcome.after)}
+    return result
+
+
+def _source(params: dict[str, Any]) -> Source:
+    if params["source"] == "request":
+        return SignElsewhere(params["signed"])
+    if params["source"] == "given":
+        return Given(
+            load_authority(
+                params["chain"],
+                params["key_path"],
+                params["key_content"],
+                params["key_passphrase"],
+                params["issuer"],
+            )
+        )
+
+    def authority() -> Authority:
+        signer = load_authority(
+            params["issuer"],
+            params["issuer_key_path"],
+            params["issuer_key_content"],
+            params["issuer_passphrase"],
+        )
+        require_key(signer, "the key of the mesh's CA")
+        return signer
+
+    return SignHere(authority)
+
+
+def _text(fields: dict[str, Any]) -> str:
+    return yaml.safe_dump(fields, sort_keys=False, width=160) if fields else ""
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **KUBERNETES_ARGUMENT_SPEC,
+            "name": {"type": "str", "required": True},
+            "network": {"type": "str"},
+            "source": {"type": "str", "choices": ["sign", "given", "request"], "default": "sign"},
+            "issuer": {"type": "str", "required": True},
+            "issuer_key_path": {"type": "path", "no_log": False},
+            "issuer_key_content": {"type": "str", "no_log": True},
+            "issuer_passphrase": {"type": "str", "no_log": True},
+            "chain": {"type": "str"},
+            "key_path": {"type": "path", "no_log": False},
+            "key_content": {"type": "str", "no_log": True},
+            "key_passphrase": {"type": "str", "no_log": True},
+            "signed": {"type": "str"},
+            "organization": {"type": "str", "default": "Istio"},
+            "key_type": {"type": "str", "choices": list(KEY_TYPES), "default": "rsa", "no_log": False},
+            "key_size": {"type": "int", "default": 4096, "no_log": False},
+            "lifetime": {"type": "int", "default": 365},
+            "renew_before": {"type": "int", "default": 30},
+            "renew": {"type": "bool", "default": False},
+            "adopt": {"type": "bool", "default": False},
+        },
+        mutually_exclusive=[("issuer_key_path", "issuer_key_content"), ("key_path", "key_content")],
+        required_if=[
+            ("source", "given", ("chain",)),
+            ("source", "given", ("key_path", "key_content"), True),
+            ("source", "sign", ("issuer_key_path", "issuer_key_content"), True),
+        ],
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

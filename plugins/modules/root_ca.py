@@ -1,0 +1,245 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Have the one root CA of a mesh."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: root_ca
+short_description: Have the one root CA of a mesh
+version_added: 0.2.0
+description:
+  - Makes the root CA of a mesh once, in files of the controller, or judges the one that is given in
+    O(certificate).
+  - Looks at every member first. It never makes a root where a cluster has one already, in secret C(cacerts)
+    or in config map C(istio-ca-root-cert), and stops when a cluster trusts another root than this one.
+  - A root is never changed. A key that is in clear is encrypted when there is a passphrase.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  members:
+    description:
+      - All members of the mesh, as P(exomesh.istio.mesh_members#filter) gives them.
+      - A member whose kubeconfig does not exist yet is passed over. One that does not answer is an error only
+        when a root is to be made.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - Name of the member in the mesh.
+        type: str
+        required: true
+      kubeconfig:
+        description:
+          - File with the credentials of the member.
+        type: path
+        required: true
+      host:
+        description:
+          - Inventory name of the member. Not used.
+        type: str
+      network:
+        description:
+          - Network of the member. Not used.
+        type: str
+      server:
+        description:
+          - Address of the member's API as its peers reach it. Not used.
+        type: str
+  state_dir:
+    description:
+      - Folder of the mesh's state. The root is in C(ca/root-cert.pem) and C(ca/root-key.pem) of it, mode
+        0600.
+      - Exactly one of O(state_dir) and O(certificate) is required.
+    type: path
+  certificate:
+    description:
+      - A root that is kept elsewhere, as PEM text. When an intermediate of it signs for the clusters, that
+        one first and the root last.
+    type: str
+  key_path:
+    description:
+      - File with the private key of O(certificate), to check that it belongs to it.
+    type: path
+  key_content:
+    description:
+      - The same as PEM text.
+    type: str
+  passphrase:
+    description:
+      - Passphrase of the key. A new key without one is stored in clear, with a warning.
+    type: str
+  organization:
+    description:
+      - Organization (O) in the subject of a new root.
+    type: str
+    default: Istio
+  key_type:
+    description:
+      - Type of a new root's key.
+    type: str
+    choices: [rsa, ecdsa-p256, ecdsa-p384]
+    default: rsa
+  key_size:
+    description:
+      - Size of a new RSA key in bits.
+    type: int
+    default: 4096
+  lifetime:
+    description:
+      - Days that a new root lives.
+    type: int
+    default: 3650
+  intermediate_lifetime:
+    description:
+      - Days that an intermediate CA shall live. A root with fewer days left is warned of.
+    type: int
+    default: 365
+author:
+  - exomesh contributors
+"""
+
+EXAMPLES = r"""
+- name: Have one root CA
+  exomesh.istio.root_ca:
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+    state_dir: "{{ mesh_state_dir }}"
+    passphrase: "{{ lookup('ansible.builtin.env', 'EXOMESH_ROOT_PASSPHRASE') }}"
+  run_once: true
+"""
+
+RETURN = r"""
+certificate:
+  description:
+    - The CA that signs for the clusters, up to its root, as PEM text; empty in check mode while there is
+      none.
+  type: str
+  returned: success
+fingerprint:
+  description: SHA-256 of the root; empty in check mode while there is none.
+  type: str
+  returned: success
+  sample: "4f:53:cd:a1:..."
+not_after:
+  description: When the root ends; empty in check mode while there is none.
+  type: str
+  returned: success
+  sample: "2036-11-20T04:40:00Z"
+changes:
+  description: What was changed, or would be.
+  type: list
+  elements: str
+  returned: success
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
+    KEY_TYPES,
+    KeyKind,
+    chain_pem,
+    describe,
+    require_cryptography,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
+from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import (
+    LocalRoot,
+    Member,
+    RootProfile,
+    judge_given_root,
+    load_authority,
+)
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Have the root; gives the module's result."""
+    params = module.params
+    require_cryptography()
+    members = [Member(member["name"], member["kubeconfig"]) for member in params["members"]]
+    renew_within = timedelta(days=params["intermediate_lifetime"])
+    if params["state_dir"]:
+        profile = RootProfile(
+            params["organization"],
+            KeyKind(params["key_type"], params["key_size"]),
+            timedelta(days=params["lifetime"]),
+        )
+        root = LocalRoot(real_path(params["state_dir"]), params["passphrase"])
+        outcome = root.ensure(members, profile, renew_within, module.check_mode)
+    else:
+        authority = None
+        if params["key_path"] or params["key_content"]:
+            authority = load_authority(
+                params["certificate"], params["key_path"], params["key_content"], params["passphrase"]
+            )
+        outcome = judge_given_root(members, params["certificate"], renew_within, authority)
+    for warning in outcome.warnings:
+        module.warn(warning)
+    told = describe(outcome.chain[-1]) if outcome.chain else {}
+    after = "".join(f"{change}\n" for change in outcome.changes)
+    return {
+        "changed": bool(outcome.changes),
+        "changes": outcome.changes,
+        "certificate": chain_pem(outcome.chain),
+        "fingerprint": told.get("fingerprint", ""),
+        "not_after": told.get("not_after", ""),
+        **({"diff": {"before": "", "after": after}} if module._diff else {}),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "members": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "kubeconfig": {"type": "path", "required": True},
+                    "host": {"type": "str"},
+                    "network": {"type": "str"},
+                    "server": {"type": "str"},
+                },
+            },
+            "state_dir": {"type": "path"},
+            "certificate": {"type": "str"},
+            "key_path": {"type": "path", "no_log": False},
+            "key_content": {"type": "str", "no_log": True},
+            "passphrase": {"type": "str", "no_log": True},
+            "organization": {"type": "str", "default": "Istio"},
+            "key_type": {"type": "str", "choices": list(KEY_TYPES), "default": "rsa", "no_log": False},
+            "key_size": {"type": "int", "default": 4096, "no_log": False},
+            "lifetime": {"type": "int", "default": 3650},
+            "intermediate_lifetime": {"type": "int", "default": 365},
+        },
+        mutually_exclusive=[("state_dir", "certificate"), ("key_path", "key_content")],
+        required_one_of=[("state_dir", "certificate")],
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
