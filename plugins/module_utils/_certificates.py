@@ -127,8 +127,8 @@ def read_key(pem: str, passphrase: str | None, what: str) -> Any:
         raise CertificateError(
             f"{what} has a passphrase, and none was given",
             "passphrase_missing",
-            next_step="Give it in certificates_root_passphrase, in the file certificates_root_passphrase_file, or "
-            "in the environment variable EXOMESH_ROOT_PASSPHRASE",
+            next_step="Give it in certificates_root_passphrase, certificates_root_passphrase_file, "
+            "or the environment variable EXOMESH_ROOT_PASSPHRASE",
         )
     try:
         key = serialization.load_pem_private_key(

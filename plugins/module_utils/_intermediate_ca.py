@@ -57,7 +57,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._trust import (
     CA_KEY,
     CACERTS_REF,
     CHAIN,
-    NAMESPACE_REF,
     REQUEST_REF,
     ROOT,
     ClusterTrust,
@@ -195,10 +194,8 @@ class IntermediateCa:
     def _judge_given(self, authority: Authority) -> None:
         problems = chain_problems(authority.chain, self._now)
         if not problems and self._issuers and authority.chain[-1] != self._issuers[-1]:
-            problems = [
-                f"its root has SHA-256 {fingerprint(authority.chain[-1])}, the mesh's has "
-                f"{fingerprint(self._issuers[-1])}"
-            ]
+            roots = [fingerprint(chain[-1]) for chain in (authority.chain, self._issuers)]
+            problems = [f"its root has SHA-256 {roots[0]}, the mesh's has {roots[1]}"]
         if problems:
             raise CertificateError(
                 f"The chain given cannot be the CA of this cluster: {'; '.join(problems)}. Nothing was "
@@ -263,8 +260,8 @@ class IntermediateCa:
                 told,
                 "cacerts_not_ours",
                 cluster=self._client.name,
-                next_step="Have its maker renew it, or set certificates_adopt to true: it is then replaced, and "
-                "a copy of it stays in the cluster",
+                next_step="Have its maker renew it, or set certificates_adopt to true: it is then replaced, "
+                "and a copy of it stays in the cluster",
             )
 
     # Issuing

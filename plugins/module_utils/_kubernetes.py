@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
 import threading
 import time
@@ -316,13 +317,15 @@ class KubernetesClient:
                 query_params=[("ports", str(port))],
                 headers=self._auth_headers(),
             )
-            with forward.socket(port) as plain:
+            # Out of the wrapper around it, which TLS cannot use.
+            with socket.socket(fileno=forward.socket(port).detach()) as plain:
                 plain.settimeout(REQUEST_TIMEOUT)
                 with context.wrap_socket(plain, server_hostname=server_name) as encrypted:
                     return encrypted.getpeercert(binary_form=True) or b""
         except (ApiException, OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
             raise ApiError(
-                f"Port {port} of pod {namespace}/{pod} does not answer TLS: {getattr(error, 'reason', error)}",
+                f"Port {port} of pod {namespace}/{pod} does not answer TLS: {reason}",
                 0,
                 "PortForwardFailed",
                 cluster=self.name,

@@ -200,8 +200,8 @@ def load_authority(
             f"The CA cannot sign: its key {key_path} is lost. Nothing was changed, and no second root is "
             "made, as clusters trust this one",
             "key_lost",
-            next_step="Bring the key back from where you keep a copy, or set certificates_backend to csr or
-            vault",
+            next_step="Bring the key back from where you keep a copy, or set certificates_backend to "
+            "csr or vault",
         )
     what = f"the key {key_path}" if key_path else "the key given"
     known = read_chain(issuers, "the mesh's CA") if issuers else ()

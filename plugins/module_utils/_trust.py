@@ -143,13 +143,13 @@ def require_root(root: x509.Certificate, trusts: list[ClusterTrust]) -> None:
         raise CertificateError(
             told,
             "running_root_differs",
-            cause="The root in secret cacerts was changed while istiod ran, or the secret came after istiod's
-            first "
-            "start: istiod ignores that silently, and changes roots at its next restart, which cuts off "
+            cause="The root in secret cacerts was changed while istiod ran, or the secret came after "
+            "istiod's first start: istiod ignores that silently, and changes roots at its next restart, "
+            "which cuts off "
             "every workload that runs",
-            next_step="Either put the running root back into the secret, or rotate the root in phases (both
-            roots "
-            "first, then the new intermediates, then the new root alone), or, where an interruption will do: "
+            next_step="Either put the running root back into the secret, or rotate the root in phases (both "
+            "roots first, then the new intermediates, then the new root alone), or, where an interruption "
+            "will do: "
             "delete config map istio-ca-root-cert in istio-system, then restart istiod and all workloads",
             details=details,
         )
@@ -177,9 +177,9 @@ def require_no_root(trusts: list[ClusterTrust], expected: str) -> None:
             f"{'; '.join(_told(trust) for trust in carriers)}; a new root would cut them off. Nothing was "
             "changed",
             "root_missing",
-            next_step="Bring back root-key.pem and root-cert.pem, or set mesh_state_dir to the folder whose
-            ca has "
-            "them, or give the root with certificates_backend: provided. Only where nothing needs that root "
+            next_step="Bring back root-key.pem and root-cert.pem, or set mesh_state_dir to the folder whose "
+            "ca has them, or give the root with certificates_backend: provided. Only where nothing needs "
+            "that root "
             "any more: kubectl -n istio-system delete secret/cacerts configmap/istio-ca-root-cert "
             "secret/istio-ca-secret --ignore-not-found",
             details={"clusters": {trust.cluster: _by_place(trust) for trust in carriers}},

@@ -1,0 +1,141 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Have istiod serve the intermediate CA of its cluster, and prove it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: istiod_ca_reload
+short_description: Have istiod serve the intermediate CA of its cluster, and prove it
+version_added: 0.2.0
+description:
+  - Waits until every istiod of the cluster answers its proxies with a certificate of the CA in secret
+    C(cacerts). istiod takes up a new one by itself, within about a minute, and is restarted only when it does not in two.
+  - Then starts a proxy in C(istio-system) for a moment, and proves that its new certificate comes of that CA.
+  - Does nothing where no istiod is installed.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.kubernetes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Says whether istiod does not serve that CA yet. Nothing is waited for, and no proxy is started.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - Name of the cluster in the mesh, for messages.
+    type: str
+    required: true
+  probe:
+    description:
+      - Start a proxy and look at its certificate.
+    type: bool
+    default: true
+author:
+  - exomesh contributors
+"""
+
+EXAMPLES = r"""
+- name: See that istiod signs with its new CA
+  exomesh.istio.istiod_ca_reload:
+    kubeconfig: "{{ mesh_kubeconfig }}"
+    name: "{{ mesh_cluster_name }}"
+"""
+
+RETURN = r"""
+installed:
+  description: Whether there is an istiod.
+  type: bool
+  returned: success
+restarted:
+  description: Whether istiod had to be restarted; in check mode, whether it does not serve the CA yet.
+  type: bool
+  returned: success
+seconds:
+  description: How long it took until istiod served the CA.
+  type: float
+  returned: success
+serial:
+  description: Serial number in hex of the intermediate CA that istiod serves.
+  type: str
+  returned: success
+leaf:
+  description: The certificate that a new proxy got; empty when none was started.
+  type: dict
+  returned: success
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
+    describe,
+    require_cryptography,
+    serial,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    KUBERNETES_ARGUMENT_SPEC,
+    KubernetesClient,
+    kubeconfig_is_to_come,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import reload_ca
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Wait for istiod; gives the module's result."""
+    params = module.params
+    require_cryptography()
+    nothing = {
+        "changed": False,
+        "installed": False,
+        "restarted": False,
+        "seconds": 0.0,
+        "serial": "",
+        "leaf": {},
+    }
+    if kubeconfig_is_to_come(module):
+        return nothing
+    client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
+    result = reload_ca(client, params["timeout"], params["probe"], module.check_mode)
+    if result is None:
+        return nothing
+    return {
+        "changed": result.restarted,
+        "installed": True,
+        "restarted": result.restarted,
+        "seconds": round(result.seconds, 1),
+        "serial": serial(result.intermediate),
+        "leaf": describe(result.leaf) if result.leaf else {},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **KUBERNETES_ARGUMENT_SPEC,
+            "name": {"type": "str", "required": True},
+            "probe": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell every certificate of a mesh, and when it ends."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mesh_certificates_info
+short_description: Tell every certificate of a mesh, and when it ends
+version_added: 0.2.0
+description:
+  - For every member, concurrently, the root and the intermediate CA of secret C(cacerts), the certificate
+    with which each istiod answers its proxies, and the one of the newest proxy in C(istio-system).
+  - Says whether all members have the same root, and whether istiod serves the CA of its secret.
+  - A member that does not answer is a problem in RV(problems), and no failure.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.attributes.info_module
+options:
+  members:
+    description:
+      - All members of the mesh, as P(exomesh.istio.mesh_members#filter) gives them.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - Name of the member in the mesh.
+        type: str
+        required: true
+      kubeconfig:
+        description:
+          - File with the credentials of the member.
+        type: path
+        required: true
+      host:
+        description:
+          - Inventory name of the member. Not used.
+        type: str
+      network:
+        description:
+          - Network of the member. Not used.
+        type: str
+      server:
+        description:
+          - Address of the member's API as its peers reach it. Not used.
+        type: str
+  thresholds:
+    description:
+      - Days left at which a CA is worth a notice, a warning, and an alarm.
+      - Certificates of istiod and of proxies live for a day and renew themselves. They are worth a warning
+        when less than a tenth of their life is left.
+    type: list
+    elements: int
+    default: [60, 30, 7]
+requirements:
+  - Python package C(kubernetes) >= 31.0.0
+  - Python package C(cryptography) >= 42.0.0
+author:
+  - exomesh contributors
+"""
+
+EXAMPLES = r"""
+- name: Look at the certificates
+  exomesh.istio.mesh_certificates_info:
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+  register: certificates
+
+- name: Fail in time
+  ansible.builtin.assert:
+    that:
+      - certificates.same_root
+      - certificates.worst in ['ok', 'notice']
+"""
+
+RETURN = r"""
+certificates:
+  description: Every certificate that was seen.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    cluster:
+      description: Name of the cluster in the mesh.
+      type: str
+    role:
+      description: One of V(root), V(intermediate), V(istiod) and V(workload).
+      type: str
+    where:
+      description: Secret or pod in which it was seen.
+      type: str
+    subject:
+      description: Its subject; empty for workloads, whose identity is in their names.
+      type: str
+    issuer:
+      description: Subject of what signed it.
+      type: str
+    serial:
+      description: Its serial number in hex.
+      type: str
+    fingerprint:
+      description: Its SHA-256.
+      type: str
+    not_before:
+      description: From when it is valid.
+      type: str
+    not_after:
+      description: When it ends.
+      type: str
+    key:
+      description: Type and size of its key.
+      type: str
+    days_left:
+      description: Whole days until it ends; negative when it has.
+      type: int
+    severity:
+      description: One of V(ok), V(notice), V(warning), V(critical) and V(expired).
+      type: str
+same_root:
+  description: Whether every member has a root, and all of them the same.
+  type: bool
+  returned: success
+worst:
+  description: The worst severity of all certificates.
+  type: str
+  returned: success
+problems:
+  description: What does not fit together, or could not be seen.
+  type: list
+  elements: str
+  returned: success
+report:
+  description: All that as a table, line by line.
+  type: list
+  elements: str
+  returned: success
+prometheus:
+  description: All that in Prometheus' text format.
+  type: str
+  returned: success
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._certificates import require_cryptography
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import (
+    SEVERITIES,
+    look_at_mesh,
+    prometheus,
+    same_root,
+    table,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import Member
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Look at the certificates; gives the module's result."""
+    require_cryptography()
+    now = datetime.now(UTC)
+    thresholds = sorted(module.params["thresholds"], reverse=True)
+    members = [Member(member["name"], member["kubeconfig"]) for member in module.params["members"]]
+    clusters = look_at_mesh(members)
+    seen = [item for cluster in clusters for item in cluster.seen]
+    return {
+        "changed": False,
+        "certificates": [item.as_dict(now, thresholds) for item in seen],
+        "same_root": same_root(clusters),
+        "worst": max((item.severity(now, thresholds) for item in seen), key=SEVERITIES.index, default="ok"),
+        "problems": [problem for cluster in clusters for problem in cluster.problems],
+        "report": table(clusters, thresholds, now),
+        "prometheus": prometheus(clusters),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "members": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "kubeconfig": {"type": "path", "required": True},
+                    "host": {"type": "str"},
+                    "network": {"type": "str"},
+                    "server": {"type": "str"},
+                },
+            },
+            "thresholds": {"type": "list", "elements": "int", "default": [60, 30, 7]},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
