@@ -12,7 +12,8 @@ short_description: Have istiod serve the intermediate CA of its cluster, and pro
 version_added: 0.2.0
 description:
   - Waits until every istiod of the cluster answers its proxies with a certificate of the CA in secret
-    C(cacerts). istiod takes up a new one by itself, within about a minute, and is restarted only when it does not in two.
+    C(cacerts). istiod takes up a new one by itself, within about a minute. It is restarted only when it does
+    not in two.
   - Then starts a proxy in C(istio-system) for a moment, and proves that its new certificate comes of that CA.
   - Does nothing where no istiod is installed.
 extends_documentation_fragment:
