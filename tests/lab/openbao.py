@@ -1,7 +1,8 @@
-"""A real OpenBao on loopback: storage in files, TLS, sealed and unsealed as in production."""
+"""A real OpenBao on loopback: raft storage, TLS, sealed and unsealed as in production."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import ipaddress
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,6 @@ class OpenBao:
     client: hvac.Client
     unseal_key: str
     folder: Path
-    mounts: list[str] = field(default_factory=list)
 
     def import_ca(self, mount: str, bundle: bytes) -> None:
         self._mount(mount)
@@ -78,6 +78,10 @@ class OpenBao:
 
     def unseal(self) -> None:
         self.client.sys.submit_unseal_key(self.unseal_key)
+        deadline = time.monotonic() + 30
+        while not self.client.sys.read_leader_status().get("leader_address"):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
     def _mount(self, mount: str) -> None:
         self.client.sys.enable_secrets_engine("pki", path=mount, config={"max_lease_ttl": "87600h"})
@@ -144,20 +148,19 @@ class OpenBao:
 @contextlib.contextmanager
 def open_bao(folder: Path) -> Iterator[OpenBao]:
     """Start it, make it, open it; it is gone afterwards."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port, cluster_port = _free_port(), _free_port()
     _write_tls(folder)
+    (folder / "data").mkdir()
     (folder / "config.hcl").write_text(
         f"""
-        storage "file" {{ path = "{folder}/data" }}
+        storage "raft" {{ path = "{folder}/data" }}
         listener "tcp" {{
           address = "127.0.0.1:{port}"
           tls_cert_file = "{folder}/tls.pem"
           tls_key_file = "{folder}/tls-key.pem"
         }}
         api_addr = "https://127.0.0.1:{port}"
-        disable_mlock = true
+        cluster_addr = "https://127.0.0.1:{cluster_port}"
         """
     )
     program = Path(sys.executable).with_name("bao")
@@ -185,6 +188,12 @@ def open_bao(folder: Path) -> Iterator[OpenBao]:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, 15)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _wait(client: hvac.Client, folder: Path) -> None:
@@ -221,6 +230,4 @@ def _write_tls(folder: Path) -> None:
 
 
 def _decoded(text: str) -> str:
-    import base64
-
     return base64.b64decode(text).decode()

@@ -484,7 +484,7 @@ def _clock_off(kubeconfig: dict[str, Any], folder: Path, seconds: float) -> Iter
 
 @pytest.fixture(scope="module")
 def bao(mesh: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
-    """OpenBao in production mode (TLS, storage in files, unsealed) with the mesh's own root as its CA."""
+    """OpenBao in production mode (TLS, raft storage, unsealed) with the mesh's own root as its CA."""
     root = local_root(mesh)
     with open_bao(tmp_path_factory.mktemp("openbao")) as server:
         server.import_ca("pki", pem(root.certificate) + pem(root.key))

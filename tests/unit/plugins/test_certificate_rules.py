@@ -1,4 +1,4 @@
-"""The rules for CAs, each with real X.509; chains judged by openssl and by Python's own strict verification."""
+"""The rules for CAs, each with real X.509; judged by openssl's and Python's strict verification."""
 
 from __future__ import annotations
 
