@@ -54,6 +54,10 @@ class KeyKind:
     type: str
     bits: int = 4096
 
+    def __post_init__(self) -> None:
+        if self.type != "rsa":
+            object.__setattr__(self, "bits", 0)
+
     def __str__(self) -> str:
         return f"RSA {self.bits}" if self.type == "rsa" else self.type.upper().replace("-P", " P-")
 

@@ -224,6 +224,7 @@ def test_one_that_ends_with_its_root_is_not_renewed_for_nothing() -> None:
         ({"organization": "Other"}, "its subject is"),
         ({"key": KeyKind("rsa", 4096)}, "its key is ECDSA P-256, not RSA 4096"),
         ({"key": KeyKind("ecdsa-p384")}, "its key is ECDSA P-256, not ECDSA P-384"),
+        ({"key": KeyKind("ecdsa-p256", 2048)}, None),
         ({"lifetime": 90 * DAY}, None),
     ],
 )

@@ -262,6 +262,96 @@ def test_an_unreachable_cluster_is_named_with_the_reason(mesh: Mesh) -> None:
     assert "Connection refused" in failed.text, failed.output
 
 
+def test_a_key_in_clear_is_warned_of_and_encrypted_when_there_is_a_passphrase(mesh: Mesh) -> None:
+    first = mesh.run("--limit", "east")
+    assert "has no passphrase" in re.sub(r"\s+", " ", first.output)
+    key = mesh.state / "ca/root-key.pem"
+    assert b"ENCRYPTED" not in key.read_bytes()
+    (mesh.folder / "passphrase").write_text("correct horse battery\n")
+    from_file = {"certificates_root_passphrase_file": str(mesh.folder / "passphrase")}
+
+    predicted = mesh.run("--limit", "east", "--check", "--diff", **from_file)
+    assert predicted.changed == {"east": 1}
+    assert f"encryption of {key}" in predicted.text
+    assert b"ENCRYPTED" not in key.read_bytes()
+    assert mesh.run("--limit", "east", **from_file).changed == {"east": 1}
+    assert serialization.load_pem_private_key(key.read_bytes(), b"correct horse battery")
+    assert mesh.run("--limit", "east", **from_file).changed == {"east": 0}
+    # The key is read only when something is to be signed.
+    assert mesh.run("--limit", "west").code != 0
+    assert mesh.run("--limit", "west", **from_file).code == 0
+
+
+def test_keys_may_be_ecdsa(mesh: Mesh) -> None:
+    ecdsa = {"certificates_key_type": "ecdsa-p384"}
+    assert mesh.run("--limit", "east", **ecdsa).code == 0
+    root, secret = (mesh.state / "ca/root-cert.pem").read_bytes(), mesh.cacerts("east")
+    assert "NIST CURVE: P-384" in describe(mesh.folder, root)
+    assert "NIST CURVE: P-384" in describe(mesh.folder, secret["ca-cert.pem"])
+    verify_strictly(mesh.folder, root, secret["ca-cert.pem"])
+    assert mesh.run("--limit", "east", **ecdsa).changed == {"east": 0}
+
+
+def test_an_offline_root_signs_what_is_put_beside_the_requests(mesh: Mesh) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"]
+    command += ["-keyout", "offline-key.pem", "-out", "offline.pem"]
+    command += ["-subj", "/O=Offline/CN=Root CA", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    subprocess.run(command, cwd=mesh.folder, check=True, capture_output=True)
+    offline = {
+        "certificates_backend": "csr",
+        "certificates_root_certificate": (mesh.folder / "offline.pem").read_text(),
+    }
+    predicted = mesh.run("--check", "--diff", **offline)
+    assert predicted.code == 0, predicted.output
+    assert all(count > 0 for count in predicted.changed.values())
+
+    waiting = mesh.run(**offline)
+    assert waiting.code != 0
+    requests = mesh.state / "requests"
+    for cluster in mesh.kubeconfigs:
+        assert f"{requests}/{cluster}-request.pem" in waiting.text
+        assert "PRIVATE" not in (requests / f"{cluster}-request.pem").read_text()
+    assert not any(mesh.cacerts(cluster) for cluster in mesh.kubeconfigs)
+    still = mesh.run(**offline)
+    assert still.code != 0
+    assert still.changed == {"east": 0, "west": 0}
+
+    for cluster in mesh.kubeconfigs:
+        command = ["openssl", "x509", "-req", "-in", f"{requests}/{cluster}-request.pem", "-days", "365"]
+        command += ["-CA", "offline.pem", "-CAkey", "offline-key.pem", "-CAcreateserial"]
+        command += ["-copy_extensions", "copyall", "-out", f"{requests}/{cluster}-cert.pem"]
+        subprocess.run(command, cwd=mesh.folder, check=True, capture_output=True)
+    swapped = (requests / "east-cert.pem").read_bytes()
+    (requests / "east-cert.pem").write_bytes((requests / "west-cert.pem").read_bytes())
+    wrong = mesh.run("--limit", "east", **offline)
+    assert wrong.code != 0
+    assert "is not for the request of this cluster" in wrong.text, wrong.output
+    (requests / "east-cert.pem").write_bytes(swapped)
+    done = mesh.run(**offline)
+    assert done.code == 0, done.output
+    for cluster in mesh.kubeconfigs:
+        secret = mesh.cacerts(cluster)
+        verify_strictly(mesh.folder, (mesh.folder / "offline.pem").read_bytes(), secret["ca-cert.pem"])
+        assert not (requests / f"{cluster}-request.pem").exists()
+    assert mesh.run(**offline).changed == {"east": 0, "west": 0}
+    assert not (mesh.state / "ca").exists()
+
+
+@pytest.mark.parametrize(
+    ("backend", "needed"),
+    [
+        ("csr", "certificates_root_certificate"),
+        ("vault", "certificates_vault_url"),
+        ("provided", "certificates_chain"),
+    ],
+)
+def test_a_backend_without_what_it_needs_says_so(mesh: Mesh, backend: str, needed: str) -> None:
+    refused = mesh.run(certificates_backend=backend)
+    assert refused.code != 0
+    assert f"certificates_backend {backend} needs" in refused.text
+    assert needed in refused.text
+
+
 def days_left(subject: x509.Certificate) -> float:
     return (subject.not_valid_after_utc - datetime.datetime.now(datetime.UTC)) / datetime.timedelta(days=1)
 
