@@ -590,9 +590,10 @@ def test_a_vault_that_cannot_serve_is_explained(mesh: RunningLab, bao: OpenBao) 
         refused = certificates(mesh, **given)
         assert refused.returncode != 0, expected
         assert expected in said(refused), refused.stdout[-3000:]
+    login = bao.variables("token")
     bao.seal()
     try:
-        refused = certificates(mesh, certificates_renew=True, **bao.variables("token"))
+        refused = certificates(mesh, certificates_renew=True, **login)
         assert refused.returncode != 0
         assert "it is sealed" in said(refused), refused.stdout[-3000:]
     finally:
