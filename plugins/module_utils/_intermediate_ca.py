@@ -75,31 +75,32 @@ NETWORK_LABEL = "topology.istio.io/network"
 _REQUEST = "ca-request.pem"
 
 
+class Source:
+    """Where a new intermediate CA comes from: one of the three below."""
+
+
 @dataclass(frozen=True)
-class SignHere:
+class SignHere(Source):
     """The mesh's CA is at hand. ``authority`` is called only when something is to be signed."""
 
     authority: Callable[[], Authority]
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(Source):
     """The user gives chain and key of this cluster."""
 
     authority: Authority
 
 
 @dataclass(frozen=True)
-class SignElsewhere:
+class SignElsewhere(Source):
     """A CA elsewhere signs: we make key and request, and take the answer.
 
     :param signed: PEM text of the certificate that was signed, its chain behind it or not; None before that.
     """
 
     signed: str | None
-
-
-Source = SignHere | Given | SignElsewhere
 
 
 @dataclass
@@ -272,7 +273,7 @@ class IntermediateCa:
             return source.authority
         if isinstance(source, SignElsewhere):
             return self._issue_elsewhere(trust, source.signed)
-        if self._check_mode:
+        if self._check_mode or not isinstance(source, SignHere):
             return None
         signer = source.authority()
         key = new_key(self._profile.key)

@@ -131,7 +131,7 @@ options:
     type: bool
     default: false
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
@@ -190,10 +190,10 @@ failure:
   returned: failure
 """
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     KEY_TYPES,
@@ -221,6 +221,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import (
     load_authority,
     require_key,
 )
+
+with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+    import yaml
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:

@@ -40,7 +40,7 @@ options:
     type: bool
     default: true
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -60,7 +60,7 @@ requirements:
   - Python package C(kubernetes) >= 31.0.0
   - Python package C(cryptography) >= 42.0.0
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -107,7 +107,7 @@ options:
     type: int
     default: 365
 author:
-  - exomesh contributors
+  - exomesh contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
