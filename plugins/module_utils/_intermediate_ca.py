@@ -110,6 +110,7 @@ class Outcome:
     :param reason: why there is a new intermediate CA; None when there is none.
     :param chain: the intermediate CA up to its root; empty where it is still to come.
     :param request: PEM text of the request that waits to be signed.
+    :param request_lifetime: how long what is signed shall live: at most until its issuer ends.
     :param backup: Secret that keeps what was adopted.
     :param before: what the diff shows, without secrets; ``after`` likewise.
     """
@@ -118,6 +119,7 @@ class Outcome:
     reason: str | None = None
     chain: tuple[x509.Certificate, ...] = ()
     request: str | None = None
+    request_lifetime: timedelta = timedelta()
     backup: str | None = None
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
@@ -293,6 +295,8 @@ class IntermediateCa:
         chain = self._judge_signed(trust, signed, key) if signed else ()
         if not chain:
             self._outcome.request = request
+            left = self._issuers[0].not_valid_after_utc - self._now
+            self._outcome.request_lifetime = min(self._profile.lifetime, left)
             return None
         return Authority(chain, key)
 

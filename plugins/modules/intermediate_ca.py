@@ -180,6 +180,10 @@ request:
   description: The request that waits to be signed, as PEM text; empty when none does.
   type: str
   returned: success
+request_lifetime:
+  description: Seconds that what is signed for RV(request) shall live, at most until its issuer ends.
+  type: int
+  returned: success
 backup:
   description: Secret in C(istio-system) that keeps what was adopted; empty when nothing was.
   type: str
@@ -231,7 +235,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     require_cryptography()
     if kubeconfig_is_to_come(module):
-        return {"changed": True, "reason": "it has none", "certificate": {}, "request": "", "backup": ""}
+        return {
+            "changed": True,
+            "reason": "it has none",
+            "certificate": {},
+            "request": "",
+            "request_lifetime": 0,
+            "backup": "",
+        }
     if not params["issuer"] and not module.check_mode:
         module.fail_json(msg="issuer is empty: have the root CA first (exomesh.istio.root_ca)")
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
@@ -260,6 +271,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "reason": outcome.reason or "",
         "certificate": describe(outcome.chain[0]) if outcome.chain else {},
         "request": outcome.request or "",
+        "request_lifetime": int(outcome.request_lifetime.total_seconds()),
         "backup": outcome.backup or "",
     }
     if module._diff:

@@ -8,7 +8,6 @@ import datetime
 import http.server
 import json
 import os
-import random
 import re
 import ssl
 import subprocess
@@ -121,6 +120,9 @@ def killed(fresh: RunningLab) -> list[str]:
     program = Path(sys.executable).parent / "ansible-playbook"
     variables = json.dumps({"certificates_key_size": 2048})
     environment = {**os.environ, "EXOMESH_ROOT_PASSPHRASE": PASSPHRASE}
+    begun = time.monotonic()
+    assert certificates(fresh, "--check").returncode == 0
+    duration = time.monotonic() - begun
     seen = []
     for attempt in range(KILLS):
         with subprocess.Popen(
@@ -132,7 +134,7 @@ def killed(fresh: RunningLab) -> list[str]:
             start_new_session=True,
         ) as run:
             # From before the root is made until after the secrets are written.
-            time.sleep(1.0 + 0.25 * attempt + random.uniform(0, 0.1))
+            time.sleep(duration * (0.4 + 0.06 * attempt))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(run.pid, 9)
         if ca_path(fresh, "root-cert.pem").is_file():
