@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from exolab import cgroups, cloud_state, network, node, preflight, supervision
+from exolab import cgroups, cloud_state, limits, network, node, preflight, supervision
 from exolab.build import Built, build, istio_version, kubernetes_version
 from exolab.command import run
 from exolab.errors import LabError
@@ -47,6 +47,7 @@ def up(name: str, clusters: int, inventory: Path | None) -> Record:
         record.clusters = max(record.clusters, clusters)
         _check_api_port(record.lab)
         record.save()
+        limits.raise_limit()
         for folder in (record.lab.bin, record.lab.logs, record.lab.cloud):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         network.router_up(record.lab)
@@ -84,6 +85,7 @@ def down(name: str) -> None:
         if record:
             network.down(lab)
         shutil.rmtree(lab.path, ignore_errors=False)
+        limits.restore_limit()
         with contextlib.suppress(OSError):  # another lab is still there
             HOME.rmdir()
     print(f"Lab {name} is gone.")

@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from exolab import build, cgroups, cloud_state, images, layout, supervision
+from exolab import build, cgroups, cloud_state, images, layout, limits, supervision
 from exolab.errors import LabError
 
 
@@ -84,6 +84,23 @@ def test_missing_controllers_are_named(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(cgroups, "ROOT", tmp_path)
     with pytest.raises(LabError, match="cpu, cpuset, pids"):
         cgroups.check()
+
+
+def test_a_limit_that_is_too_low_is_raised_while_there_is_a_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, home = tmp_path / "max_user_instances", tmp_path / "home"
+    setting.write_text("128\n")
+    limits.raise_limit(setting, home)
+    limits.raise_limit(setting, home)
+    assert setting.read_text() == str(limits.NEEDED)
+    monkeypatch.setattr(limits.Record, "all", lambda: ["another lab"])
+    limits.restore_limit(setting, home)
+    assert setting.read_text() == str(limits.NEEDED)
+    monkeypatch.setattr(limits.Record, "all", list)
+    limits.restore_limit(setting, home)
+    assert setting.read_text().strip() == "128"
+    assert not list(home.iterdir())
 
 
 def test_the_image_archive_has_every_name_and_each_layer_once(tmp_path: Path) -> None:
