@@ -6,8 +6,8 @@ from pathlib import Path
 
 from exolab.layout import HOME, Record
 
-# A cluster with Istio in it holds about 25 instances, and many machines allow 128 in all: beyond that
-# containerd's CRI plugin is not loaded, and the kubelet says only "unknown service runtime.v1.RuntimeService".
+# A cluster with Istio in it holds about 25 instances, and many machines allow 128 in all. Beyond that
+# containerd does not load its CRI plugin, and the kubelet says "unknown service runtime.v1.RuntimeService".
 INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 NEEDED = 1024
 
