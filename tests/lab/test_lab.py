@@ -47,6 +47,13 @@ def daemons(lab: RunningLab) -> dict[int, str]:
     return found
 
 
+def kill_all(lab: RunningLab) -> None:
+    """Kill whatever belongs to the lab, without a word to it."""
+    for process in cgroups.processes(f"exolab-{lab.name}"):
+        with contextlib.suppress(ProcessLookupError):  # it died with one before it
+            os.kill(process, signal.SIGKILL)
+
+
 def eventually(check: Callable[[], bool], timeout: float = 60) -> bool:
     deadline = time.monotonic() + timeout
     while not check():
@@ -174,16 +181,14 @@ def test_another_lab_is_not_touched(two: RunningLab, tmp_path: Path) -> None:
 
 def test_after_everything_was_killed_up_brings_the_same_clusters_back(two: RunningLab) -> None:
     two.kubectl("cluster1", "create", "configmap", "kept", "--from-literal=a=b")
-    for process in cgroups.processes(f"exolab-{two.name}"):
-        os.kill(process, signal.SIGKILL)
+    kill_all(two)
     assert "no daemon runs" in call(PROGRAM, "status", "--name", two.name).stdout
     two.up(2)
     assert two.kubectl("cluster1", "get", "configmap", "kept", "-o=jsonpath={.data.a}") == "b"
 
 
 def test_down_leaves_nothing_also_after_everything_was_killed(two: RunningLab) -> None:
-    for process in cgroups.processes(f"exolab-{two.name}"):
-        os.kill(process, signal.SIGKILL)
+    kill_all(two)
     routes = [line for line in traces(two.name)["routes and interfaces"] if f"exolab{_number(two)}" in line]
     assert routes
     two.down()
