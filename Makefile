@@ -76,7 +76,7 @@ molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 	$(WITH_PATH) molecule test
 
 lab-test: venv  ## The lab itself, and the mesh on three clusters: first run, repairs, killed runs
-	$(BIN)/pytest tests/lab $(ARGS)
+	$(BIN)/pytest tests/lab --capture=no $(ARGS)
 
 clean:  ## Remove what the tools made here: .venv, build, caches
 	rm -rf .venv build .ansible .mypy_cache .pytest_cache .ruff_cache .coverage*
