@@ -28,6 +28,9 @@ demo: lab-up  ## Two clusters on this machine, the mesh, and the tutorial's page
 	@echo '  make site ARGS="--check --diff"  what a second run would change: nothing'
 	@echo "  $(LAB) kubectl cluster1 get pods --all-namespaces"
 	@echo "To take it down: make lab-down"
+	@echo
+	@echo "curl exo-webtest:3000 in cluster1, answered by the pod in cluster2:"
+	@$(LAB) kubectl cluster1 exec -n exodemo deploy/curl -c curl -- curl --silent exo-webtest:3000
 
 site: venv  ## site.yml on the lab again (ARGS="--check --diff")
 	$(BIN)/ansible-playbook -i inventories/lab site.yml $(ARGS)
