@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,9 @@ def call(*words: str | Path, timeout: float = 300, **options: Any) -> subprocess
     """Run a program to its end with its output kept."""
     command = [str(word) for word in words]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+
+ANSIBLE_PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 
 
 @dataclass
@@ -55,6 +61,20 @@ class RunningLab:
         result = call(program, f"--kubeconfig={kubeconfig}", *words, input=stdin)
         assert not check or result.returncode == 0, result.stderr
         return result.stdout
+
+
+def run_playbook(
+    lab: RunningLab, name: str, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a playbook of the collection on the lab, as a user would from a checkout."""
+    words = (ANSIBLE_PLAYBOOK, "-i", lab.inventory, name, *arguments)
+    return call(*words, cwd=PROJECT, timeout=600, env={**os.environ, **environment})
+
+
+def changes(output: str) -> dict[str, int]:
+    """Number of changed tasks by host, from the play recap."""
+    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.M)
+    return {host: int(count) for host, count in recap}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import os
 import re
 import ssl
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -26,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .certificates import TestCa, intermediate, pem, root_ca
-from .conftest import PROJECT, RunningLab, call
+from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, changes, run_playbook
 from .openbao import OpenBao, open_bao
 
 MEMBERS = ("cluster1", "cluster2")
@@ -38,12 +37,8 @@ def playbook(
     lab: RunningLab, name: str, *arguments: str, **variables: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook of the collection on the lab. Keys are small here, to be quick."""
-    program = Path(sys.executable).parent / "ansible-playbook"
     given = json.dumps({"certificates_key_size": 2048, **variables})
-    environment = {**os.environ, "EXOMESH_ROOT_PASSPHRASE": PASSPHRASE}
-    return call(
-        program, "-i", lab.inventory, name, "-e", given, *arguments, cwd=PROJECT, timeout=600, env=environment
-    )
+    return run_playbook(lab, name, "-e", given, *arguments, EXOMESH_ROOT_PASSPHRASE=PASSPHRASE)
 
 
 def certificates(lab: RunningLab, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
@@ -55,9 +50,8 @@ def said(result: subprocess.CompletedProcess[str]) -> str:
     return re.sub(r"\s+", " ", result.stdout.replace("''", "'"))
 
 
-def changes(result: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", result.stdout, re.M)
-    return {host: int(count) for host, count in recap if host in MEMBERS}
+def changed(result: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    return {host: count for host, count in changes(result.stdout).items() if host in MEMBERS}
 
 
 def secret(lab: RunningLab, cluster: str, name: str = "cacerts") -> dict[str, Any]:
@@ -117,7 +111,6 @@ def fresh(lab: RunningLab) -> RunningLab:
 @pytest.fixture(scope="module")
 def killed(fresh: RunningLab) -> list[str]:
     """Ten first runs, each killed somewhere: the fingerprints of the roots that were seen after each."""
-    program = Path(sys.executable).parent / "ansible-playbook"
     variables = json.dumps({"certificates_key_size": 2048})
     environment = {**os.environ, "EXOMESH_ROOT_PASSPHRASE": PASSPHRASE}
     begun = time.monotonic()
@@ -126,7 +119,7 @@ def killed(fresh: RunningLab) -> list[str]:
     seen = []
     for attempt in range(KILLS):
         with subprocess.Popen(
-            [program, "-i", fresh.inventory, "playbooks/certificates.yml", "-e", variables],
+            [ANSIBLE_PLAYBOOK, "-i", fresh.inventory, "playbooks/certificates.yml", "-e", variables],
             cwd=PROJECT,
             env=environment,
             stdout=subprocess.DEVNULL,
@@ -211,7 +204,7 @@ def test_a_second_run_changes_nothing(mesh: RunningLab) -> None:
     begun = time.monotonic()
     result = certificates(mesh)
     print(f"\nA run without changes: {time.monotonic() - begun:.1f} s")
-    assert changes(result) == dict.fromkeys(MEMBERS, 0)
+    assert changed(result) == dict.fromkeys(MEMBERS, 0)
 
 
 def test_openssl_and_strict_python_accept_every_chain(mesh: RunningLab, tmp_path: Path) -> None:
@@ -544,7 +537,7 @@ def backend(request: pytest.FixtureRequest, mesh: RunningLab, tmp_path: Path) ->
 def test_every_backend_ends_in_a_verified_mesh(mesh: RunningLab, backend: Backend) -> None:
     variables, sign = backend
     same_root = certificates(mesh, **variables)
-    assert changes(same_root) == dict.fromkeys(MEMBERS, 0), same_root.stdout[-5000:]
+    assert changed(same_root) == dict.fromkeys(MEMBERS, 0), same_root.stdout[-5000:]
 
     before = versions(mesh)
     renewed = certificates(mesh, certificates_renew=True, **variables)
@@ -559,7 +552,7 @@ def test_every_backend_ends_in_a_verified_mesh(mesh: RunningLab, backend: Backen
     assert not any(secret(mesh, cluster, "cacerts-request") for cluster in MEMBERS)
 
     again = certificates(mesh, **variables)
-    assert changes(again) == dict.fromkeys(MEMBERS, 0), again.stdout[-5000:]
+    assert changed(again) == dict.fromkeys(MEMBERS, 0), again.stdout[-5000:]
     assert versions(mesh) == after
     verified = playbook(mesh, "playbooks/verify.yml")
     assert verified.returncode == 0, verified.stdout[-3000:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import PROJECT, RunningLab, call
+from .conftest import PROJECT, RunningLab, call, changes, run_playbook
 
 CLUSTERS = ("cluster1", "cluster2")
 
@@ -26,15 +25,12 @@ def two(lab: RunningLab) -> RunningLab:
 
 def role(lab: RunningLab, **variables: Any) -> subprocess.CompletedProcess[str]:
     """Run the role for both clusters."""
-    program = Path(sys.executable).parent / "ansible-playbook"
-    words = ("-i", lab.inventory, "playbooks/kubeconfig.yml", "--diff", "-v", "-e", json.dumps(variables))
-    return call(program, *words, cwd=PROJECT)
+    return run_playbook(lab, "playbooks/kubeconfig.yml", "--diff", "-v", "-e", json.dumps(variables))
 
 
 def changed(result: subprocess.CompletedProcess[str]) -> dict[str, int]:
     assert result.returncode == 0, result.stdout[-4000:]
-    counts = re.findall(r"^(cluster\d)\s+: ok=\d+\s+changed=(\d+)", result.stdout, re.MULTILINE)
-    return {host: int(count) for host, count in counts}
+    return {host: count for host, count in changes(result.stdout).items() if host in CLUSTERS}
 
 
 def minted(lab: RunningLab) -> int:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import PROJECT, RunningLab, call
+from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, changes, run_playbook
 
 MEMBERS = ("cluster1", "cluster2", "cluster3")
 PAIRS = list(itertools.permutations(MEMBERS, 2))
-
-
-def playbook(lab: RunningLab, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a playbook of the collection on the lab, as a user would from a checkout."""
-    program = Path(sys.executable).parent / "ansible-playbook"
-    return call(program, "-i", lab.inventory, name, *arguments, cwd=PROJECT, timeout=600)
-
-
-def changes(output: str) -> dict[str, int]:
-    """Number of changed tasks by host, from the play recap."""
-    return {
-        host: int(count) for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.M)
-    }
 
 
 def verdicts(output: str) -> dict[tuple[str, str], str]:
@@ -49,7 +35,7 @@ def verdicts(output: str) -> dict[tuple[str, str], str]:
 def first_run(lab: RunningLab) -> subprocess.CompletedProcess[str]:
     """site.yml on three fresh clusters, with all the output that Ansible can give."""
     lab.up(len(MEMBERS))
-    return playbook(lab, "site.yml", "-vvvv")
+    return run_playbook(lab, "site.yml", "-vvvv")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +49,7 @@ def mesh(lab: RunningLab, first_run: subprocess.CompletedProcess[str]) -> Runnin
 def healed(mesh: RunningLab) -> Iterator[RunningLab]:
     """For a test that breaks the mesh: afterwards site.yml must have made it whole again."""
     yield mesh
-    result = playbook(mesh, "site.yml")
+    result = run_playbook(mesh, "site.yml")
     assert result.returncode == 0, result.stdout[-5000:]
     assert set(verdicts(result.stdout).values()) == {"ok"}
 
@@ -91,7 +77,7 @@ def curl(lab: RunningLab, *options: str) -> str:
 def test_check_mode_on_empty_clusters_changes_nothing_there(lab: RunningLab) -> None:
     lab.up(len(MEMBERS))
     state = lab.path / "mesh"
-    result = playbook(lab, "site.yml", "--check", "--diff")
+    result = run_playbook(lab, "site.yml", "--check", "--diff")
     assert result.returncode == 0, result.stdout[-5000:]
     assert all(changes(result.stdout)[name] > 0 for name in MEMBERS)
     assert not state.exists()
@@ -148,19 +134,19 @@ def test_no_secret_is_in_the_output_at_any_verbosity(
 
 
 def test_a_second_run_changes_nothing(mesh: RunningLab) -> None:
-    result = playbook(mesh, "site.yml", "--diff")
+    result = run_playbook(mesh, "site.yml", "--diff")
     assert result.returncode == 0, result.stdout[-5000:]
     assert changes(result.stdout) == dict.fromkeys([*MEMBERS, "localhost"], 0)
 
 
 def test_check_mode_on_a_finished_mesh_predicts_nothing(mesh: RunningLab) -> None:
-    result = playbook(mesh, "site.yml", "--check", "--diff")
+    result = run_playbook(mesh, "site.yml", "--check", "--diff")
     assert result.returncode == 0, result.stdout[-5000:]
     assert changes(result.stdout) == dict.fromkeys([*MEMBERS, "localhost"], 0)
 
 
 def test_one_cluster_alone_can_be_run(mesh: RunningLab) -> None:
-    result = playbook(mesh, "site.yml", "--limit", "cluster3")
+    result = run_playbook(mesh, "site.yml", "--limit", "cluster3")
     assert result.returncode == 0, result.stdout[-5000:]
     assert changes(result.stdout) == {"cluster3": 0}
 
@@ -184,7 +170,7 @@ def test_the_request_crosses_the_gateway_of_the_other_cluster(mesh: RunningLab) 
 
 def test_verify_names_the_pair_whose_remote_secret_is_gone_and_site_heals_it(healed: RunningLab) -> None:
     healed.kubectl("cluster1", "delete", "secret", "-n", "istio-system", "istio-remote-secret-cluster3")
-    result = playbook(healed, "playbooks/verify.yml")
+    result = run_playbook(healed, "playbooks/verify.yml")
     assert result.returncode != 0
     found = verdicts(result.stdout)
     assert [pair for pair, verdict in found.items() if verdict != "ok"] == [("cluster1", "cluster3")]
@@ -193,7 +179,7 @@ def test_verify_names_the_pair_whose_remote_secret_is_gone_and_site_heals_it(hea
 
 def test_verify_names_the_pairs_whose_gateway_is_gone_and_site_heals_it(healed: RunningLab) -> None:
     healed.kubectl("cluster2", "delete", "deployment,service", "-n", "istio-system", "istio-eastwestgateway")
-    result = playbook(healed, "playbooks/verify.yml")
+    result = run_playbook(healed, "playbooks/verify.yml")
     assert result.returncode != 0
     failed = {pair for pair, verdict in verdicts(result.stdout).items() if verdict != "ok"}
     assert failed == {("cluster1", "cluster2"), ("cluster3", "cluster2")}
@@ -204,17 +190,16 @@ def test_a_run_that_is_killed_is_finished_by_the_next(mesh: RunningLab) -> None:
     istioctl, kubeconfig = mesh.path / "bin" / "istioctl", mesh.path / "mesh" / "cluster3" / "kubeconfig"
     removed = call(istioctl, f"--kubeconfig={kubeconfig}", "uninstall", "--purge", "--skip-confirmation")
     assert removed.returncode == 0, removed.stderr
-    program = Path(sys.executable).parent / "ansible-playbook"
     for seconds in (12, 20):
         with subprocess.Popen(
-            [program, "-i", mesh.inventory, "site.yml"],
+            [ANSIBLE_PLAYBOOK, "-i", mesh.inventory, "site.yml"],
             cwd=PROJECT,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         ) as run:
             time.sleep(seconds)
             os.killpg(run.pid, 9)
-    result = playbook(mesh, "site.yml")
+    result = run_playbook(mesh, "site.yml")
     assert result.returncode == 0, result.stdout[-5000:]
     assert set(verdicts(result.stdout).values()) == {"ok"}
 
@@ -228,13 +213,13 @@ def test_a_run_that_is_killed_is_finished_by_the_next(mesh: RunningLab) -> None:
 )
 def test_an_inventory_without_a_mesh_is_refused(tmp_path: Path, inventory: str, said: str) -> None:
     (tmp_path / "hosts.yml").write_text(f"all: {{children: {{{inventory}}}}}")
-    result = playbook(RunningLab("none", tmp_path / "hosts.yml"), "site.yml")
+    result = run_playbook(RunningLab("none", tmp_path / "hosts.yml"), "site.yml")
     assert result.returncode != 0
     assert said in " ".join(result.stdout.split())
 
 
 def test_a_cluster_that_exoscale_does_not_know_is_named(mesh: RunningLab) -> None:
-    result = playbook(
+    result = run_playbook(
         mesh, "playbooks/kubeconfig.yml", "-e", "sks_cluster=nope", "-e", "kubeconfig_force=true"
     )
     assert result.returncode != 0
@@ -258,7 +243,7 @@ def test_the_dynamic_inventory_alone_builds_a_mesh(lab: RunningLab, tmp_path: Pa
     (tmp_path / "group_vars").mkdir()
     own = {name: value for name, value in settings.items() if not name.startswith("ansible_")}
     (tmp_path / "group_vars" / "mesh.yml").write_text(yaml.safe_dump(own))
-    result = playbook(RunningLab(lab.name, tmp_path), "site.yml")
+    result = run_playbook(RunningLab(lab.name, tmp_path), "site.yml")
     assert result.returncode == 0, result.stdout[-5000:]
     assert verdicts(result.stdout) == dict.fromkeys(itertools.permutations(MEMBERS[:2], 2), "ok")
     assert "VERSION: v2" in result.stdout
