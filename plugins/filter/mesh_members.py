@@ -12,6 +12,10 @@ version_added: 0.1.0
 description:
   - Turns inventory names into what modules need to know of each cluster, with the defaults of the roles.
   - Reads only the inventory, so C(--limit) works without the other hosts having run.
+  - Which members are peers, that is, exchange remote secrets, is said by the variable C(mesh_topology), the
+    same for all members. V(full), the default, is everyone with everyone. V(hub-and-spoke) is everyone with
+    those that set C(mesh_hub), and the hubs with each other. V(groups) is everyone with those that share one
+    of its C(mesh_groups).
 positional: _input, hostvars
 options:
   _input:
@@ -62,22 +66,30 @@ _value:
     server:
       description: Address of its API for the peers (C(peering_server)); none where it is the kubeconfig's.
       type: str
+    peers:
+      description: Names of the members with which it exchanges remote secrets, in the order of the input.
+      type: list
+      elements: str
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.parsing.convert_bool import boolean
+
+TOPOLOGIES = ("full", "hub-and-spoke", "groups")
 
 
 def mesh_members(
     clusters: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], state_dir: str
-) -> list[dict[str, str | None]]:
+) -> list[dict[str, Any]]:
     """The members of a mesh; see the documentation of the filter.
 
-    :raises AnsibleFilterError: a name is not in the inventory, or two members share a mesh name.
+    :raises AnsibleFilterError: a name is not in the inventory, two members share a mesh name, or the topology
+        leaves a member without peers.
     """
-    members = []
+    members: list[dict[str, Any]] = []
     for host in clusters:
         if host not in hostvars:
             raise AnsibleFilterError(f"mesh_clusters names {host}, which is not in the inventory")
@@ -92,7 +104,7 @@ def mesh_members(
                 "server": str(variables.get("peering_server") or "") or None,
             }
         )
-    hosts: dict[str | None, str | None] = {}
+    hosts: dict[str, str] = {}
     for member in members:
         other = hosts.setdefault(member["name"], member["host"])
         if other != member["host"]:
@@ -100,7 +112,72 @@ def mesh_members(
                 f"{other} and {member['host']} have the same mesh_cluster_name {member['name']}: "
                 "names must be unique in a mesh"
             )
+    for member, peers in zip(members, _peers(members, hostvars), strict=True):
+        member["peers"] = peers
     return members
+
+
+def _peers(
+    members: Sequence[Mapping[str, Any]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> list[list[str]]:
+    """Names of every member's peers, by the topology that all of them name."""
+    topology = _topology([member["host"] for member in members], hostvars)
+    hubs = {m["host"] for m in members if boolean(hostvars[m["host"]].get("mesh_hub", False))}
+    groups = {m["host"]: _groups_of(m["host"], hostvars) for m in members}
+    if topology == "hub-and-spoke" and not hubs:
+        names = ", ".join(member["host"] for member in members)
+        raise AnsibleFilterError(
+            f"mesh_topology is hub-and-spoke, but none of {names} is a hub: set mesh_hub: true for one"
+        )
+
+    def are_peers(one: str, other: str) -> bool:
+        if topology == "hub-and-spoke":
+            return one in hubs or other in hubs
+        return topology == "full" or not groups[one].isdisjoint(groups[other])
+
+    peers = [
+        [
+            other["name"]
+            for other in members
+            if other is not member and are_peers(member["host"], other["host"])
+        ]
+        for member in members
+    ]
+    if topology == "groups":
+        for host, its_groups in groups.items():
+            if not its_groups:
+                raise AnsibleFilterError(
+                    f"mesh_topology is groups, but {host} is in none: set its mesh_groups"
+                )
+        for (host, its_groups), found in zip(groups.items(), peers, strict=True):
+            if not found:
+                raise AnsibleFilterError(
+                    f"mesh_topology is groups, but {host} is alone in {', '.join(sorted(its_groups))}: "
+                    "no other member has one of its mesh_groups"
+                )
+    return peers
+
+
+def _topology(hosts: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> str:
+    chosen = {host: str(hostvars[host].get("mesh_topology") or TOPOLOGIES[0]) for host in hosts}
+    for host, topology in chosen.items():
+        if topology not in TOPOLOGIES:
+            raise AnsibleFilterError(
+                f"{host} has the unknown mesh_topology {topology}: it is one of {', '.join(TOPOLOGIES)}"
+            )
+        if topology != chosen[hosts[0]]:
+            raise AnsibleFilterError(
+                f"{hosts[0]} has mesh_topology {chosen[hosts[0]]}, but {host} {topology}: a mesh has one, so "
+                "set it for the group"
+            )
+    return chosen[hosts[0]] if hosts else TOPOLOGIES[0]
+
+
+def _groups_of(host: str, hostvars: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    groups = hostvars[host].get("mesh_groups") or []
+    if isinstance(groups, str) or not isinstance(groups, Iterable):
+        raise AnsibleFilterError(f"mesh_groups of {host} is {groups!r}, but must be a list of names")
+    return {str(group) for group in groups}
 
 
 class FilterModule:

@@ -39,9 +39,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     pod_unmet,
     wait_until_met,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import json_of
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently
-from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import read_trust
 
 with contextlib.suppress(ImportError):

@@ -34,6 +34,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import service_addresses
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently, hash_of
 from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import secret_ref
 
@@ -70,15 +71,6 @@ _DESTINATION_KINDS = (
     findings.WORKLOAD_NOT_INJECTED,
 )
 """What keeps requests from being answered in a cluster."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """A cluster of the mesh."""
-
-    name: str
-    network: str
-    kubeconfig: str
 
 
 @dataclass(frozen=True)

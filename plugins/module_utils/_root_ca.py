@@ -39,6 +39,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._files import (
     write_private,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, concurrently
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import (
     ClusterTrust,
     read_trust,
@@ -48,14 +49,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._trust import (
 
 if TYPE_CHECKING:
     from cryptography import x509
-
-
-@dataclass(frozen=True)
-class Member:
-    """A cluster of the mesh."""
-
-    name: str
-    kubeconfig: str
 
 
 @dataclass(frozen=True)

@@ -18,36 +18,8 @@ description:
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.attributes.info_module
+  - exomesh.istio.members
 options:
-  members:
-    description:
-      - All members of the mesh, as P(exomesh.istio.mesh_members#filter) gives them.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description:
-          - Name of the member in the mesh.
-        type: str
-        required: true
-      kubeconfig:
-        description:
-          - File with the credentials of the member.
-        type: path
-        required: true
-      host:
-        description:
-          - Inventory name of the member. Not used.
-        type: str
-      network:
-        description:
-          - Network of the member. Not used.
-        type: str
-      server:
-        description:
-          - Address of the member's API as its peers reach it. Not used.
-        type: str
   thresholds:
     description:
       - Days left at which a CA is worth a notice, a warning, and an alarm.
@@ -153,6 +125,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import require_cryptography
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import (
     SEVERITIES,
     look_at_mesh,
@@ -160,7 +133,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates i
     same_root,
     table,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import Member
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -168,8 +140,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     require_cryptography()
     now = datetime.now(UTC)
     thresholds = sorted(module.params["thresholds"], reverse=True)
-    members = [Member(member["name"], member["kubeconfig"]) for member in module.params["members"]]
-    clusters = look_at_mesh(members)
+    clusters = look_at_mesh(members_of(module.params))
     seen = [item for cluster in clusters for item in cluster.seen]
     return {
         "changed": False,
@@ -185,18 +156,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "kubeconfig": {"type": "path", "required": True},
-                    "host": {"type": "str"},
-                    "network": {"type": "str"},
-                    "server": {"type": "str"},
-                },
-            },
+            **MEMBERS_ARGUMENT_SPEC,
             "thresholds": {"type": "list", "elements": "int", "default": [60, 30, 7]},
         },
         supports_check_mode=True,

@@ -19,6 +19,7 @@ description:
   - Does not fail when the mesh is not healthy, but says so in RV(healthy) and RV(findings).
 extends_documentation_fragment:
   - exomesh.istio.attributes
+  - exomesh.istio.members
 attributes:
   check_mode:
     support: partial
@@ -31,36 +32,6 @@ attributes:
   idempotent:
     support: full
 options:
-  members:
-    description:
-      - All members of the mesh, as P(exomesh.istio.mesh_members#filter) gives them.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description:
-          - Name of the member in the mesh.
-        type: str
-        required: true
-      network:
-        description:
-          - Network of the member.
-        type: str
-        required: true
-      kubeconfig:
-        description:
-          - File with the credentials of the member.
-        type: path
-        required: true
-      host:
-        description:
-          - Inventory name of the member. Not used.
-        type: str
-      server:
-        description:
-          - Address of the member's API as its peers reach it. Not used.
-        type: str
   server_image:
     description:
       - Image of the test server. It must serve HTTP on port 3000. Where its page holds the pod's host name,
@@ -185,8 +156,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import (
-    Member,
     Verification,
     Workload,
     matrix,
@@ -196,9 +167,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Verify the mesh; gives the module's result."""
     params = module.params
-    members = [
-        Member(member["name"], member["network"], member["kubeconfig"]) for member in params["members"]
-    ]
+    members = members_of(params)
     workload = None if module.check_mode else Workload(params["server_image"], params["client_image"])
     verdict = Verification(members, workload, params["timeout"]).run()
     for warning in verdict.warnings:
@@ -235,18 +204,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "network": {"type": "str", "required": True},
-                    "kubeconfig": {"type": "path", "required": True},
-                    "host": {"type": "str"},
-                    "server": {"type": "str"},
-                },
-            },
+            **MEMBERS_ARGUMENT_SPEC,
             "server_image": {
                 "type": "str",
                 "default": "exo.container-registry.com/exoscale-images/exo-webtest:v2",

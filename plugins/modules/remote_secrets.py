@@ -20,6 +20,7 @@ description:
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.kubernetes
+  - exomesh.istio.members
 attributes:
   check_mode:
     support: full
@@ -37,36 +38,6 @@ options:
       - Name of this cluster in the mesh.
     type: str
     required: true
-  members:
-    description:
-      - All members of the mesh, as P(exomesh.istio.mesh_members#filter) gives them. This cluster itself is
-        passed over.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description:
-          - Name of the member in the mesh.
-        type: str
-        required: true
-      kubeconfig:
-        description:
-          - File with the credentials of the member, for making and reading its token.
-        type: path
-        required: true
-      server:
-        description:
-          - Address of the member's API as its peers reach it. Without it, the one in its kubeconfig.
-        type: str
-      host:
-        description:
-          - Inventory name of the member. Not used.
-        type: str
-      network:
-        description:
-          - Network of the member. Not used.
-        type: str
   prune:
     description:
       - Delete remote secrets that this module made for clusters that are not in O(members).
@@ -122,6 +93,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KubernetesClient,
     kubeconfig_is_to_come,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     UNCHANGED,
     render_diff,
@@ -137,9 +109,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": True, "objects": summarise([])}
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
     peers = [
-        Peer(member["name"], member["kubeconfig"], member["server"])
-        for member in params["members"]
-        if member["name"] != params["name"]
+        Peer(member.name, member.kubeconfig, member.server)
+        for member in members_of(params)
+        if params["name"] in member.peers
     ]
     changes = synchronise(client, peers, params["timeout"], params["prune"], module.check_mode)
     return {
@@ -154,18 +126,7 @@ def main() -> None:
         argument_spec={
             **KUBERNETES_ARGUMENT_SPEC,
             "name": {"type": "str", "required": True},
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "kubeconfig": {"type": "path", "required": True},
-                    "server": {"type": "str"},
-                    "host": {"type": "str"},
-                    "network": {"type": "str"},
-                },
-            },
+            **MEMBERS_ARGUMENT_SPEC,
             "prune": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

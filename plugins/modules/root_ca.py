@@ -15,9 +15,12 @@ description:
     O(certificate).
   - Looks at every member first. It never makes a root where a cluster has one already, in secret C(cacerts)
     or in config map C(istio-ca-root-cert), and stops when a cluster trusts another root than this one.
+  - A member whose kubeconfig does not exist yet is passed over. One that does not answer is an error only
+    when a root is to be made.
   - A root is never changed. A key that is in clear is encrypted when there is a passphrase.
 extends_documentation_fragment:
   - exomesh.istio.attributes
+  - exomesh.istio.members
 attributes:
   check_mode:
     support: full
@@ -26,37 +29,6 @@ attributes:
   idempotent:
     support: full
 options:
-  members:
-    description:
-      - All members of the mesh, as P(exomesh.istio.mesh_members#filter) gives them.
-      - A member whose kubeconfig does not exist yet is passed over. One that does not answer is an error only
-        when a root is to be made.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description:
-          - Name of the member in the mesh.
-        type: str
-        required: true
-      kubeconfig:
-        description:
-          - File with the credentials of the member.
-        type: path
-        required: true
-      host:
-        description:
-          - Inventory name of the member. Not used.
-        type: str
-      network:
-        description:
-          - Network of the member. Not used.
-        type: str
-      server:
-        description:
-          - Address of the member's API as its peers reach it. Not used.
-        type: str
   state_dir:
     description:
       - Folder of the mesh's state. The root is in C(ca/root-cert.pem) and C(ca/root-key.pem) of it, mode
@@ -160,9 +132,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
+from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import (
     LocalRoot,
-    Member,
     RootProfile,
     judge_given_root,
     load_authority,
@@ -173,7 +145,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Have the root; gives the module's result."""
     params = module.params
     require_cryptography()
-    members = [Member(member["name"], member["kubeconfig"]) for member in params["members"]]
+    members = members_of(params)
     renew_within = timedelta(days=params["intermediate_lifetime"])
     if params["state_dir"]:
         profile = RootProfile(
@@ -207,18 +179,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "kubeconfig": {"type": "path", "required": True},
-                    "host": {"type": "str"},
-                    "network": {"type": "str"},
-                    "server": {"type": "str"},
-                },
-            },
+            **MEMBERS_ARGUMENT_SPEC,
             "state_dir": {"type": "path"},
             "certificate": {"type": "str"},
             "key_path": {"type": "path", "no_log": False},

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.exomesh.istio.plugins.filter.mesh_members import mesh_members
@@ -18,6 +20,7 @@ def test_defaults_are_those_of_the_roles() -> None:
             "network": "network-vie",
             "kubeconfig": "/state/vie/kubeconfig",
             "server": None,
+            "peers": ["fra"],
         },
         {
             "host": "fra",
@@ -25,6 +28,7 @@ def test_defaults_are_those_of_the_roles() -> None:
             "network": "network-fra",
             "kubeconfig": "/state/fra/kubeconfig",
             "server": None,
+            "peers": ["vie"],
         },
     ]
 
@@ -43,6 +47,7 @@ def test_variables_of_a_host_win() -> None:
             "network": "alps",
             "kubeconfig": "/keys/v",
             "server": "https://10.0.0.1:6443",
+            "peers": [],
         }
     ]
 
@@ -62,3 +67,57 @@ def test_two_members_of_one_name_are_refused() -> None:
     hostvars = {"vie": {"mesh_cluster_name": "one"}, "fra": {"mesh_cluster_name": "one"}}
     with pytest.raises(AnsibleFilterError, match="vie and fra have the same mesh_cluster_name one"):
         mesh_members(["vie", "fra"], hostvars, "/state")
+
+
+def peers(**hostvars: dict[str, Any]) -> dict[str, list[str]]:
+    """Peers by member."""
+    return {member["name"]: member["peers"] for member in mesh_members(hostvars, hostvars, "/state")}
+
+
+def test_spokes_are_peers_of_the_hubs_only() -> None:
+    hub, spoke = ({"mesh_topology": "hub-and-spoke", "mesh_hub": is_hub} for is_hub in (True, "no"))
+    assert peers(vie=spoke, fra=hub, gva=spoke, muc=hub) == {
+        "vie": ["fra", "muc"],
+        "fra": ["vie", "gva", "muc"],
+        "gva": ["fra", "muc"],
+        "muc": ["vie", "fra", "gva"],
+    }
+
+
+def test_groups_are_peers_within_each() -> None:
+    def member(*groups: str) -> dict[str, Any]:
+        return {"mesh_topology": "groups", "mesh_groups": list(groups)}
+
+    assert peers(vie=member("east"), fra=member("east", "west"), gva=member("west")) == {
+        "vie": ["fra"],
+        "fra": ["vie", "gva"],
+        "gva": ["fra"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("vie", "fra", "said"),
+    [
+        ({"mesh_topology": "star"}, {}, "vie has the unknown mesh_topology star"),
+        (
+            {"mesh_topology": "full"},
+            {"mesh_topology": "groups"},
+            "vie has mesh_topology full, but fra groups",
+        ),
+        ({"mesh_topology": "hub-and-spoke"}, {"mesh_topology": "hub-and-spoke"}, "none of vie, fra is a hub"),
+        (
+            {"mesh_topology": "groups", "mesh_groups": ["a"]},
+            {"mesh_topology": "groups"},
+            "fra is in none: set its mesh_groups",
+        ),
+        (
+            {"mesh_topology": "groups", "mesh_groups": ["a", "b"]},
+            {"mesh_topology": "groups", "mesh_groups": ["c"]},
+            "vie is alone in a, b",
+        ),
+        ({"mesh_groups": "a"}, {}, "mesh_groups of vie is 'a', but must be a list"),
+    ],
+)
+def test_a_bad_topology_is_refused_by_name(vie: dict[str, Any], fra: dict[str, Any], said: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=said):
+        peers(vie=vie, fra=fra)

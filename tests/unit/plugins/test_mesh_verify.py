@@ -11,9 +11,9 @@ import re
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils import _findings as findings
 from ansible_collections.exomesh.istio.plugins.module_utils._findings import Finding, Kind
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import (
     ClusterState,
-    Member,
     PairState,
     Verification,
     Workload,

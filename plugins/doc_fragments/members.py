@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The option by which modules get the members of a mesh."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  members:
+    description:
+      - All members of the mesh, as P(exomesh.istio.mesh_members#filter) gives them.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - Name of the member in the mesh.
+        type: str
+        required: true
+      network:
+        description:
+          - Network of the member.
+        type: str
+        required: true
+      kubeconfig:
+        description:
+          - File with the credentials of the member.
+        type: path
+        required: true
+      server:
+        description:
+          - Address of the member's API as its peers reach it. Without it, the one in its kubeconfig.
+        type: str
+      peers:
+        description:
+          - Names of the members with which it exchanges remote secrets. Without it, all others.
+        type: list
+        elements: str
+      host:
+        description:
+          - Inventory name of the member. Not used.
+        type: str
+"""

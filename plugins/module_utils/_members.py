@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The members of a mesh, as modules get them from the filter ``mesh_members`` (private to the collection)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MEMBERS_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
+    "members": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "network": {"type": "str", "required": True},
+            "kubeconfig": {"type": "path", "required": True},
+            "server": {"type": "str"},
+            "peers": {"type": "list", "elements": "str"},
+            "host": {"type": "str"},
+        },
+    },
+}
+"""The option of the documentation fragment ``exomesh.istio.members``."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A cluster of the mesh.
+
+    :param kubeconfig: file with its credentials; it may be still to come.
+    :param server: address of its API as its peers reach it; the one of its kubeconfig when None.
+    :param peers: names of the members with which it exchanges remote secrets.
+    """
+
+    name: str
+    network: str
+    kubeconfig: str
+    server: str | None = None
+    peers: tuple[str, ...] = ()
+
+
+def members_of(params: Mapping[str, Any]) -> list[Member]:
+    """The members in a module's parameters; each is everyone's peer where the peers are not given."""
+    names = [member["name"] for member in params["members"]]
+    return [
+        Member(
+            member["name"],
+            member["network"],
+            member["kubeconfig"],
+            member["server"],
+            tuple(name for name in names if name != member["name"])
+            if member["peers"] is None
+            else tuple(member["peers"]),
+        )
+        for member in params["members"]
+    ]
