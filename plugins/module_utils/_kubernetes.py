@@ -343,6 +343,16 @@ class KubernetesClient:
         lines = [f"{event.get('reason')}: {str(event.get('message', '')).strip()}" for event in found]
         return list(dict.fromkeys(lines))[-limit:]
 
+    def logs(self, namespace: str, pod: str, container: str, tail: int | None = None) -> str:
+        """What a container has said so far, its last ``tail`` lines, or all."""
+        query = {"container": container} | ({"tailLines": str(tail)} if tail else {})
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
+        response = self._send("GET", path, query, accept="*/*")
+        if response.status < 400:
+            return str(response.data.decode(errors="replace"))
+        message = f"The log of container {container} of pod {namespace}/{pod} cannot be read"
+        raise ApiError(message, response.status, str(response.status), cluster=self.name)
+
     def _request(
         self,
         method: str,
@@ -351,23 +361,7 @@ class KubernetesClient:
         body: Object | None = None,
         content_type: str = "application/json",
     ) -> Object:
-        url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"accept": "application/json", **self._auth_headers()}
-        if body is not None:
-            headers["content-type"] = content_type
-        try:
-            response = self._pool.request(
-                method,
-                url,
-                body=None if body is None else json.dumps(body),
-                headers=headers,
-                timeout=REQUEST_TIMEOUT,
-                retries=self._retries,
-            )
-        except urllib3.exceptions.HTTPError as error:
-            cause = getattr(error, "reason", None) or error
-            raise ClusterUnreachableError(self.server, str(cause), cluster=self.name) from None
-        self.clock_skew = _clock_skew(response.headers.get("Date"))
+        response = self._send(method, path, query, body, content_type)
         try:
             answer = json.loads(response.data)
         except ValueError:
@@ -385,6 +379,35 @@ class KubernetesClient:
             # The API may quote what it could not read.
             message = f"{reason} (its words are left out, as they may quote the secret)"
         raise ApiError(f"{method} {path} failed: {message}", response.status, reason, cluster=self.name)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Any:
+        """The API's answer as it came."""
+        url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"accept": accept, **self._auth_headers()}
+        if body is not None:
+            headers["content-type"] = content_type
+        try:
+            response = self._pool.request(
+                method,
+                url,
+                body=None if body is None else json.dumps(body),
+                headers=headers,
+                timeout=REQUEST_TIMEOUT,
+                retries=self._retries,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            cause = getattr(error, "reason", None) or error
+            raise ClusterUnreachableError(self.server, str(cause), cluster=self.name) from None
+        self.clock_skew = _clock_skew(response.headers.get("Date"))
+        return response
 
     def _auth_headers(self) -> dict[str, str]:
         settings: dict[str, Any] = cast(Any, self._configuration.auth_settings())

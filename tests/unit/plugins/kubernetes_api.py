@@ -13,6 +13,7 @@ import base64
 import copy
 import json
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,10 @@ Object = dict[str, Any]
 
 
 class ApiServer:
-    """One cluster. ``objects`` is by path; ``failures`` gives the next answers to a method and path."""
+    """One cluster. ``objects`` is by path; ``failures`` gives the next answers to a method and path.
+
+    Pods end at once, having said ``pod_log``.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
@@ -47,6 +51,7 @@ class ApiServer:
         self.failures: dict[tuple[str, str], list[tuple[int, Any]]] = {}
         self.requests: list[str] = []
         self.fills_tokens = True
+        self.pod_log = ""
         self._lock = threading.Lock()
         self._version = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -74,6 +79,9 @@ class ApiServer:
         self._version += 1
         obj = copy.deepcopy(obj)
         obj["metadata"]["resourceVersion"] = str(self._version)
+        obj["metadata"].setdefault("creationTimestamp", datetime.now(UTC).isoformat())
+        if obj.get("kind") == "Pod":
+            obj.setdefault("status", {"phase": "Succeeded"})
         if obj.get("type") == "kubernetes.io/service-account-token" and self.fills_tokens:
             token = base64.b64encode(f"token-of-{self.name}".encode()).decode()
             obj["data"] = {"token": token, "ca.crt": base64.b64encode(b"the CA").decode()}
@@ -88,6 +96,8 @@ class ApiServer:
             waiting = self.failures.get((method, path))
             if waiting:
                 return waiting.pop(0)
+            if path.endswith("/log"):
+                return 200, self.pod_log
             if path == "/version":
                 return 200, {"gitVersion": "v1.36.3"}
             if path in RESOURCES:

@@ -1,0 +1,238 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTPS requests from inside a cluster, by a pod that lives for a moment (private to the collection).
+
+What this machine reaches says nothing of what a cluster's pods reach. The pod runs one curl, whose
+configuration, with tokens and CAs, comes from a Secret, so that none of them is in an argument.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    ISTIO_NAMESPACE,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    pod_unmet,
+    wait_until_met,
+)
+
+PROBE_LABEL = "exomesh.istio/probe"
+
+_CONNECT_SECONDS = 5
+_REQUEST_SECONDS = 10
+_LEFT_BEHIND = timedelta(minutes=10)
+_FOLDER = "/etc/exomesh-probe"
+_CONTAINER = "curl"
+_ANSWER = "exomesh-answer"
+
+
+@dataclass(frozen=True)
+class Target:
+    """An address to ask.
+
+    :param ca: certificates (PEM) that must have signed the server's; None to see only whether it answers.
+    :param token: sent as bearer token.
+    :param tls_server_name: the name in the server's certificate, where that is not the address's.
+    """
+
+    name: str
+    url: str
+    ca: bytes | None = None
+    token: str | None = None
+    tls_server_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: an HTTP status, or the reason why none did, in curl's words."""
+
+    name: str
+    status: int | None
+    error: str | None
+    seconds: float
+
+
+def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeout: float) -> list[Answer]:
+    """Ask all targets at once from one pod of the cluster; their answers in order. Leaves nothing behind.
+
+    :param image: has curl as its entrypoint, or in its path.
+    :param timeout: seconds that the pod may take to run and end.
+    :raises ExomeshError: ``probe_failed``: the pod did not run, so nothing is known.
+    """
+    if not targets:
+        return []
+    with _running(client, targets, image) as pod:
+        missing = wait_until_met(lambda: _not_ended(client.get(pod)), timeout, 0.25)
+        log = "" if missing else client.logs(pod.namespace or "", pod.name, _CONTAINER)
+        answers = _answers(log)
+        if not answers:
+            said = log.strip()[-300:] or missing or "it said nothing"
+            events = client.events("Pod", pod.namespace or "", pod.name, 3, warnings_only=True)
+            raise ExomeshError(
+                f"A pod that was to ask {', '.join(target.url for target in targets[:3])} did not",
+                "probe_failed",
+                cluster=client.name,
+                cause="; ".join([said, *events]),
+                next_step=f"Check that the cluster can run pods of image {image}, or name another with curl",
+            )
+    unanswered = (None, "curl gave no answer in time", 0.0)
+    return [Answer(target.name, *answers.get(i, unanswered)) for i, target in enumerate(targets)]
+
+
+@contextmanager
+def _running(client: KubernetesClient, targets: Sequence[Target], image: str) -> Iterator[ObjectRef]:
+    in_istio = client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE))
+    metadata = {
+        "name": f"exomesh-probe-{secrets.token_hex(4)}",
+        "namespace": ISTIO_NAMESPACE if in_istio else "default",
+        "labels": {
+            MANAGED_BY_LABEL: MANAGED_BY,
+            PROBE_LABEL: "true",
+            "sidecar.istio.io/inject": "false",
+            "istio.io/dataplane-mode": "none",
+        },
+    }
+    secret = _secret(metadata, targets)
+    pod = _pod(metadata, image)
+    refs = [ObjectRef.of(obj) for obj in (pod, secret)]
+    try:
+        _remove_left_behind(client, client.create(secret))
+        client.create(pod)
+        yield refs[0]
+    finally:
+        for ref in refs:
+            client.delete(ref)
+
+
+def _remove_left_behind(client: KubernetesClient, secret: Object) -> None:
+    """Delete what runs that were killed could not delete themselves; by the cluster's own clock."""
+    now = _created(secret)
+    for kind in ("Pod", "Secret"):
+        namespace = secret["metadata"]["namespace"]
+        for obj in client.list_objects("v1", kind, namespace, labels=f"{PROBE_LABEL}=true"):
+            if now - _created(obj) > _LEFT_BEHIND:
+                client.delete(ObjectRef.of(obj))
+
+
+def _created(obj: Object) -> datetime:
+    return datetime.fromisoformat(obj["metadata"]["creationTimestamp"])
+
+
+def _secret(metadata: Object, targets: Sequence[Target]) -> Object:
+    content = {f"ca-{i}.pem": target.ca for i, target in enumerate(targets) if target.ca is not None}
+    content["curl.conf"] = curl_config(targets).encode()
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": "Opaque",
+        "data": {name: base64.b64encode(value).decode() for name, value in content.items()},
+    }
+
+
+def curl_config(targets: Sequence[Target]) -> str:
+    """Options of the one curl that asks all targets; see ``curl --config``."""
+    lines = ["silent", "parallel", "parallel-immediate"]
+    for i, target in enumerate(targets):
+        options = {
+            "url": target.url,
+            "output": "/dev/null",
+            "write-out": f"{_ANSWER} {i} %{{http_code}} %{{time_total}} %{{exitcode}} %{{errormsg}}\n",
+            "connect-timeout": str(_CONNECT_SECONDS),
+            "max-time": str(_REQUEST_SECONDS),
+        }
+        if target.tls_server_name:
+            # curl takes the name for TLS from the URL only.
+            address = urlsplit(target.url)
+            port = address.port or 443
+            server = f"{target.tls_server_name}:{port}"
+            options["url"] = address._replace(netloc=server).geturl()
+            host = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname
+            options["connect-to"] = f"{server}:{host}:{port}"
+        if target.token:
+            options["header"] = f"Authorization: Bearer {target.token}"
+        if target.ca is not None:
+            options["cacert"] = f"{_FOLDER}/ca-{i}.pem"
+        lines += ["next"] if i else []
+        lines += [f"{name} = {_quoted(value)}" for name, value in options.items()]
+        lines += [] if target.ca is not None else ["insecure"]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: str) -> str:
+    for character, written in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r")):
+        value = value.replace(character, written)
+    return f'"{value}"'
+
+
+def _pod(metadata: Object, image: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": _CONTAINER,
+                    "image": image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["curl", "--config", f"{_FOLDER}/curl.conf"],
+                    "resources": {
+                        "requests": {"cpu": "10m", "memory": "16Mi"},
+                        "limits": {"cpu": "500m", "memory": "128Mi"},
+                    },
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [{"name": "config", "mountPath": _FOLDER, "readOnly": True}],
+                }
+            ],
+            "volumes": [{"name": "config", "secret": {"secretName": metadata["name"], "defaultMode": 0o440}}],
+        },
+    }
+
+
+def _not_ended(pod: Object | None) -> str | None:
+    # curl's exit code tells of one target only; its log of each.
+    ended = pod is not None and pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return None if ended else pod_unmet(pod) or "it still runs"
+
+
+def _answers(log: str) -> dict[int, tuple[int | None, str | None, float]]:
+    """Status, error and seconds by number of the target."""
+    found = re.finditer(rf"^{_ANSWER} (\d+) (\d+) ([\d.]+) (\d+) (.*)$", log, re.MULTILINE)
+    return {
+        int(number): (
+            int(status) or None,
+            None if code == "0" else message or f"curl ended with exit code {code}",
+            float(seconds),
+        )
+        for number, status, seconds, code, message in (match.groups() for match in found)
+    }
