@@ -10,7 +10,6 @@ only where the two differ.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
@@ -25,6 +24,10 @@ from typing import Any
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import (
+    OperatorSettings,
+    istio_operator,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
@@ -74,28 +77,6 @@ _PRUNED_KINDS = (
     ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
 )
 """Kinds of which the installer deletes what it once made and no longer renders."""
-
-
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``overlay`` over it: mappings are merged, everything else is replaced."""
-    merged = copy.deepcopy(dict(base))
-    for key, value in overlay.items():
-        below = merged.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            merged[key] = merge(below, value)
-        else:
-            merged[key] = copy.deepcopy(value)
-    return merged
-
-
-def istio_operator(name: str, spec: Mapping[str, Any], overlay: Mapping[str, Any]) -> Object:
-    """The IstioOperator document, which is the installer's input (no cluster ever holds one)."""
-    return {
-        "apiVersion": "install.istio.io/v1alpha1",
-        "kind": "IstioOperator",
-        "metadata": {"name": name, "namespace": ISTIO_NAMESPACE},
-        "spec": merge(spec, overlay),
-    }
 
 
 class Istioctl:
@@ -185,6 +166,7 @@ class Installation:
     """
 
     version: str
+    operator: Object
     changes: list[ObjectChange]
     deployments: list[ObjectRef]
     needs_installer: bool
@@ -196,10 +178,11 @@ class Installation:
         return any(change.action != UNCHANGED for change in self.changes)
 
 
-def plan(client: KubernetesClient, istioctl: Istioctl, operator: Object) -> Installation:
+def plan(client: KubernetesClient, istioctl: Istioctl, settings: OperatorSettings) -> Installation:
     """Compare what an installation would make with the cluster. Changes nothing."""
     client.version()  # says in better words than istioctl that the cluster cannot be reached
     version = istioctl.version()
+    operator = istio_operator(settings, version)
     rendered = istioctl.render(operator)
     labels = _owner_labels(operator, version)
     objects = [_as_installed(obj, labels) for obj in rendered]
@@ -215,6 +198,7 @@ def plan(client: KubernetesClient, istioctl: Istioctl, operator: Object) -> Inst
     ]
     return Installation(
         version,
+        operator,
         [*compare_all(client, namespaces, FIELD_MANAGER), *scaled],
         [ObjectRef.of(obj) for obj in objects if obj["kind"] == "Deployment"],
         needs_installer,
@@ -223,9 +207,7 @@ def plan(client: KubernetesClient, istioctl: Istioctl, operator: Object) -> Inst
     )
 
 
-def install(
-    client: KubernetesClient, istioctl: Istioctl, operator: Object, installation: Installation, timeout: int
-) -> None:
+def install(client: KubernetesClient, istioctl: Istioctl, installation: Installation, timeout: int) -> None:
     """Do what the plan says; the installer runs only where it is needed.
 
     :raises ExomeshError: ``istioctl_failed``, with the state of every Deployment that is not ready.
@@ -238,9 +220,9 @@ def install(
     if not installation.needs_installer:
         return
     try:
-        istioctl.install(operator, timeout)
+        istioctl.install(installation.operator, timeout)
     except ExomeshError as error:
-        unready = _explain_unready(client, operator)
+        unready = _explain_unready(client, installation.operator)
         if unready:
             seconds = round(time.monotonic() - started)
             error.cause = f"after {seconds} s: {unready}"

@@ -41,14 +41,84 @@ options:
         more are deleted, as C(istioctl install) does.
     type: str
     default: installed-state
+  profile:
+    description:
+      - Profile of the IstioOperator that everything else is changed from. Without it, istioctl takes its own default.
+    type: str
+  hub:
+    description:
+      - Registry and folder of Istio's images. Registries that Istio gives up in December 2026 are refused, here
+        and in O(spec).
+    type: str
+    default: docker.io/istio
+  image_pull_secrets:
+    description:
+      - Names of Secrets of namespace C(istio-system) with which the images are pulled, for a mirror.
+      - Sidecars ask for them by the same names in their own namespaces.
+    type: list
+    elements: str
+    default: []
+  revision:
+    description:
+      - Revision of the control plane. Empty for the one that has none.
+    type: str
+    default: ""
+  revision_tags:
+    description:
+      - Names that stand for O(revision) in the label C(istio.io/rev) of namespaces and pods.
+    type: list
+    elements: str
+    default: []
+  mesh_id:
+    description:
+      - Name of the mesh.
+    type: str
+  cluster_name:
+    description:
+      - Name of the cluster in the mesh.
+    type: str
+  network:
+    description:
+      - Name of the cluster's network in the mesh. The namespace gets it as a label, too.
+    type: str
+  trust_domain:
+    description:
+      - Trust domain of the workloads' identities, the same in the whole mesh. Without it, C(cluster.local).
+    type: str
+  dns_capture:
+    description:
+      - Whether the sidecars answer DNS, so that a service that only another cluster has can be called by its name.
+    type: bool
+  remote_credentials:
+    description:
+      - Whether istiod reads Secrets in the other clusters, too. Only proxies without an istiod of their own need it.
+      - Without it, other clusters need not let istiod read their Secrets. Istio 1.31 is the first that can do without.
+    type: bool
+    default: true
+  resources:
+    description:
+      - Requests and limits of istiod, as a container has them.
+    type: dict
+    default: {}
+  autoscale_min:
+    description:
+      - Least number of replicas of istiod.
+    type: int
+  autoscale_max:
+    description:
+      - Greatest number of replicas of istiod.
+    type: int
+  ha:
+    description:
+      - Whether to start from the preset for high availability, for istiod and for gateways alike. At least two replicas,
+        on nodes of their own where there are some, a PodDisruptionBudget, and requests.
+      - Every other option wins over the preset.
+    type: bool
+    default: false
   spec:
     description:
-      - The C(spec) of the IstioOperator.
-    type: dict
-    required: true
-  overlay:
-    description:
-      - Merged over O(spec). Mappings are merged, everything else is replaced.
+      - Merged over the C(spec) of the IstioOperator, for all that has no option of its own. Mappings are merged,
+        everything else is replaced.
     type: dict
     default: {}
 author:
@@ -60,15 +130,14 @@ EXAMPLES = r"""
   exomesh.istio.istio_install:
     kubeconfig: /home/me/mesh/vienna.kubeconfig
     istioctl: /usr/local/bin/istioctl
+    profile: minimal
+    mesh_id: mesh1
+    cluster_name: vienna
+    network: network-vienna
+    dns_capture: true
     spec:
-      profile: minimal
-      hub: docker.io/istio
-      values:
-        global:
-          meshID: mesh1
-          multiCluster:
-            clusterName: vienna
-          network: network-vienna
+      meshConfig:
+        accessLogFile: /dev/stdout
     timeout: 300
 """
 
@@ -118,10 +187,13 @@ from ansible_collections.exomesh.istio.plugins.module_utils._errors import Exome
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
     Istioctl,
     install,
-    istio_operator,
     plan,
     readiness,
     wait_ready,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import (
+    OperatorSettings,
+    istio_operator,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
@@ -131,6 +203,28 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff, summarise
 
 
+SETTINGS_SPEC: dict[str, dict[str, Any]] = {
+    "name": {"type": "str", "default": "installed-state"},
+    "profile": {"type": "str"},
+    "hub": {"type": "str", "default": "docker.io/istio"},
+    "image_pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "revision": {"type": "str", "default": ""},
+    "revision_tags": {"type": "list", "elements": "str", "default": []},
+    "mesh_id": {"type": "str"},
+    "cluster_name": {"type": "str"},
+    "network": {"type": "str"},
+    "trust_domain": {"type": "str"},
+    "dns_capture": {"type": "bool"},
+    "remote_credentials": {"type": "bool", "default": True},
+    "resources": {"type": "dict", "default": {}},
+    "autoscale_min": {"type": "int"},
+    "autoscale_max": {"type": "int"},
+    "ha": {"type": "bool", "default": False},
+    "spec": {"type": "dict", "default": {}},
+}
+"""The options that an IstioOperator is made of."""
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Compare, install where needed, wait; gives the module's result."""
     params = module.params
@@ -138,12 +232,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": True, "objects": summarise([]), "readiness": {}}
     client = KubernetesClient(params["kubeconfig"], params["context"])
     istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"])
-    operator = istio_operator(params["name"], params["spec"], params["overlay"])
+    settings = OperatorSettings(**{name: params[name] for name in SETTINGS_SPEC})
     try:
-        installation = plan(client, istioctl, operator)
+        installation = plan(client, istioctl, settings)
         if not module.check_mode:
             if installation.differs:
-                install(client, istioctl, operator, installation, params["timeout"])
+                install(client, istioctl, installation, params["timeout"])
             ready = wait_ready(client, installation.deployments, params["timeout"])
         else:
             ready = readiness(client, installation.deployments)
@@ -163,9 +257,7 @@ def main() -> None:
         argument_spec={
             **KUBERNETES_ARGUMENT_SPEC,
             "istioctl": {"type": "path", "required": True},
-            "name": {"type": "str", "default": "installed-state"},
-            "spec": {"type": "dict", "required": True},
-            "overlay": {"type": "dict", "default": {}},
+            **SETTINGS_SPEC,
         },
         supports_check_mode=True,
     )

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,10 +17,12 @@ from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
     Istioctl,
     install,
-    istio_operator,
-    merge,
     plan,
     wait_ready,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import (
+    OperatorSettings,
+    istio_operator,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import summarise
@@ -29,7 +30,7 @@ from kubernetes_api import ApiServer, Object
 
 ISTIOD = "/apis/apps/v1/namespaces/istio-system/deployments/istiod"
 NAMESPACE = "/api/v1/namespaces/istio-system"
-SETTINGS = "/api/v1/namespaces/istio-system/configmaps/istio"
+CONFIG = "/api/v1/namespaces/istio-system/configmaps/istio"
 OWNER = {
     "operator.istio.io/managed": "Reconcile",
     "operator.istio.io/version": "1.31.1",
@@ -37,7 +38,7 @@ OWNER = {
     "install.operator.istio.io/owning-resource-namespace": "istio-system",
     "istio.io/rev": "default",
 }
-OPERATOR = istio_operator("installed-state", {"values": {"global": {"network": "network-vie"}}}, {})
+SETTINGS = OperatorSettings(network="network-vie")
 
 # Renders two objects after a warning, as istioctl does; "install" keeps what it was given.
 PROGRAM = """#!/bin/sh
@@ -89,14 +90,14 @@ class Place:
                 "metadata": {"name": "istio-system", "labels": {"topology.istio.io/network": "network-vie"}},
             },
         )
-        for path, obj in zip((SETTINGS, ISTIOD), self.manifest, strict=True):
+        for path, obj in zip((CONFIG, ISTIOD), self.manifest, strict=True):
             metadata = {**obj["metadata"], "labels": {**(obj["metadata"]["labels"] or {}), **OWNER}}
             self.api.put(path, {**obj, "metadata": metadata})
         self.api.objects[ISTIOD]["spec"]["replicas"] = 1
         self.api.objects[ISTIOD]["status"] = {"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}
 
     def plan(self) -> dict[str, list[str]]:
-        return summarise(plan(self.client, self.istioctl, OPERATOR).changes)
+        return summarise(plan(self.client, self.istioctl, SETTINGS).changes)
 
     @property
     def calls(self) -> str:
@@ -108,12 +109,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place = Place(tmp_path)
     yield place
     place.api.close()
-
-
-def test_overlay_is_merged_over_the_spec() -> None:
-    base = {"a": {"b": 1, "c": [1, 2]}, "d": 4}
-    assert merge(base, {"a": {"c": [3], "e": {}}, "d": None}) == {"a": {"b": 1, "c": [3], "e": {}}, "d": None}
-    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 4}
 
 
 def test_empty_cluster_is_predicted(place: Place) -> None:
@@ -145,16 +140,16 @@ def test_istioctl_gets_no_ambient_identity(place: Place) -> None:
 
 def test_upgrade_is_seen_in_the_installers_label(place: Place) -> None:
     place.put_installed()
-    place.api.objects[SETTINGS]["metadata"]["labels"]["operator.istio.io/version"] = "1.30.5"
+    place.api.objects[CONFIG]["metadata"]["labels"]["operator.istio.io/version"] = "1.30.5"
     assert place.plan()["update"] == ["ConfigMap istio-system/istio"]
 
 
 def test_lost_network_label_needs_no_installer(place: Place) -> None:
     place.put_installed()
     del place.api.objects[NAMESPACE]["metadata"]["labels"]["topology.istio.io/network"]
-    found = plan(place.client, place.istioctl, OPERATOR)
+    found = plan(place.client, place.istioctl, SETTINGS)
     assert found.differs
-    install(place.client, place.istioctl, OPERATOR, found, 5)
+    install(place.client, place.istioctl, found, 5)
     assert place.api.objects[NAMESPACE]["metadata"]["labels"]["topology.istio.io/network"] == "network-vie"
     assert "install" not in place.calls
 
@@ -162,10 +157,10 @@ def test_lost_network_label_needs_no_installer(place: Place) -> None:
 def test_deployment_without_pods_is_scaled_up(place: Place) -> None:
     place.put_installed()
     place.api.objects[ISTIOD]["spec"]["replicas"] = 0
-    found = plan(place.client, place.istioctl, OPERATOR)
+    found = plan(place.client, place.istioctl, SETTINGS)
     (change,) = [change for change in found.changes if change.action != "unchanged"]
     assert (change.before, change.after) == ({"spec.replicas": 0}, {"spec.replicas": 1})
-    install(place.client, place.istioctl, OPERATOR, found, 5)
+    install(place.client, place.istioctl, found, 5)
     assert place.api.objects[ISTIOD]["spec"]["replicas"] == 1
 
 
@@ -180,17 +175,17 @@ def test_surplus_of_an_earlier_installation_is_told(place: Place) -> None:
 
 
 def test_installer_gets_the_operator(place: Place) -> None:
-    found = plan(place.client, place.istioctl, OPERATOR)
-    install(place.client, place.istioctl, OPERATOR, found, 7)
-    assert yaml.safe_load((place.folder / "operator.yaml").read_text()) == OPERATOR
+    found = plan(place.client, place.istioctl, SETTINGS)
+    install(place.client, place.istioctl, found, 7)
+    assert yaml.safe_load((place.folder / "operator.yaml").read_text()) == istio_operator(SETTINGS, "1.31.1")
     assert "install --skip-confirmation --readiness-timeout 7s" in place.calls
 
 
 def test_failed_installation_says_what_istioctl_says(place: Place) -> None:
     (place.folder / "broken").touch()
-    found = plan(place.client, place.istioctl, OPERATOR)
+    found = plan(place.client, place.istioctl, SETTINGS)
     with pytest.raises(ExomeshError) as caught:
-        install(place.client, place.istioctl, OPERATOR, found, 5)
+        install(place.client, place.istioctl, found, 5)
     assert caught.value.cause == "Error: failed to wait for resource"
     assert caught.value.code == "istioctl_failed"
 
@@ -231,7 +226,3 @@ def test_program_of_another_kind(tmp_path: Path) -> None:
     program.chmod(0o755)
     with pytest.raises(MissingRequirementError, match="cannot be run"):
         Istioctl(str(program), "kubeconfig").version()
-
-
-def test_operator_is_json_too() -> None:
-    assert json.loads(json.dumps(OPERATOR)) == OPERATOR
