@@ -123,6 +123,15 @@ class ObjectRef:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A kind of objects that a cluster has."""
+
+    api_version: str
+    name: str
+    namespaced: bool
+
+
+@dataclass(frozen=True)
 class ExecResult:
     """What a command in a container gave. ``exit_code`` is None when it did not end in time."""
 
@@ -252,6 +261,26 @@ class KubernetesClient:
                 return False
             raise
         return True
+
+    def kinds(self) -> list[Kind]:
+        """The kinds that can be listed and deleted, each in its group's preferred version."""
+        found = self._request("GET", "/apis")["groups"]
+        groups = ["v1", *(group["preferredVersion"]["groupVersion"] for group in found)]
+
+        def kinds_of(api_version: str) -> list[Kind]:
+            try:
+                entries = self._request("GET", self._group_path(api_version))["resources"]
+            except ApiError as error:
+                if error.status in (404, 503):  # a group whose own server is away
+                    return []
+                raise
+            return [
+                Kind(api_version, entry["kind"], entry["namespaced"])
+                for entry in entries
+                if {"list", "delete"} <= set(entry["verbs"]) and "/" not in entry["name"]
+            ]
+
+        return [kind for kinds in concurrently(kinds_of, groups) for kind in kinds]
 
     def version(self) -> str:
         """The Kubernetes version, as in ``v1.36.3``."""

@@ -1,0 +1,160 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take everything that this collection made out of a cluster."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mesh_teardown
+short_description: Take everything that this collection made out of a cluster
+version_added: 0.1.0
+description:
+  - Deletes load balancers first and waits until the cloud has let them go; then webhooks, workloads, remote
+    secrets and the accounts of peers; then Istio; then what istiod made of itself in every namespace; then
+    Istio's kinds and the namespaces.
+  - Ours is what has the label C(app.kubernetes.io/managed-by=exomesh.istio), and what the installer made for
+    O(operators). Kinds stay while users have objects of them, a namespace while anything else is in it. What
+    stays is told, with the reason.
+  - Refuses where istiod is that of another cluster or mesh.
+  - A run that was interrupted is finished by the next one.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.kubernetes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Says what would be deleted.
+  diff_mode:
+    support: full
+    details:
+      - Names the objects only.
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - Name of this cluster in the mesh.
+    type: str
+    required: true
+  mesh_id:
+    description:
+      - ID of the mesh.
+    type: str
+    required: true
+  operators:
+    description:
+      - Names of the IstioOperators by which this collection installs.
+    type: list
+    elements: str
+    default: [installed-state, eastwest]
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Take the mesh out of this cluster
+  exomesh.istio.mesh_teardown:
+    kubeconfig: "{{ mesh_kubeconfig }}"
+    name: "{{ mesh_cluster_name }}"
+    mesh_id: "{{ mesh_id }}"
+"""
+
+RETURN = r"""
+objects:
+  description: Names of the objects by what happened to them, or would.
+  type: dict
+  returned: success
+  contains:
+    create:
+      description: Always empty.
+      type: list
+      elements: str
+    update:
+      description: Namespaces that stay, without the labels that this collection gave them.
+      type: list
+      elements: str
+    delete:
+      description: Objects that were deleted.
+      type: list
+      elements: str
+    unchanged:
+      description: Always empty.
+      type: list
+      elements: str
+left:
+  description: What stays in the cluster.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    what:
+      description: The objects.
+      type: str
+    why:
+      description: Why they stay.
+      type: str
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    KUBERNETES_ARGUMENT_SPEC,
+    KubernetesClient,
+    kubeconfig_is_to_come,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff, summarise
+from ansible_collections.exomesh.istio.plugins.module_utils._teardown import Teardown
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Delete, or say what would be deleted; gives the module's result."""
+    params = module.params
+    if kubeconfig_is_to_come(module):
+        return {"changed": False, "objects": summarise([]), "left": []}
+    client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
+    teardown = Teardown(client, params["name"], params["mesh_id"], params["operators"])
+    try:
+        if module.check_mode:
+            plan = teardown.plan()
+            changes, left = plan.changes(), plan.left
+        else:
+            changes, left = teardown.run(params["timeout"])
+    except ExomeshError as error:
+        raise error.about(cluster=client.name) from None
+    return {
+        "changed": bool(changes),
+        "objects": summarise(changes),
+        "left": [asdict(item) for item in left],
+        **({"diff": render_diff(changes)} if module._diff else {}),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **KUBERNETES_ARGUMENT_SPEC,
+            "name": {"type": "str", "required": True},
+            "mesh_id": {"type": "str", "required": True},
+            "operators": {"type": "list", "elements": "str", "default": ["installed-state", "eastwest"]},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
