@@ -68,10 +68,11 @@ class Window:
     @classmethod
     def parse(cls, oldest: str | None, newest: str | None) -> Window:
         """From versions as in ``1.32``."""
-        return cls(_version(oldest) if oldest else None, _version(newest) if newest else None)
+        return cls(parse_version(oldest) if oldest else None, parse_version(newest) if newest else None)
 
 
-def _version(text: str) -> Version:
+def parse_version(text: str) -> Version:
+    """Major and minor. Raises ApiServerError."""
     match = re.match(r"v?(\d+)\.(\d+)", text)
     if not match:
         raise ApiServerError(f"{text!r} is not a version of Kubernetes", "invalid_version")
@@ -110,7 +111,7 @@ class ApiServer(KubernetesClient):
     def warnings(self, identity: Identity, window: Window, max_clock_skew: float) -> list[str]:
         """What is doubtful about this API server. Raises ApiServerError when it is too old."""
         found = []
-        version = _version(identity.version)
+        version = parse_version(identity.version)
         if window.oldest and version < window.oldest:
             raise ApiServerError(
                 f"Kubernetes {identity.version} is older than {'.'.join(map(str, window.oldest))}",

@@ -84,8 +84,21 @@ def play_role(tmp_path: Path) -> Play:
 @pytest.fixture(scope="session")
 def kubeconfigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     """Admin kubeconfigs of the empty clusters east and west; skips where the lab is not built."""
+    with _kubernetes_apis(tmp_path_factory.mktemp("kubernetes"), "east", "west") as kubeconfigs:
+        yield kubeconfigs
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Admin kubeconfig of a cluster of the module's own, for objects that would disturb other tests."""
+    with _kubernetes_apis(tmp_path_factory.mktemp("kubernetes"), "vienna") as kubeconfigs:
+        yield kubeconfigs["vienna"]
+
+
+@contextlib.contextmanager
+def _kubernetes_apis(folder: Path, *names: str) -> Iterator[dict[str, Path]]:
+    """Real, empty Kubernetes APIs while the context lasts: their admin kubeconfigs by name."""
     etcd, apiserver = _program("etcd", "etcd"), _program("kubernetes", "kube-apiserver")
-    folder = tmp_path_factory.mktemp("kubernetes")
     key = rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -102,7 +115,7 @@ def kubeconfigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             )
         )
         kubeconfigs = {}
-        for name in ("east", "west"):
+        for name in names:
             port = _free_port()
             arguments = {
                 "authorization-mode": "RBAC",

@@ -1,0 +1,336 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find what would make an installation of Istio fail, before anything changes."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: istio_preflight
+short_description: Find what would make an installation of Istio fail, before anything changes
+version_added: 0.2.0
+description:
+  - Reads one cluster and says what would make the installation fail, or break what runs there.
+  - Fails with everything that is in the way, each with its cause and what to do. What is only doubtful warns.
+  - A short-lived pod in the cluster shows whether its pods reach the API servers and gateways of the peers.
+    It is started only for peers that were never shown to be reached - all of them where istiod does not run
+    yet, otherwise those of which the cluster has no remote secret - and is deleted again.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.attributes.info_module
+  - exomesh.istio.kubernetes
+  - exomesh.istio.members
+attributes:
+  check_mode:
+    details:
+      - Starts no pod there, so peers are not asked.
+options:
+  cluster:
+    description:
+      - Name of the cluster in the mesh.
+    type: str
+    required: true
+  network:
+    description:
+      - Network of the cluster.
+    type: str
+    required: true
+  mesh_id:
+    description:
+      - Name of the mesh.
+    type: str
+    required: true
+  trust_domain:
+    description:
+      - Trust domain of the mesh.
+    type: str
+    default: cluster.local
+  trust_domains:
+    description:
+      - Trust domain of every member, by its inventory name. They must be the same.
+    type: dict
+    default: {}
+  version:
+    description:
+      - Istio release to be installed.
+    type: str
+    required: true
+  revision:
+    description:
+      - Revision to be installed; empty for a plain istiod.
+    type: str
+    default: ""
+  name:
+    description:
+      - Name of istiod's IstioOperator. An istiod of another owner is refused.
+    type: str
+    default: installed-state
+  workloads:
+    description:
+      - Deployments in C(istio-system) for whose pods there must be room.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the Deployment.
+        type: str
+        required: true
+      replicas:
+        description:
+          - Number of its pods.
+        type: int
+        default: 1
+      cpu:
+        description:
+          - CPU that each pod requests.
+        type: str
+        required: true
+      memory:
+        description:
+          - Memory that each pod requests.
+        type: str
+        required: true
+  gateway_annotations:
+    description:
+      - Annotations of the east-west gateway's Service. They may choose the node pool that an Exoscale load
+        balancer serves.
+    type: dict
+    default: {}
+  max_clock_skew:
+    description:
+      - Seconds that the clocks of this machine and the API server may differ. More gives a warning.
+    type: float
+    default: 30
+  accept:
+    description:
+      - Codes of checks that shall only warn where they would fail.
+    type: list
+    elements: str
+    default: []
+  probe:
+    description:
+      - Whether a pod may ask for the peers.
+    type: bool
+    default: true
+  probe_image:
+    description:
+      - Image of that pod. It must have C(curl).
+    type: str
+    default: docker.io/curlimages/curl:8.16.0
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Look before installing
+  exomesh.istio.istio_preflight:
+    kubeconfig: /home/me/mesh/vienna.kubeconfig
+    cluster: vienna
+    network: network-vienna
+    mesh_id: mesh1
+    version: 1.31.1
+    workloads:
+      - {name: istiod, cpu: 500m, memory: 2Gi}
+      - {name: istio-eastwestgateway, cpu: 100m, memory: 128Mi}
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+  register: preflight
+
+- name: Show what was looked at
+  ansible.builtin.debug:
+    var: preflight.checks
+"""
+
+RETURN = r"""
+checks:
+  description: Every check that was made. When the module fails, C(failure.details.checks) has them.
+  type: list
+  elements: dict
+  returned: success, where there is a kubeconfig
+  contains:
+    code:
+      description: Name of the check, as in V(kubernetes-version). O(accept) takes these.
+      type: str
+    ok:
+      description: Whether nothing is wrong.
+      type: bool
+    outcome:
+      description: V(error), V(warning), V(note) or V(ok).
+      type: str
+    message:
+      description: What was found.
+      type: str
+    evidence:
+      description: What was seen.
+      type: list
+      elements: str
+    cause:
+      description: The likely cause, or the effect.
+      type: str
+    next_step:
+      description: What to do about it.
+      type: str
+  sample:
+    - code: capacity
+      ok: true
+      outcome: ok
+      message: There is room for 2 pods to come
+      evidence: [node pool-1a has 1320m CPU and 5210 Mi memory and 98 pods left]
+      cause: ""
+      next_step: ""
+probed:
+  description: Names of the peers for which a pod was started.
+  type: list
+  elements: str
+  returned: success
+not_probed:
+  description: Why no pod asked for the peers, or an empty string.
+  type: str
+  returned: success
+failure:
+  description: Why the module failed, for programs; C(details.checks) has all checks.
+  type: dict
+  returned: failure
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._capacity import Amount
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    KUBERNETES_ARGUMENT_SPEC,
+    KubernetesClient,
+    kubeconfig_is_to_come,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._members import (
+    MEMBERS_ARGUMENT_SPEC,
+    members_of,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._preflight import (
+    ERROR,
+    WARNING,
+    Check,
+    Preflight,
+    Wanted,
+    Workload,
+)
+
+_KUBECONFIG_TO_COME = "the kubeconfig is still to come"
+
+
+def wanted_of(params: dict[str, Any]) -> Wanted:
+    """What is to be installed, out of the module's parameters."""
+    return Wanted(
+        version=params["version"],
+        revision=params["revision"],
+        owner=params["name"],
+        mesh_id=params["mesh_id"],
+        cluster=params["cluster"],
+        network=params["network"],
+        trust_domain=params["trust_domain"],
+        trust_domains=params["trust_domains"],
+        workloads=[
+            Workload(workload["name"], workload["replicas"], Amount.of(workload))
+            for workload in params["workloads"]
+        ],
+        annotations=params["gateway_annotations"],
+        max_clock_skew=params["max_clock_skew"],
+        accepted=frozenset(params["accept"]),
+    )
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Look, and ask for the peers; gives the module's result."""
+    params = module.params
+    if kubeconfig_is_to_come(module):
+        return {"changed": False, "probed": [], "not_probed": _KUBECONFIG_TO_COME}
+    try:
+        client = KubernetesClient(params["kubeconfig"], params["context"], params["cluster"])
+        preflight = Preflight(client, wanted_of(params), members_of(params))
+        checks = preflight.checks()
+        unproven = [peer.name for peer in preflight.unproven_peers()]
+        not_probed = why_not_probed(module.check_mode, params["probe"], unproven)
+        if not not_probed:
+            checks += preflight.probe(params["probe_image"], params["timeout"])
+    except ExomeshError as error:
+        raise error.about(cluster=params["cluster"]) from None
+    for check in checks:
+        if check.outcome == WARNING:
+            module.warn(f"cluster {params['cluster']}: {check}")
+    refuse(checks, params["cluster"])
+    return {
+        "changed": False,
+        "checks": [check.as_dict() for check in checks],
+        "probed": [] if not_probed else unproven,
+        "not_probed": not_probed,
+    }
+
+
+def why_not_probed(check_mode: bool, allowed: bool, unproven: list[str]) -> str:
+    """Why no pod asks for the peers; empty where one does."""
+    if not unproven:
+        return "every peer was reached before"
+    if check_mode:
+        return "not probed in check mode, as a pod is a change"
+    return "" if allowed else "probe is false"
+
+
+def refuse(checks: list[Check], cluster: str) -> None:
+    """Raise ExomeshError where something is in the way, with all of it."""
+    errors = [check for check in checks if check.outcome == ERROR]
+    if not errors:
+        return
+    raise ExomeshError(
+        f"{len(errors)} of {len(checks)} checks before the installation failed",
+        "preflight_failed",
+        cluster=cluster,
+        cause=" ".join(f"({number}) {check}" for number, check in enumerate(errors, 1)),
+        next_step="Nothing was changed. What may stay goes into preflight_accept, by the name in brackets",
+        details={"checks": [check.as_dict() for check in checks]},
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **KUBERNETES_ARGUMENT_SPEC,
+            **MEMBERS_ARGUMENT_SPEC,
+            "cluster": {"type": "str", "required": True},
+            "network": {"type": "str", "required": True},
+            "mesh_id": {"type": "str", "required": True},
+            "trust_domain": {"type": "str", "default": "cluster.local"},
+            "trust_domains": {"type": "dict", "default": {}},
+            "version": {"type": "str", "required": True},
+            "revision": {"type": "str", "default": ""},
+            "name": {"type": "str", "default": "installed-state"},
+            "workloads": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "replicas": {"type": "int", "default": 1},
+                    "cpu": {"type": "str", "required": True},
+                    "memory": {"type": "str", "required": True},
+                },
+            },
+            "gateway_annotations": {"type": "dict", "default": {}},
+            "max_clock_skew": {"type": "float", "default": 30.0},
+            "accept": {"type": "list", "elements": "str", "default": []},
+            "probe": {"type": "bool", "default": True},
+            "probe_image": {"type": "str", "default": "docker.io/curlimages/curl:8.16.0"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,546 @@
+"""The preflight, on objects in a real Kubernetes API (etcd and kube-apiserver)."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils import _preflight
+from ansible_collections.exomesh.istio.plugins.module_utils._capacity import Amount, quantity, request_of
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._preflight import (
+    Check,
+    Preflight,
+    Wanted,
+    Workload,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._probe import Answer, Target
+
+Object = dict[str, Any]
+
+NAMESPACE = "istio-system"
+ISTIOD = Workload("istiod", 1, Amount.of({"cpu": "500m", "memory": "2Gi"}))
+GATEWAY = Workload("istio-eastwestgateway", 1, Amount.of({"cpu": "100m", "memory": "128Mi"}))
+WANTED = {
+    "version": "1.31.1",
+    "revision": "",
+    "owner": "installed-state",
+    "mesh_id": "mesh1",
+    "cluster": "vienna",
+    "network": "network-vienna",
+    "trust_domain": "cluster.local",
+    "trust_domains": {},
+    "workloads": (ISTIOD, GATEWAY),
+    "annotations": {},
+    "max_clock_skew": 30.0,
+    "accepted": frozenset(),
+}
+
+
+class Cluster:
+    """A real API that holds what a test puts there."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self.client = KubernetesClient(str(kubeconfig))
+        self._made: list[ObjectRef] = []
+
+    def put(self, *objects: Object) -> None:
+        for obj in objects:
+            made = self.client.create(obj)
+            if obj["kind"] == "Node":  # the API has tainted it, for nobody to lift that here
+                self.client.replace({**made, "spec": obj["spec"]})
+            self._made.append(ObjectRef.of(obj))
+
+    def clear(self) -> None:
+        for ref in reversed(self._made):
+            self.client.delete(ref)
+
+    def preflight(self, **wanted: Any) -> Preflight:
+        members = [
+            Member("vienna", "network-vienna", str(self.kubeconfig), None, ("sofia", "zurich")),
+            Member("sofia", "network-sofia", str(self.kubeconfig), "https://sofia.example:443"),
+            Member("zurich", "network-zurich", "/nonexistent/zurich.kubeconfig"),
+        ]
+        return Preflight(self.client, Wanted(**{**WANTED, **wanted}), members)
+
+    def check(self, code: str, **wanted: Any) -> Check:
+        """The outcome of a check, the worst one where there are several of this name."""
+        order = [_preflight.ERROR, _preflight.WARNING, _preflight.NOTE, _preflight.OK]
+        found = [check for check in self.preflight(**wanted).checks() if check.code == code]
+        return min(found, key=lambda check: order.index(check.outcome))
+
+
+@pytest.fixture
+def cluster(kubeconfig: Path) -> Iterator[Cluster]:
+    made = Cluster(kubeconfig)
+    for namespace in (NAMESPACE, "shop"):
+        made.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        account = {"name": "default", "namespace": namespace}
+        made.client.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    yield made
+    made.clear()
+
+
+def istiod(
+    version: str = "1.31.1", owner: str | None = "installed-state", revision: str = "default", **metadata: Any
+) -> Object:
+    labels = {"app": "istiod", "istio.io/rev": revision, "operator.istio.io/version": version}
+    labels |= {"install.operator.istio.io/owning-resource": owner} if owner else {}
+    name = "istiod" if revision == "default" else f"istiod-{revision}"
+    container = {"name": "discovery", "image": f"docker.io/istio/pilot:{version}"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels, **metadata},
+        "spec": {
+            "selector": {"matchLabels": {"app": "istiod"}},
+            "template": {"metadata": {"labels": {"app": "istiod"}}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+def settings(mesh: str, cluster: str, network: str, trust_domain: str) -> list[Object]:
+    """The ConfigMaps of an istiod, as istioctl 1.31 writes them."""
+    values = {"global": {"meshID": mesh, "multiCluster": {"clusterName": cluster}, "network": network}}
+    data = {
+        "istio": {"mesh": yaml.safe_dump({"trustDomain": trust_domain, "defaultConfig": {"meshId": mesh}})},
+        "istio-sidecar-injector": {"config": "policy: enabled", "values": json.dumps(values)},
+    }
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "data": content,
+        }
+        for name, content in data.items()
+    ]
+
+
+def node(name: str, cpu: str = "2", memory: str = "4Gi", pool: str = "", **spec: Any) -> Object:
+    labels = {"node.exoscale.net/nodepool-id": pool} if pool else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "spec": spec,
+        "status": {
+            "allocatable": {"cpu": cpu, "memory": memory, "pods": "110"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+
+
+def pod(name: str, on: str, image: str = "docker.io/istio/proxyv2:1.31.1", **requests: str) -> Object:
+    container = {"name": "it", "image": image, "resources": {"requests": requests}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"nodeName": on, "containers": [container], "terminationGracePeriodSeconds": 0},
+    }
+
+
+def webhook(service: str, policy: str = "Fail", kind: str = "Mutating") -> Object:
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": f"{kind}WebhookConfiguration",
+        "metadata": {"name": f"istio-test-{service}"},
+        "webhooks": [
+            {
+                "name": "object.sidecar-injector.istio.io",
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "failurePolicy": policy,
+                "clientConfig": {"service": {"namespace": NAMESPACE, "name": service, "path": "/inject"}},
+                "namespaceSelector": {"matchLabels": {"istio.io/rev": "never-here"}},
+            }
+        ],
+    }
+
+
+def service(name: str, annotations: dict[str, str] | None = None) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": NAMESPACE, "annotations": annotations or {}},
+        "spec": {"ports": [{"port": 443}]},
+    }
+
+
+def test_an_empty_cluster_with_a_node_is_fine(cluster: Cluster) -> None:
+    cluster.put(node("a"))
+    outcomes = {check.code: check.outcome for check in cluster.preflight().checks()}
+    assert set(outcomes.values()) <= {_preflight.OK, _preflight.NOTE}, outcomes
+    assert outcomes["kubernetes-version"] == outcomes["capacity"] == _preflight.OK
+
+
+@pytest.mark.parametrize(
+    ("version", "outcome", "said"),
+    [
+        ("1.31.1", "ok", "1.32 to 1.36"),
+        ("1.28.0", "ok", "not known"),
+        ("1.29.9", "warning", "newer than 1.35"),
+    ],
+)
+def test_kubernetes_must_be_in_the_window(cluster: Cluster, version: str, outcome: str, said: str) -> None:
+    check = cluster.check("kubernetes-version", version=version)
+    assert (check.outcome, said in str(check)) == (outcome, True), check
+
+
+def test_kubernetes_that_is_too_old_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.client, "version", lambda: "v1.31.9")
+    check = cluster.check("kubernetes-version")
+    assert check.outcome == "error"
+    assert "1.31.9 is older than 1.32" in check.message
+
+
+def test_an_istio_that_ran_out_of_support_warns(cluster: Cluster) -> None:
+    check = cluster.check("istio-support", version="1.28.9")
+    assert check.outcome == "warning"
+    assert "has ended" in check.message
+
+
+@pytest.mark.parametrize(
+    ("metadata", "owner"),
+    [
+        (
+            {"annotations": {"meta.helm.sh/release-name": "it", "meta.helm.sh/release-namespace": NAMESPACE}},
+            "the Helm release istio-system/it",
+        ),
+        (
+            {
+                "ownerReferences": [
+                    {"apiVersion": "sailoperator.io/v1", "kind": "IstioRevision", "name": "it", "uid": "1"}
+                ]
+            },
+            "IstioRevision it, of an operator",
+        ),
+        ({"owner": "someone"}, "IstioOperator istio-system/someone"),
+        ({"owner": None}, "somebody unknown"),
+    ],
+)
+def test_an_istio_of_another_owner_is_refused(cluster: Cluster, metadata: Any, owner: str) -> None:
+    cluster.put(istiod(**metadata))
+    check = cluster.check("istio-owner")
+    assert check.outcome == "error"
+    assert owner in check.message
+    accepted = cluster.check("istio-owner", accepted=frozenset(["istio-owner"]))
+    assert accepted.outcome == "warning"
+    assert cluster.check("istio-owner", revision="canary").outcome == "warning"
+
+
+def test_an_istiod_of_istioctl_that_lost_its_label_is_ours(cluster: Cluster) -> None:
+    cluster.client.apply(istiod(owner=None), "istio-operator")
+    try:
+        assert cluster.check("istio-owner").outcome == "ok"
+    finally:
+        cluster.client.delete(ObjectRef.of(istiod()))
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted", "outcome", "said"),
+    [
+        ("1.31.1", "1.31.1", "ok", "1.31.1"),
+        ("1.31.1-alpha.eed52ebb66ad", "1.31.1-alpha.eed52ebb66ad", "ok", "alpha"),
+        ("1.30.5", "1.31.1", "warning", "upgraded in place to 1.31.1"),
+        ("1.29.9", "1.31.1", "error", "the newest 1.30 first"),
+        ("1.31.2", "1.31.1", "error", "newer than the wanted"),
+        ("my-build", "1.31.1", "note", "will be 1.31.1"),
+    ],
+)
+def test_an_upgrade_is_told_and_a_leap_refused(
+    cluster: Cluster, installed: str, wanted: str, outcome: str, said: str
+) -> None:
+    cluster.put(istiod(version=installed))
+    check = cluster.check("istio-version", version=wanted)
+    assert (check.outcome, said in str(check)) == (outcome, True), check
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        ("mesh-id", {"mesh_id": "mesh2"}),
+        ("cluster-name", {"cluster": "wien"}),
+        ("network", {"network": "network-wien"}),
+        ("trust-domain", {"trust_domain": "wien.example"}),
+    ],
+)
+def test_what_running_proxies_depend_on_is_not_changed(
+    cluster: Cluster, code: str, wanted: dict[str, str]
+) -> None:
+    cluster.put(istiod(), *settings("mesh1", "vienna", "network-vienna", "cluster.local"))
+    codes = [check.code for check in cluster.preflight().checks() if check.outcome == "error"]
+    assert "mesh-id" not in codes
+    check = cluster.check(code, **wanted)
+    assert check.outcome == "error"
+    assert f"not {next(iter(wanted.values()))}" in check.message
+    assert f"preflight_accept: [{code}]" in check.next_step
+
+
+def test_members_must_have_one_trust_domain(cluster: Cluster) -> None:
+    domains = {"vienna": "cluster.local", "sofia": "sofia.example"}
+    check = cluster.check("trust-domain", trust_domains=domains)
+    assert check.outcome == "error"
+    assert check.evidence == ["sofia has sofia.example"]
+
+
+@pytest.mark.parametrize(
+    ("label", "outcome", "said"),
+    [
+        (None, "note", "will be set to network-vienna"),
+        ("network-graz", "warning", "=network-graz; it will be set to network-vienna"),
+        ("network-vienna", "ok", "network-vienna"),
+    ],
+)
+def test_the_network_label_is_told(cluster: Cluster, label: str | None, outcome: str, said: str) -> None:
+    labels = {"topology.istio.io/network": label} if label else {}
+    cluster.client.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+    )
+    check = cluster.check("network-label")
+    assert (check.outcome, said in check.message) == (outcome, True), check
+
+
+@pytest.mark.parametrize("kind", ["Mutating", "Validating"])
+def test_webhooks_that_nobody_answers_are_refused(cluster: Cluster, kind: str) -> None:
+    cluster.put(webhook("istiod-old", kind=kind))
+    check = cluster.check("webhook-leftover")
+    assert check.outcome == "error"
+    assert "no Service istio-system/istiod-old" in str(check)
+    cluster.put(service("istiod-old"))
+    assert cluster.check("webhook-leftover").outcome == "ok"
+
+
+def test_webhooks_that_the_new_istiod_will_answer_are_no_obstacle(cluster: Cluster) -> None:
+    cluster.put(webhook("istiod"))
+    assert cluster.check("webhook-leftover").outcome == "note"
+    assert cluster.check("webhook-leftover", revision="canary").outcome == "error"
+
+
+def test_webhooks_that_are_switched_off_are_no_obstacle(cluster: Cluster) -> None:
+    off = webhook("istiod-old")
+    off["webhooks"][0]["namespaceSelector"] = {"matchLabels": {"istio.io/deactivated": "never-match"}}
+    cluster.put(off)
+    assert cluster.check("webhook-leftover").outcome == "ok"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outcome"),
+    [
+        ([node("a")], "ok"),
+        ([node("a", memory="2Gi")], "error"),
+        ([node("a", memory="2Gi"), node("b", memory="256Mi")], "ok"),
+        ([node("a", cpu="400m")], "error"),
+        ([node("a", unschedulable=True)], "error"),
+        ([node("a", taints=[{"key": "gpu", "effect": "NoSchedule"}])], "error"),
+        ([], "error"),
+    ],
+)
+def test_there_must_be_a_node_with_room_for_each_pod(
+    cluster: Cluster, nodes: list[Object], outcome: str
+) -> None:
+    cluster.put(*copy.deepcopy(nodes))
+    check = cluster.check("capacity")
+    assert check.outcome == outcome, check
+
+
+def test_what_runs_takes_room_and_two_replicas_take_more(cluster: Cluster) -> None:
+    cluster.put(node("a", cpu="4", memory="5Gi"))
+    two = (Workload("istiod", 2, ISTIOD.request), Workload("istio-eastwestgateway", 2, GATEWAY.request))
+    assert cluster.check("capacity", workloads=two).outcome == "ok"
+    cluster.put(pod("greedy", on="a", cpu="1", memory="1536Mi"))
+    check = cluster.check("capacity", workloads=two)
+    assert check.outcome == "error"
+    assert "No node has room for istiod (500m CPU and 2048 Mi memory)" in check.message
+    assert check.evidence == ["node a has 3000m CPU and 3584 Mi memory and 109 pods left"]
+    assert cluster.check("capacity").outcome == "ok"
+
+
+def test_pods_that_run_already_need_no_second_place(cluster: Cluster) -> None:
+    cluster.put(node("a", cpu="600m", memory="3Gi"))
+    running = pod("istiod-5d7c-x2x4z", on="a", cpu="500m", memory="2Gi")
+    running["metadata"] |= {
+        "namespace": NAMESPACE,
+        "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "istiod-5d7c", "uid": "1"}
+        ],
+    }
+    cluster.put(running)
+    assert cluster.check("capacity").outcome == "ok"
+
+
+def test_several_node_pools_need_a_choice(cluster: Cluster) -> None:
+    cluster.put(node("a", pool="1a"), node("b", pool="1a"))
+    assert cluster.check("node-pools").outcome == "ok"
+    cluster.put(node("c", pool="2b"))
+    check = cluster.check("node-pools")
+    assert check.outcome == "error"
+    assert check.evidence == ["node pool 1a: 2 nodes", "node pool 2b: 1 nodes"]
+    assert "gateway_node_pool" in check.next_step
+    chosen = dict.fromkeys(_preflight.POOL_ANNOTATIONS, "web")
+    for name in chosen:
+        assert cluster.check("node-pools", annotations={name: "web"}).outcome == "ok"
+    cluster.put(service("istio-eastwestgateway", chosen))
+    assert cluster.check("node-pools").outcome == "ok"
+
+
+def test_pods_of_registries_that_go_away_are_named(cluster: Cluster) -> None:
+    cluster.put(node("a"), pod("web", on="a", image="registry.istio.io/release/proxyv2:1.30.4"))
+    check = cluster.check("retired-registry")
+    assert check.outcome == "warning"
+    assert check.evidence == ["registry.istio.io/release/proxyv2:1.30.4 in shop/web"]
+
+
+def test_a_clock_that_is_off_warns(cluster: Cluster) -> None:
+    assert cluster.check("clock").outcome == "ok"
+    assert cluster.check("clock", max_clock_skew=-1.0).outcome == "warning"
+
+
+# Peers; the pod itself is for the lab
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, error: Callable[[Target], str | None]) -> list[Target]:
+    """Let the pod say this of each target; gives the list of those that were asked."""
+    targets: list[Target] = []
+
+    def probe(_client: Any, wanted: list[Target], _image: str, _timeout: float) -> list[Answer]:
+        targets.extend(wanted)
+        return [Answer(target.name, None if error(target) else 200, error(target), 0.1) for target in wanted]
+
+    monkeypatch.setattr(_preflight, "probe", probe)
+    return targets
+
+
+def test_every_peer_is_asked_where_there_is_no_istiod(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = asked(monkeypatch, lambda _target: None)
+    checks = cluster.preflight().probe("curl", 10)
+    assert [target.url for target in targets] == ["https://sofia.example:443/version"]
+    assert targets[0].ca
+    assert targets[0].token is None
+    assert [(check.code, check.outcome) for check in checks] == [("peer-api", "note"), ("peer-api", "ok")]
+    assert "zurich is not known" in checks[0].message
+
+
+def test_a_peer_that_is_not_reached_is_refused_with_what_was_said(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked(monkeypatch, lambda _target: "Connection timed out after 5001 milliseconds")
+    check = cluster.preflight().probe("curl", 10)[-1]
+    assert check.outcome == "error"
+    assert "do not reach the API server of sofia" in check.message
+    assert "https://sofia.example:443/version: Connection timed out" in check.evidence[0]
+    assert "peering_server of sofia" in check.next_step
+    accepted = cluster.preflight(accepted=frozenset(["peer-api"])).probe("curl", 10)[-1]
+    assert accepted.outcome == "warning"
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        ("Failed to connect to 192.0.2.7 port 15443 after 5000 ms: Could not connect to server", "warning"),
+        ("TLS connect error: error:0A000126:SSL routines::unexpected eof while reading", "ok"),
+    ],
+)
+def test_a_gateway_that_is_there_is_asked_for_a_connection(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: str, outcome: str
+) -> None:
+    monkeypatch.setattr(_preflight, "_gateway_addresses", lambda _peer: ["192.0.2.7"])
+    targets = asked(monkeypatch, lambda target: error if "15443" in target.url else None)
+    checks = cluster.preflight().probe("curl", 10)
+    assert targets[1].url == "https://192.0.2.7:15443/"
+    assert [check.outcome for check in checks if check.code == "peer-gateway"] == [outcome]
+
+
+def test_a_peer_whose_secret_is_there_is_not_asked_again(cluster: Cluster) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": "istio-remote-secret-sofia",
+            "namespace": NAMESPACE,
+            "labels": {"istio/multiCluster": "true"},
+        },
+    }
+    cluster.put(secret)
+    assert [peer.name for peer in cluster.preflight().unproven_peers()] == ["sofia", "zurich"]
+    cluster.put(istiod())
+    assert [peer.name for peer in cluster.preflight().unproven_peers()] == ["zurich"]
+
+
+# The numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("500m", "0.5"), ("2", "2"), ("1.5Gi", str(3 * 2**29)), ("128974848", "128974848")]
+)
+def test_quantities(text: str, value: str) -> None:
+    assert quantity(text) == pytest.approx(type(quantity("1"))(value))
+
+
+def test_a_quantity_that_is_none_is_refused() -> None:
+    with pytest.raises(ExomeshError, match="not a quantity"):
+        quantity("2 GB")
+
+
+def test_a_pods_request_counts_sidecars_and_init_containers() -> None:
+    def container(cpu: str, **more: str) -> Object:
+        return {"resources": {"requests": {"cpu": cpu}}, **more}
+
+    containers = [container("200m"), container("100m")]
+    init = [container("100m", restartPolicy="Always"), container("700m")]
+    assert request_of({"spec": {"containers": containers}}).cpu == quantity("300m")
+    assert request_of({"spec": {"containers": containers, "initContainers": init}}).cpu == quantity("800m")
+
+
+# The role
+
+
+def test_the_role_names_every_failure_in_one_message(cluster: Cluster, play_role: Callable[..., Any]) -> None:
+    cluster.put(node("a", cpu="100m", pool="1a"), node("b", cpu="100m", pool="2b"), webhook("istiod-old"))
+    hosts = {"vienna": {"mesh_kubeconfig": str(cluster.kubeconfig)}, "sofia": {"mesh_kubeconfig": "/none"}}
+    result = play_role("preflight", hosts, "--limit", "vienna", preflight_probe=False)
+    assert result.return_code != 0
+    for code in ("webhook-leftover", "capacity", "node-pools"):
+        assert f"[{code}]" in result.words
+    assert "cluster vienna: 3 of" in result.words
+    accepted = ["webhook-leftover", "capacity", "node-pools"]
+    result = play_role(
+        "preflight", hosts, "--limit", "vienna", preflight_probe=False, preflight_accept=accepted
+    )
+    assert result.return_code == 0, result.text
+    assert result.changed == {"vienna": 0}
+
+
+def test_the_role_takes_the_gateways_node_pool_and_the_wanted_requests(
+    cluster: Cluster, play_role: Callable[..., Any]
+) -> None:
+    cluster.put(node("a", cpu="400m", pool="1a"), node("b", cpu="400m", pool="2b"))
+    hosts = {"vienna": {"mesh_kubeconfig": str(cluster.kubeconfig)}}
+    variables = {
+        "gateway_node_pool": "web",
+        "istio_resources": {"requests": {"cpu": "200m"}},
+        "istio_overlay": {"values": {"pilot": {"resources": {"requests": {"memory": "1Gi"}}}}},
+        "mesh_ha": True,
+    }
+    result = play_role("preflight", hosts, "--check", **variables)
+    assert result.return_code == 0, result.text
+
+
+def test_check_mode_before_the_first_run_says_what_it_cannot_tell(
+    tmp_path: Path, play_role: Callable[..., Any]
+) -> None:
+    hosts = {"vienna": {"mesh_kubeconfig": str(tmp_path / "none")}}
+    result = play_role("preflight", hosts, "--check")
+    assert result.return_code == 0, result.text
+    assert "is still to come" in result.words
