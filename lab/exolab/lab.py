@@ -113,7 +113,7 @@ def _cluster_status(cluster: Cluster) -> dict[str, object]:
     items = json.loads(answer)["items"] if answer.strip() else []
     nodes = [item for item in items if item["kind"] == "Node"]
     balancers = {
-        f"{item['metadata']['namespace']}/{item['metadata']['name']}": entry["ip"]
+        f"{item['metadata']['namespace']}/{item['metadata']['name']}": entry.get("ip") or entry["hostname"]
         for item in items
         if item["kind"] == "Service"
         for entry in item["status"].get("loadBalancer", {}).get("ingress", [])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from exolab.command import run
@@ -75,6 +76,19 @@ def cluster_up(cluster: Cluster) -> None:
         _in(router, "ip", "address", "add", f"{cluster.router_address}/25", "dev", link)
         _in(router, "ip", "link", "set", link, "up")
         _in(router, "ip", "route", "replace", str(cluster.load_balancers), "via", str(cluster.address))
+
+
+def forward(cluster: Cluster, address: str, ports: Mapping[int, int]) -> None:
+    """Let the router send what comes to these ports of an address to the node ports; nothing else of it."""
+    router, table = cluster.lab.router_namespace, ("iptables", "--wait", "--table=nat")
+    rules = _in(router, *table, "--list-rules", "PREROUTING").splitlines()
+    for rule in rules:
+        if f"-d {address}/32" in rule:
+            _in(router, *table, *rule.replace("-A", "--delete", 1).split())
+    for port, node_port in ports.items():
+        match = ("--destination", address, "--protocol", "tcp", "--dport", str(port))
+        target = ("--jump", "DNAT", "--to-destination", f"{cluster.address}:{node_port}")
+        _in(router, *table, "--append", "PREROUTING", *match, *target)
 
 
 def down(lab: Lab) -> None:

@@ -22,6 +22,7 @@ from exolab.layout import (
     SERVICE_RANGE,
     Cluster,
 )
+from exolab.load_balancers import HOSTS_FILE
 from exolab.supervision import Program, write_config
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -56,6 +57,7 @@ def prepare(cluster: Cluster, built: Built) -> None:
         "data": cluster.data,
         "dns": DNS_ADDRESS,
         "etc": cluster.etc,
+        "hosts": cluster.lab.cloud / HOSTS_FILE,
         "node_pods": NODE_PODS,
         "pause": images.PAUSE,
         "pki": cluster.pki,
