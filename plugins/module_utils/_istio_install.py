@@ -61,7 +61,7 @@ _TAG_WEBHOOK = ObjectRef(
     "admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "istio-revision-tag-default"
 )
 
-_PRUNED_KINDS = (
+PRUNED_KINDS = (
     ("apps/v1", "Deployment"),
     ("apps/v1", "DaemonSet"),
     ("v1", "Service"),
@@ -387,6 +387,4 @@ def _to_be_pruned(
         found = (ObjectRef.of(obj) for obj in client.list_objects(*kind, labels=selector))
         return [ref for ref in found if (ref.kind, ref.namespace, ref.name) not in kept]
 
-    return [
-        ObjectChange(ref, DELETE, {}, {}) for refs in concurrently(surplus, _PRUNED_KINDS) for ref in refs
-    ]
+    return [ObjectChange(ref, DELETE, {}, {}) for refs in concurrently(surplus, PRUNED_KINDS) for ref in refs]

@@ -48,9 +48,7 @@ def nlb_annotations(options: Mapping[str, Any]) -> dict[str, str]:
     :raises ExomeshError: ``nlb_invalid``: they contradict each other, or the cloud would refuse them.
     """
     given = {key: value for key, value in options.items() if value not in (None, "", {})}
-    check = {
-        key: value for key, value in given.get("health_check", {}).items() if value not in (None, "")
-    }
+    check = {key: value for key, value in given.get("health_check", {}).items() if value not in (None, "")}
     _refuse_contradictions(given)
     _refuse_health_check(check)
     values = {

@@ -1,0 +1,366 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The east-west gateway of a cluster, ready and with an address."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: eastwest_gateway
+short_description: The east-west gateway of a cluster, ready and with an address
+version_added: 0.2.0
+description:
+  - Makes the gateway by which other networks reach this cluster's services, with the ports 15021 (health) and
+    15443 (mutual TLS) only, and exposes services by it.
+  - Waits until it is ready and its load balancer has an address. Where none comes, it says what the cluster's
+    Events say about it, and the likely cause.
+  - A gateway of the other O(form) is replaced without an outage. The new one is ready before peers use it,
+    and the old one is deleted when they do not use it any more.
+  - Notes the address on the Service, and says when it is another one than at the last run.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.kubernetes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Works against a cluster without Istio, its namespace and its kinds, too. RV(address) is empty then.
+  diff_mode:
+    support: full
+    details:
+      - Shows the fields that change; objects that are created are named only.
+  idempotent:
+    support: full
+options:
+  form:
+    description:
+      - V(istio-operator) is installed by istioctl.
+      - V(gateway-api) is a Gateway of the Kubernetes Gateway API, of which istiod makes the Deployment and
+        the Service, with images from where istiod's own settings say. The kinds of the Gateway API must be
+        there.
+    type: str
+    choices: [istio-operator, gateway-api]
+    default: istio-operator
+  istioctl:
+    description:
+      - The istioctl program. Its release is the release that is installed. Needed for O(form=istio-operator).
+    type: path
+  network:
+    description:
+      - Name of the cluster's network in the mesh.
+    type: str
+    required: true
+  hosts:
+    description:
+      - Services that other networks may reach, by full name, or by V(*.) and the end of it.
+    type: list
+    elements: str
+    default: ["*.local"]
+  source_ranges:
+    description:
+      - Networks in CIDR notation from which the load balancer takes connections. Without any, it takes them
+        from everywhere. Every peer's way out must be among them, or that peer is cut off.
+    type: list
+    elements: str
+    default: []
+  nlb:
+    description:
+      - Exoscale's network load balancer. What is not given is left to Exoscale's cloud controller.
+    type: dict
+    suboptions:
+      name:
+        description:
+          - Its name. Without it, C(k8s-) and the UID of the Service.
+        type: str
+      description:
+        description:
+          - Its description. The cloud controller sets it only when it makes the load balancer.
+        type: str
+      id:
+        description:
+          - UUID of a load balancer that is there already.
+        type: str
+      external:
+        description:
+          - Whether the load balancer is managed elsewhere. The cloud controller then changes nothing of it
+            but its services, and does not delete it. Needs O(nlb.id) or O(nlb.name).
+        type: bool
+        default: false
+      node_pool:
+        description:
+          - Name of the node pool that it serves. A cluster with several needs this, or
+            O(nlb.instance_pool_id). A load balancer serves one.
+        type: str
+      sks_cluster:
+        description:
+          - Name or ID of the SKS cluster that O(nlb.node_pool) is of.
+        type: str
+      instance_pool_id:
+        description:
+          - UUID of the instance pool that it serves, in place of O(nlb.node_pool).
+        type: str
+      strategy:
+        description:
+          - How it chooses a node. Without it, the cloud controller takes V(round-robin).
+        type: str
+        choices: [round-robin, source-hash]
+      health_check:
+        description:
+          - How it finds out which nodes serve.
+        type: dict
+        suboptions:
+          mode:
+            description:
+              - Without it, the cloud controller takes V(tcp).
+            type: str
+            choices: [tcp, http, https]
+          port:
+            description:
+              - Port of the nodes to ask, from 1 to 65535. Without it, the node port of each port of the
+                Service.
+            type: int
+          path:
+            description:
+              - Path to ask for, in the modes V(http) and V(https), which need it.
+            type: str
+          interval:
+            description:
+              - Seconds between two checks, from 5 to 300. Without it, 10.
+            type: int
+          timeout:
+            description:
+              - Seconds that an answer may take, from 2 to 60, and not longer than the interval. Without it,
+                5.
+            type: int
+          retries:
+            description:
+              - Failures in a row that make a node count as down, from 1 to 20. Without it, 1.
+            type: int
+  annotations:
+    description:
+      - Annotations of the gateway's Service. They win over those that O(nlb) comes to.
+    type: dict
+    default: {}
+  hub:
+    description:
+      - Registry and folder of Istio's images, for O(form=istio-operator).
+    type: str
+    default: docker.io/istio
+  image_pull_secrets:
+    description:
+      - Names of Secrets of namespace C(istio-system) with which the images are pulled, for a mirror.
+    type: list
+    elements: str
+    default: []
+  revision:
+    description:
+      - Revision of the control plane. Empty for the one that has none.
+    type: str
+    default: ""
+  ha:
+    description:
+      - Whether to start from the preset for high availability. At least two replicas, on nodes of their own
+        where there are some, a PodDisruptionBudget, and requests. O(spec) and O(parameters) win over it.
+    type: bool
+    default: false
+  spec:
+    description:
+      - Merged over the C(spec) of the IstioOperator, for O(form=istio-operator). Mappings are merged,
+        everything else is replaced.
+    type: dict
+    default: {}
+  parameters:
+    description:
+      - Merged over the parameters of the Gateway, for O(form=gateway-api). Each key, such as C(deployment),
+        C(service) or C(horizontalPodAutoscaler), has a patch of what istiod makes of that kind.
+    type: dict
+    default: {}
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: The gateway of a cluster with several node pools
+  exomesh.istio.eastwest_gateway:
+    kubeconfig: /home/me/mesh/vienna.kubeconfig
+    istioctl: /usr/local/bin/istioctl
+    network: network-vienna
+    nlb:
+      name: mesh-vienna
+      node_pool: workers
+      sks_cluster: vienna
+      health_check:
+        interval: 5
+        timeout: 2
+  register: gateway
+
+- name: A Gateway of the Gateway API, for one namespace and from two places
+  exomesh.istio.eastwest_gateway:
+    kubeconfig: /home/me/mesh/vienna.kubeconfig
+    network: network-vienna
+    form: gateway-api
+    hosts: ["*.shop.svc.cluster.local"]
+    source_ranges: [203.0.113.7/32, 198.51.100.0/28]
+"""
+
+RETURN = r"""
+address:
+  description: The first address, an IP address or a host name; empty in check mode where there is none yet.
+  type: str
+  returned: success
+  sample: 194.182.160.10
+addresses:
+  description: All addresses, IP addresses before host names.
+  type: list
+  elements: str
+  returned: success
+former_address:
+  description: The address at the last run; empty where it is still an address, or there was no run before.
+  type: str
+  returned: success
+service:
+  description: Name of the gateway's Service, in namespace C(istio-system).
+  type: str
+  returned: success, where there is a kubeconfig
+objects:
+  description: Names of the objects by what happened to them, or would.
+  type: dict
+  returned: success
+  contains:
+    create:
+      description: Objects that did not exist.
+      type: list
+      elements: str
+    update:
+      description: Objects of which fields differed.
+      type: list
+      elements: str
+    delete:
+      description: Objects that are not needed any more, such as those of the other form.
+      type: list
+      elements: str
+    unchanged:
+      description: Objects that were as they should be.
+      type: list
+      elements: str
+failure:
+  description: Why the module failed, for programs; C(details.events) has the Events of the Service.
+  type: dict
+  returned: failure
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._eastwest_gateway import (
+    Form,
+    GatewayApiForm,
+    GatewaySettings,
+    OperatorForm,
+    ensure,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import Istioctl
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    KUBERNETES_ARGUMENT_SPEC,
+    KubernetesClient,
+    kubeconfig_is_to_come,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._nlb import NLB_ARGUMENT_SPEC, nlb_annotations
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
+    UNCHANGED,
+    render_diff,
+    summarise,
+)
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Make the gateway; gives the module's result."""
+    params = module.params
+    settings = GatewaySettings(
+        network=params["network"],
+        hosts=params["hosts"],
+        annotations={
+            **nlb_annotations(params["nlb"] or {}),
+            **{key: str(value) for key, value in params["annotations"].items()},
+        },
+        source_ranges=params["source_ranges"],
+        hub=params["hub"],
+        image_pull_secrets=params["image_pull_secrets"],
+        revision=params["revision"],
+        ha=params["ha"],
+        operator_spec=params["spec"],
+        parameters=params["parameters"],
+    )
+    settings.check()
+    if kubeconfig_is_to_come(module):
+        nothing = {"address": "", "addresses": [], "former_address": ""}
+        return {"changed": True, "objects": summarise([]), **nothing}
+    client = KubernetesClient(params["kubeconfig"], params["context"])
+    try:
+        client.version()
+        wanted, other = _forms(params, client, settings)
+        outcome = ensure(client, wanted, other, params["timeout"], module.check_mode)
+    except ExomeshError as error:
+        raise error.about(cluster=client.name) from None
+    address = outcome.addresses[0] if outcome.addresses else ""
+    if outcome.former_address:
+        module.warn(
+            f"{client.name}: its gateway has the address {address} now, no longer {outcome.former_address}. "
+            "The peers find it by themselves; change what else names the old one, such as firewalls and DNS"
+        )
+    return {
+        "changed": any(change.action != UNCHANGED for change in outcome.changes),
+        "address": address,
+        "addresses": outcome.addresses,
+        "former_address": outcome.former_address or "",
+        "service": outcome.service,
+        "objects": summarise(outcome.changes),
+        **({"diff": render_diff(outcome.changes)} if module._diff else {}),
+    }
+
+
+def _forms(params: dict[str, Any], client: KubernetesClient, settings: GatewaySettings) -> tuple[Form, Form]:
+    """The form that is wanted, and the other one."""
+    gateway_api = GatewayApiForm(client, settings)
+    if params["form"] == "gateway-api":
+        return gateway_api, OperatorForm(client, settings)
+    istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"])
+    return OperatorForm(client, settings, istioctl), gateway_api
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **KUBERNETES_ARGUMENT_SPEC,
+            "form": {
+                "type": "str",
+                "choices": ["istio-operator", "gateway-api"],
+                "default": "istio-operator",
+            },
+            "istioctl": {"type": "path"},
+            "network": {"type": "str", "required": True},
+            "hosts": {"type": "list", "elements": "str", "default": ["*.local"]},
+            "source_ranges": {"type": "list", "elements": "str", "default": []},
+            "nlb": {"type": "dict", "options": NLB_ARGUMENT_SPEC},
+            "annotations": {"type": "dict", "default": {}},
+            "hub": {"type": "str", "default": "docker.io/istio"},
+            "image_pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "revision": {"type": "str", "default": ""},
+            "ha": {"type": "bool", "default": False},
+            "spec": {"type": "dict", "default": {}},
+            "parameters": {"type": "dict", "default": {}},
+        },
+        required_if=[("form", "istio-operator", ["istioctl"])],
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
