@@ -194,8 +194,9 @@ class OperatorForm(Form):
         return Plan([*installation.changes, *changes], carry_out)
 
     def parts(self) -> list[ObjectRef]:
-        owner = "install.operator.istio.io/owning-resource"
-        labels = f"{owner}={OPERATOR},{owner}-namespace={ISTIO_NAMESPACE}"
+        # Of the component, as istioctl writes the operator's name on the default tag's webhooks, too.
+        component = "operator.istio.io/component=IngressGateways"
+        labels = f"install.operator.istio.io/owning-resource={OPERATOR},{component}"
         found = concurrently(
             lambda kind: self._client.list_objects(*kind, ISTIO_NAMESPACE, labels=labels), PRUNED_KINDS
         )
