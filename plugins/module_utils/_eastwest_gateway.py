@@ -44,6 +44,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import (
+    NETWORK_LABEL,
     service_addresses,
     wait_for_addresses,
 )
@@ -63,7 +64,6 @@ with suppress(ImportError):  # whoever connects to a cluster is told that it is 
 
 NAME = "istio-eastwestgateway"
 PORT = 15443
-NETWORK_LABEL = "topology.istio.io/network"
 ADDRESS_ANNOTATION = "exomesh.istio/address"
 """On the gateway's Service: the address that it had when a run last looked."""
 

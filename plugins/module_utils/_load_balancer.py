@@ -16,25 +16,48 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     wait_until_met,
 )
 
+NETWORK_LABEL = "topology.istio.io/network"
+
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
-        r"multiple Instance Pools",
-        "the cluster has several node pools, and the load balancer can serve only one",
-        (
-            "Name the node pool in gateway_annotations: "
-            "service.beta.kubernetes.io/exoscale-loadbalancer-service-sks-nodepool-name and "
-            "service.beta.kubernetes.io/exoscale-loadbalancer-sks-cluster-name"
-        ),
+        r"multiple Instance Pools|infer any Instance Pool",
+        "the load balancer can serve one node pool, and which one is not clear",
+        "Name it: gateway_nlb.node_pool, or gateway_nlb.instance_pool_id",
     ),
     (
-        r"quota|limit",
-        "a limit of the account or of the load balancer is reached",
-        "Raise the quota, or free what is not used; one Exoscale load balancer serves at most 10 ports",
+        r"SKS (cluster|node pool) (with name|name specified)",
+        "there is no node pool of the name that was given",
+        "Correct gateway_nlb.node_pool and gateway_nlb.sks_cluster (exo compute sks nodepool list)",
     ),
     (
-        r"401|403|forbidden|unauthori[sz]ed|credential",
+        r"marked (as )?external",
+        "the load balancer that gateway_nlb says is there already is not there",
+        "Make it first, or correct gateway_nlb.id or gateway_nlb.name (exo compute load-balancer list)",
+    ),
+    (
+        r"at most 10|(maximum|too many|limit).*services|services.*(maximum|limit)",
+        "one Exoscale load balancer serves at most 10 ports",
+        "Take ports away, or use another load balancer for them",
+    ),
+    (
+        r"quota|limit (is )?(reached|exceeded)|limit exceeded",
+        "a quota of the account is reached",
+        "Raise the quota (exo limits shows it), or free load balancers that are not used",
+    ),
+    (
+        r"\b(401|403)\b|forbidden|unauthori[sz]ed|credential|invalid request signature|role policy",
         "the cluster's cloud controller may not manage load balancers",
-        "Check the cluster's CCM credentials (for SKS: rotate the CCM credentials)",
+        "Check its credentials, or renew them: exo compute sks rotate-ccm-credentials CLUSTER",
+    ),
+    (
+        r"\b400\b|bad request|unprocessable|duration|healthcheck",
+        "Exoscale refuses a setting of the load balancer",
+        "Correct gateway_nlb or gateway_annotations",
+    ),
+    (
+        r"\b(429|5\d\d)\b|giving up after|timeout|deadline exceeded|connection refused|no such host",
+        "the cluster's cloud controller does not reach the Exoscale API, or not always",
+        "It tries again by itself: see status.exoscale.com, and run this again",
     ),
 )
 """Pattern in an Event, what it means, what to do."""
@@ -51,6 +74,12 @@ def service_addresses(service: Object | None) -> list[str]:
 def addresses(client: KubernetesClient, namespace: str, name: str) -> list[str]:
     """The addresses the Service has now; none where it does not exist."""
     return service_addresses(client.get(ObjectRef("v1", "Service", name, namespace)))
+
+
+def gateway_service(client: KubernetesClient, namespace: str, network: str) -> str | None:
+    """Name of the Service by which peers find a network's gateway; None where there is none."""
+    found = client.list_objects("v1", "Service", namespace, labels=f"{NETWORK_LABEL}={network}")
+    return str(found[0]["metadata"]["name"]) if found else None
 
 
 def wait_for_addresses(client: KubernetesClient, namespace: str, name: str, timeout: float) -> list[str]:
@@ -94,5 +123,5 @@ def likely_cause(events: Sequence[str]) -> tuple[str, str]:
         return f"the last Event says: {events[-1]}", "Cure what the Event says, then run this again"
     return (
         "the Service has no Events: nothing in this cluster gives out load balancer addresses, or not yet",
-        "Check that the cluster has a cloud controller manager (SKS: --exoscale-ccm), or wait longer",
+        "Check that the SKS cluster has the add-on exoscale-cloud-controller, or wait longer",
     )

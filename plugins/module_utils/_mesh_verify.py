@@ -214,7 +214,11 @@ class Verification:
         if all(unready.values()):
             evidence = [f"{name}: {missing}" for name, missing in unready.items()]
             cluster.found(findings.GATEWAY_NOT_READY, *(evidence or ["it has no pods"]))
-        gateways = client.list_objects("networking.istio.io/v1", "Gateway", ISTIO_NAMESPACE)
+        gateways = [
+            gateway
+            for group in ("networking.istio.io/v1", "gateway.networking.k8s.io/v1")
+            for gateway in client.list_objects(group, "Gateway", ISTIO_NAMESPACE)
+        ]
         if not any(_exposes(gateway) for gateway in gateways):
             names = [gateway["metadata"]["name"] for gateway in gateways]
             cluster.found(findings.GATEWAY_NOT_EXPOSED, f"Gateways in {ISTIO_NAMESPACE}: {names or 'none'}")
@@ -575,10 +579,17 @@ def _has_sidecar(pod: Object) -> bool:
 
 
 def _exposes(gateway: Object) -> bool:
+    """Whether a Gateway, Istio's own or of the Gateway API, passes on what comes to the gateway's port."""
+    spec = gateway.get("spec", {})
     return any(
         server.get("port", {}).get("number") == GATEWAY_PORT
         and server.get("tls", {}).get("mode") == "AUTO_PASSTHROUGH"
-        for server in gateway.get("spec", {}).get("servers", [])
+        for server in spec.get("servers", [])
+    ) or any(
+        listener["port"] == GATEWAY_PORT
+        and listener.get("tls", {}).get("options", {}).get("gateway.istio.io/listener-protocol")
+        == "auto-passthrough"
+        for listener in spec.get("listeners", [])
     )
 
 

@@ -13,6 +13,7 @@ version_added: 0.1.0
 description:
   - Waits until a load balancer has given the Service an address, and returns it.
   - Where none comes in time, says what the cluster's Events say about it, and the likely cause.
+  - Finds an east-west gateway of either form by its network, as the peers do, or a Service by its name.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.attributes.info_module
@@ -29,9 +30,12 @@ options:
     default: istio-system
   name:
     description:
-      - Name of the Service.
+      - Name of the Service. Give this or O(network).
     type: str
-    default: istio-eastwestgateway
+  network:
+    description:
+      - Name of the network that the Service is the gateway of, by its label C(topology.istio.io/network).
+    type: str
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -40,6 +44,7 @@ EXAMPLES = r"""
 - name: Wait for the address of the east-west gateway
   exomesh.istio.load_balancer_info:
     kubeconfig: /home/me/mesh/vienna.kubeconfig
+    network: network-vienna
     timeout: 180
   register: gateway
 
@@ -59,6 +64,10 @@ addresses:
   type: list
   elements: str
   returned: success
+name:
+  description: Name of the Service; empty in check mode where there is none yet.
+  type: str
+  returned: success
 failure:
   description: Why the module failed, for programs; C(details.events) has the Events of the Service.
   type: dict
@@ -76,6 +85,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import (
     addresses,
+    gateway_service,
     wait_for_addresses,
 )
 
@@ -84,16 +94,24 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Wait for the address (in check mode only look); gives the module's result."""
     params = module.params
     if kubeconfig_is_to_come(module):
-        return {"changed": False, "address": "", "addresses": []}
+        return {"changed": False, "address": "", "addresses": [], "name": params["name"] or ""}
     client = KubernetesClient(params["kubeconfig"], params["context"])
+    namespace = params["namespace"]
     try:
+        name = params["name"] or gateway_service(client, namespace, params["network"])
         if module.check_mode:
-            found = addresses(client, params["namespace"], params["name"])
+            found = addresses(client, namespace, name) if name else []
+        elif name:
+            found = wait_for_addresses(client, namespace, name, params["timeout"])
         else:
-            found = wait_for_addresses(client, params["namespace"], params["name"], params["timeout"])
+            raise ExomeshError(
+                f"No Service of namespace {namespace} is the gateway of network {params['network']}",
+                "gateway_missing",
+                next_step="Run playbook exomesh.istio.gateway, or correct the network's name",
+            )
     except ExomeshError as error:
         raise error.about(cluster=client.name) from None
-    return {"changed": False, "address": found[0] if found else "", "addresses": found}
+    return {"changed": False, "address": found[0] if found else "", "addresses": found, "name": name or ""}
 
 
 def main() -> None:
@@ -101,8 +119,11 @@ def main() -> None:
         argument_spec={
             **KUBERNETES_ARGUMENT_SPEC,
             "namespace": {"type": "str", "default": "istio-system"},
-            "name": {"type": "str", "default": "istio-eastwestgateway"},
+            "name": {"type": "str"},
+            "network": {"type": "str"},
         },
+        required_one_of=[("name", "network")],
+        mutually_exclusive=[("name", "network")],
         supports_check_mode=True,
     )
     try:

@@ -245,7 +245,7 @@ def test_missing_address_is_explained_by_events(client: KubernetesClient, api: A
         },
     )
     with pytest.raises(
-        ExomeshError, match=r"after 0 s: no address yet.*several node pools.*gateway_annotations"
+        ExomeshError, match=r"after 0 s: no address yet.*one node pool.*gateway_nlb.node_pool"
     ) as caught:
         wait_for_addresses(client, "istio-system", "gateway", 0)
     assert caught.value.failure()["details"]["events"] == [f"SyncLoadBalancerFailed: {message}"]
@@ -259,6 +259,22 @@ def test_service_of_another_type_is_told(client: KubernetesClient, api: ApiServe
 
 def test_likely_causes() -> None:
     assert "no Events" in likely_cause([])[0]
-    assert "limit" in likely_cause(["SyncFailed: quota exceeded"])[0]
+    for said, cause in (
+        ("couldn't infer any Instance Pool from cluster Nodes", "one node pool"),
+        ("SKS cluster with name vienna not found", "no node pool of the name"),
+        ("SKS node pool name specified without SKS cluster name", "no node pool of the name"),
+        ("NLB instance marked as external in Service annotations, cannot create", "there already is not"),
+        (
+            'NLB instance is marked external by name "x", but no matching NLB was found',
+            "there already is not",
+        ),
+        ("a Network Load Balancer has at most 10 services, 11 ports given", "at most 10 ports"),
+        ("quota exceeded: no address is left", "a quota of the account"),
+        ("Forbidden: Forbidden by role policy for compute", "may not manage load balancers"),
+        ("Forbidden: Invalid request signature", "may not manage load balancers"),
+        ('time: missing unit in duration "10"', "refuses a setting"),
+        ("GET https://api giving up after 5 attempt(s)", "does not reach the Exoscale API"),
+    ):
+        assert cause in likely_cause([f"SyncLoadBalancerFailed: {said}"])[0]
     assert likely_cause(["SyncFailed: something new"])[0] == "the last Event says: SyncFailed: something new"
     assert service_addresses(None) == []
