@@ -1,0 +1,174 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Have the istioctl of one release."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: istioctl
+short_description: Have the istioctl of one release
+version_added: 0.2.0
+description:
+  - Fetches the release archive of istioctl, checks its sha256, unpacks it and sees that it runs and is of the
+    wanted release, unless it is there already.
+  - May run for many hosts and in several processes at once. The first one fetches, the others use its file.
+  - Refuses releases with which a mesh of several clusters is not safe.
+  - Proxies are taken from the environment (C(https_proxy), C(http_proxy), C(no_proxy)).
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  version:
+    description:
+      - The Istio release.
+    type: str
+    required: true
+  directory:
+    description:
+      - Folder for the program. It is made with mode 0700.
+    type: path
+    required: true
+  program:
+    description:
+      - An existing istioctl of release O(version). Nothing is fetched then.
+    type: path
+  mirror:
+    description:
+      - URL below which the releases are, each in a folder with its version as name.
+    type: str
+    default: https://github.com/istio/istio/releases/download
+  url:
+    description:
+      - URL or path of the archive itself, in place of the one at O(mirror).
+    type: str
+  checksum:
+    description:
+      - Checksum of the archive, as in C(sha256:0123...), or C(sha256:) and the URL of a file that has it.
+    type: str
+  checksums:
+    description:
+      - Known sha256 of the archives of release O(version), by platform, as in C(linux-amd64). Where neither
+        this nor O(checksum) has one, it is read from the file beside the archive whose name ends in C(.sha256).
+    type: dict
+    default: {}
+  allow_unsafe:
+    description:
+      - Use a release with which a mesh of several clusters is not safe, with a warning.
+    type: bool
+    default: false
+  timeout:
+    description:
+      - Seconds to wait for an answer of the server.
+    type: int
+    default: 30
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Have istioctl
+  exomesh.istio.istioctl:
+    version: 1.31.1
+    directory: /home/me/mesh/istioctl/1.31.1
+  register: istioctl
+
+- name: Have it from a file
+  exomesh.istio.istioctl:
+    version: 1.31.1
+    directory: /home/me/mesh/istioctl/1.31.1
+    url: /media/offline/istioctl-1.31.1-linux-amd64.tar.gz
+    checksum: sha256:{{ lookup('ansible.builtin.file', '/media/offline/istioctl.sha256') }}
+"""
+
+RETURN = r"""
+path:
+  description: The program.
+  type: str
+  returned: success
+  sample: /home/me/mesh/istioctl/1.31.1/istioctl
+version:
+  description: Its release.
+  type: str
+  returned: success
+  sample: 1.31.1
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions import Release, unsupported
+from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import (
+    Source,
+    archive_url,
+    fetch,
+    pinned_checksum,
+    refuse_unsafe,
+    require_version,
+)
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Have the program; gives the module's result."""
+    params = module.params
+    version = params["version"]
+    for danger in refuse_unsafe(version, params["allow_unsafe"]):
+        module.warn(f"Istio {version}: {danger}")
+    if reason := unsupported(Release.parse(version), datetime.now(UTC).date()):
+        module.warn(f"Istio {version} gets no more fixes: {reason}")
+    fetched = False
+    if params["program"]:
+        program = Path(params["program"])
+    else:
+        program = Path(params["directory"], "istioctl")
+        if module.check_mode and not program.exists():
+            return {"changed": True, "path": str(program), "version": version}
+        url = params["url"] or archive_url(params["mirror"], version)
+        source = Source(url, params["checksum"], pinned_checksum(params["checksums"]), params["timeout"])
+        fetched = fetch(source, program, version)
+    require_version(program, version)
+    return {"changed": fetched, "path": str(program), "version": version}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "str", "required": True},
+            "directory": {"type": "path", "required": True},
+            "program": {"type": "path"},
+            "mirror": {"type": "str", "default": "https://github.com/istio/istio/releases/download"},
+            "url": {"type": "str"},
+            "checksum": {"type": "str"},
+            "checksums": {"type": "dict", "default": {}},
+            "allow_unsafe": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    for option in ("mirror", "url", "checksum"):
+        if password := urlsplit((module.params[option] or "").removeprefix("sha256:")).password:
+            module.no_log_values.add(password)
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
