@@ -10,8 +10,8 @@ WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 TYPES := build/types/ansible_collections/exomesh
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo site verify lab-up lab-status lab-down lab-build \
-	test lint spec build sanity unit molecule lab-test clean
+.PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
+	test lint spec findings build sanity unit molecule lab-test clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ site: venv  ## site.yml on the lab again (ARGS="--check --diff")
 verify: venv  ## The verification alone, on the lab
 	$(BIN)/ansible-playbook -i inventories/lab playbooks/verify.yml $(ARGS)
 
+status: venv  ## The same without a test workload, in seconds
+	$(BIN)/ansible-playbook -i inventories/lab playbooks/status.yml $(ARGS)
+
 lab-up: venv  ## The lab: real Kubernetes clusters on this machine, as root (CLUSTERS=3)
 	$(LAB) up --clusters $(CLUSTERS) --inventory inventories/lab
 
@@ -63,8 +66,12 @@ lint: venv  ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	$(BIN)/mypy tools
 	$(BIN)/antsibull-changelog lint
 
-spec: venv  ## Role specs against defaults and uses; the action group against the modules
+spec: venv  ## Role specs against defaults and uses; the action group; docs/findings.md
 	$(BIN)/python tools/check_specs.py
+	$(BIN)/python tools/make_findings.py --check
+
+findings: venv  ## docs/findings.md, from the code
+	$(BIN)/python tools/make_findings.py
 
 build: venv  ## The collection's artifact, in build/
 	$(BIN)/ansible-galaxy collection build --force --output-path build

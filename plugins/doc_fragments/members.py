@@ -40,6 +40,10 @@ options:
           - Names of the members with which it exchanges remote secrets. Without it, all others.
         type: list
         elements: str
+      zone:
+        description:
+          - Zone of the member, for reports.
+        type: str
       host:
         description:
           - Inventory name of the member. Not used.

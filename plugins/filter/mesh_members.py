@@ -66,6 +66,9 @@ _value:
     server:
       description: Address of its API for the peers (C(peering_server)); none where it is the kubeconfig's.
       type: str
+    zone:
+      description: Its zone (C(sks_zone)).
+      type: str
     peers:
       description: Names of the members with which it exchanges remote secrets, in the order of the input.
       type: list
@@ -102,6 +105,7 @@ def mesh_members(
                 "network": str(variables.get("mesh_network") or f"network-{name}"),
                 "kubeconfig": str(variables.get("mesh_kubeconfig") or f"{state_dir}/{name}/kubeconfig"),
                 "server": str(variables.get("peering_server") or "") or None,
+                "zone": str(variables.get("sks_zone") or "") or None,
             }
         )
     hosts: dict[str, str] = {}

@@ -18,8 +18,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPResponse
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -337,28 +339,59 @@ class KubernetesClient:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        url = f"{self._configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
         try:
-            forward = portforward_call(  # type: ignore[no-untyped-call]
-                self._configuration,
-                "GET",
-                url,
-                query_params=[("ports", str(port))],
-                headers=self._auth_headers(),
-            )
-            # Out of the wrapper around it, which TLS cannot use.
-            with socket.socket(fileno=forward.socket(port).detach()) as plain:
+            with self._forwarded(namespace, pod, port) as plain:
                 plain.settimeout(REQUEST_TIMEOUT)
                 with context.wrap_socket(plain, server_hostname=server_name) as encrypted:
-                    return encrypted.getpeercert(binary_form=True) or b""
+                    served = encrypted.getpeercert(binary_form=True) or b""
+                    # A connection that is closed with something unread in it breaks the thread behind it.
+                    with suppress(OSError):
+                        encrypted.unwrap()
+                    return served
         except (ApiException, OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise ApiError(
-                f"Port {port} of pod {namespace}/{pod} does not answer TLS: {reason}",
-                0,
-                "PortForwardFailed",
-                cluster=self.name,
-            ) from None
+            raise self._forward_error(namespace, pod, port, "TLS", error) from None
+
+    def get_from_pod(self, namespace: str, pod: str, port: int, path: str, timeout: float) -> bytes:
+        """What a pod answers to an HTTP request that it takes for one of its own, reached through the API.
+
+        :raises ApiError: when there is no answer, or another status than 200.
+        """
+        try:
+            with self._forwarded(namespace, pod, port) as plain:
+                plain.settimeout(timeout)
+                plain.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+                response = HTTPResponse(plain)
+                response.begin()
+                content = response.read()
+        except (ApiException, HTTPException, OSError, ValueError) as error:
+            raise self._forward_error(namespace, pod, port, "HTTP", error) from None
+        if response.status != 200:
+            message = f"Pod {namespace}/{pod} answers {path} with status {response.status}"
+            raise ApiError(message, response.status, "PodRefused", cluster=self.name)
+        return content
+
+    def _forwarded(self, namespace: str, pod: str, port: int) -> socket.socket:
+        """A connection to a port of a pod, through the API."""
+        forward = portforward_call(  # type: ignore[no-untyped-call]
+            self._configuration,
+            "GET",
+            f"{self._configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}/portforward",
+            query_params=[("ports", str(port))],
+            headers=self._auth_headers(),
+        )
+        # Out of the wrapper around it, which TLS cannot use.
+        return socket.socket(fileno=forward.socket(port).detach())
+
+    def _forward_error(
+        self, namespace: str, pod: str, port: int, protocol: str, error: Exception
+    ) -> ApiError:
+        reason = getattr(error, "reason", None) or error
+        return ApiError(
+            f"Port {port} of pod {namespace}/{pod} does not answer {protocol}: {reason}",
+            0,
+            "PortForwardFailed",
+            cluster=self.name,
+        )
 
     def events(
         self, kind: str, namespace: str, name: str, limit: int = 5, warnings_only: bool = False
@@ -404,7 +437,7 @@ class KubernetesClient:
             return cast(Object, answer)
         reason = str(answer.get("reason") or response.status)
         message = str(answer.get("message") or reason)
-        if body is not None and body.get("kind") == "Secret":
+        if body is not None and body.get("kind") in ("Secret", "TokenReview"):
             # The API may quote what it could not read.
             message = f"{reason} (its words are left out, as they may quote the secret)"
         raise ApiError(f"{method} {path} failed: {message}", response.status, reason, cluster=self.name)

@@ -20,6 +20,7 @@ MEMBERS_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
             "kubeconfig": {"type": "path", "required": True},
             "server": {"type": "str"},
             "peers": {"type": "list", "elements": "str"},
+            "zone": {"type": "str"},
             "host": {"type": "str"},
         },
     },
@@ -34,6 +35,7 @@ class Member:
     :param kubeconfig: file with its credentials; it may be still to come.
     :param server: address of its API as its peers reach it; the one of its kubeconfig when None.
     :param peers: names of the members with which it exchanges remote secrets.
+    :param zone: where it is; for reports.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Member:
     kubeconfig: str
     server: str | None = None
     peers: tuple[str, ...] = ()
+    zone: str | None = None
 
 
 def members_of(params: Mapping[str, Any]) -> list[Member]:
@@ -55,6 +58,7 @@ def members_of(params: Mapping[str, Any]) -> list[Member]:
             tuple(name for name in names if name != member["name"])
             if member["peers"] is None
             else tuple(member["peers"]),
+            member["zone"],
         )
         for member in params["members"]
     ]

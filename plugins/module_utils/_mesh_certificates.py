@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -40,7 +41,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import json_of
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import read_trust
 
@@ -55,7 +55,8 @@ SEVERITIES = ("ok", "notice", "warning", "critical", "expired")
 
 _TLS_PORT = 15012
 _PROXY = "istio-proxy"
-_EXEC_SECONDS = 20
+_ENVOY_ADMIN_PORT = 15000
+_ANSWER_SECONDS = 20.0
 _PROBE = "exomesh-certificate-probe"
 _PROBE_REF = ObjectRef("v1", "Pod", _PROBE, ISTIO_NAMESPACE)
 _RELOADS_WITHIN = 120.0
@@ -108,11 +109,13 @@ class Seen:
 class ClusterCertificates:
     """What was seen of one cluster.
 
+    :param running_roots: what istiod gives to workloads.
     :param problems: what does not fit together, or could not be seen, in words.
     """
 
     name: str
     seen: list[Seen] = field(default_factory=list)
+    running_roots: tuple[x509.Certificate, ...] = ()
     problems: list[str] = field(default_factory=list)
 
     def of(self, role: str) -> list[x509.Certificate]:
@@ -124,12 +127,10 @@ def look_at_mesh(members: Sequence[Member]) -> list[ClusterCertificates]:
     problem."""
 
     def look(member: Member) -> ClusterCertificates:
-        found = ClusterCertificates(member.name)
         try:
-            _look_at_cluster(KubernetesClient(member.kubeconfig, name=member.name), found)
+            return look_at_cluster(KubernetesClient(member.kubeconfig, name=member.name))
         except ExomeshError as error:
-            found.problems.append(str(error.about(cluster=member.name)))
-        return found
+            return ClusterCertificates(member.name, problems=[str(error.about(cluster=member.name))])
 
     return concurrently(look, members)
 
@@ -257,10 +258,10 @@ def proxy_chain(client: KubernetesClient, namespace: str, pod: str) -> tuple[x50
 
     :raises ExomeshError: it cannot be asked, or has none.
     """
-    command = ["pilot-agent", "request", "GET", "config_dump?resource=dynamic_active_secrets"]
-    answer = client.exec(namespace, pod, _PROXY, command, _EXEC_SECONDS)
+    path = "/config_dump?resource=dynamic_active_secrets"
     try:
-        entries = json_of(answer.stdout).get("configs", [])
+        answer = client.get_from_pod(namespace, pod, _ENVOY_ADMIN_PORT, path, _ANSWER_SECONDS)
+        entries = json.loads(answer).get("configs", [])
     except (ValueError, AttributeError):
         entries = []
     for entry in entries:
@@ -271,8 +272,13 @@ def proxy_chain(client: KubernetesClient, namespace: str, pod: str) -> tuple[x50
     raise CertificateError(f"Pod {namespace}/{pod} shows no certificate", "proxy_silent", cluster=client.name)
 
 
-def _look_at_cluster(client: KubernetesClient, found: ClusterCertificates) -> None:
+def look_at_cluster(client: KubernetesClient) -> ClusterCertificates:
+    """Every certificate of one cluster.
+
+    :raises ExomeshError: it does not answer; ``cacerts_partial`` or ``certificate_unreadable``.
+    """
     trust = read_trust(client)
+    found = ClusterCertificates(client.name, running_roots=trust.running_roots)
     secret = f"secret {ISTIO_NAMESPACE}/cacerts"
     held = trust.cacerts
     if held:
@@ -309,6 +315,7 @@ def _look_at_cluster(client: KubernetesClient, found: ClusterCertificates) -> No
         for item in served
         if held and not issued_by(item.certificate, held.chain[0])
     ]
+    return found
 
 
 def served_by(client: KubernetesClient, istiod: str) -> x509.Certificate:

@@ -11,12 +11,16 @@ module: mesh_verify
 short_description: Prove that a mesh works, for every ordered pair of clusters
 version_added: 0.1.0
 description:
-  - Looks in every member, concurrently, for istiod, for its east-west gateway, for its remote secrets, and
-    for what each replica of istiod says of its peers.
-  - Then starts a small workload of its own in every member and sends a request from each to each. The
-    endpoints that the sidecars know must be the peers' gateways, and the right cluster must answer.
-  - The workload is removed again, also after a failure. What a killed run left behind is removed first.
-  - Does not fail when the mesh is not healthy, but says so in RV(healthy) and RV(findings).
+  - Looks at every member, concurrently, for its clock, trust, istiod and what each replica of it knows, its
+    east-west gateway, its remote secrets and what their accounts may do in the peers, and for services that
+    do not cross networks though nothing says so.
+  - Then starts a small workload of its own in every member and sends requests from each to each, over the
+    way that all requests of the mesh take. The two proxies of a request tell in its answer whom they
+    verified on the other side, and which cluster answered.
+  - The workload is removed again, also after a failure. What a killed run left behind ends by itself after
+    half an hour, and is removed by the next run.
+  - Does not fail when the mesh is not healthy, but says so in RV(healthy) and RV(findings). All kinds of
+    findings are described in C(docs/findings.md).
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.members
@@ -24,7 +28,7 @@ attributes:
   check_mode:
     support: partial
     details:
-      - Only reads there. There is no test workload, so no requests are sent and sidecars are not looked at.
+      - As with O(read_only=true), and no file is written.
   diff_mode:
     support: N/A
     details:
@@ -32,15 +36,37 @@ attributes:
   idempotent:
     support: full
 options:
+  only:
+    description:
+      - Names of members. Only pairs with one of them are looked at, so that the work for one member of many
+        does not grow with their square. Without it, all pairs.
+    type: list
+    elements: str
+    default: []
+  read_only:
+    description:
+      - Whether to look only at what can be read. There is no test workload then, so no requests are sent and
+        no sidecars of it are looked at.
+    type: bool
+    default: false
+  least_privilege:
+    description:
+      - Whether it is a finding when the account of a remote secret may read Secrets.
+    type: bool
+    default: false
+  output_dir:
+    description:
+      - Folder for the verification as files C(verification.json) (its form is
+        C(docs/schema/verification.schema.json)) and C(junit.xml). It is made where it does not exist.
+    type: path
   server_image:
     description:
-      - Image of the test server. It must serve HTTP on port 3000. Where its page holds the pod's host name,
-        that proves which cluster answered.
+      - Image of the test server. It must serve HTTP on port 3000.
     type: str
     default: exo.container-registry.com/exoscale-images/exo-webtest:v2
   client_image:
     description:
-      - Image of the test client. It must have C(curl) and C(sleep).
+      - Image of the test client. It must have C(sleep) and C(curl), 7.84 or newer.
     type: str
     default: docker.io/curlimages/curl:8.16.0
   timeout:
@@ -68,52 +94,41 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: Whether there are no findings.
+  description: Whether there are no findings of severity V(error).
   type: bool
   returned: success
-read_only:
-  description: Whether only the reading checks were made (check mode).
-  type: bool
-  returned: success
-pairs:
-  description: What was seen of every ordered pair.
-  type: list
-  elements: dict
+verification:
+  description:
+    - All that was seen and found, in the form of C(docs/schema/verification.schema.json).
+  type: dict
   returned: success
   contains:
-    source:
-      description: Where requests come from.
-      type: str
-    destination:
-      description: Where they go.
-      type: str
-    ok:
-      description: Whether every check of the pair was good.
-      type: bool
-    secret:
-      description: Whether the source has a remote secret for the destination.
-      type: bool
-    synced:
-      description: Whether every istiod of the source has read the destination.
-      type: bool
-    endpoints:
-      description: Addresses that the source's sidecar knows for the destination's service.
+    schema:
+      description: Version of that form.
+      type: int
+    mesh:
+      description: Whether it is healthy, how and when it was looked at, its roots and trust domains.
+      type: dict
+    clusters:
+      description: Versions, gateways, istiods, certificates and clock of every member.
       type: list
-      elements: str
-    answered_by:
-      description: The cluster that answered, as far as its page tells.
-      type: str
-    seconds:
-      description: How long the request took.
-      type: float
+      elements: dict
+    pairs:
+      description: State, checks, identities, latency and rights of every ordered pair.
+      type: list
+      elements: dict
+    findings:
+      description: The same as RV(findings).
+      type: list
+      elements: dict
 findings:
-  description: What is wrong.
+  description: What is wrong, worst first.
   type: list
   elements: dict
   returned: success
   contains:
     code:
-      description: Kind of the finding, stable across releases.
+      description: Kind of the finding, stable across releases; see C(docs/findings.md).
       type: str
     severity:
       description: V(error) or V(warning).
@@ -138,73 +153,96 @@ findings:
       description: The likely cause.
       type: str
     next_step:
-      description: What to do.
+      description: The next command to run.
+      type: str
+    link:
+      description: Where to read more.
       type: str
 failed_pairs:
-  description: Pairs that are not good, as C(source -> destination).
+  description: Pairs that do not work, as C(source -> destination).
   type: list
   elements: str
   returned: success
 report:
-  description: Matrix of the pairs and the findings, as lines for people.
+  description: Matrix of the pairs, latencies and the findings, as lines for people.
   type: list
   elements: str
   returned: success
 """
 
+import json
+import time
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report as report
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import (
-    Verification,
-    Workload,
-    matrix,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import Verification
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import Workload
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Verify the mesh; gives the module's result."""
     params = module.params
-    members = members_of(params)
-    workload = None if module.check_mode else Workload(params["server_image"], params["client_image"])
-    verdict = Verification(members, workload, params["timeout"]).run()
-    for warning in verdict.warnings:
+    begun = time.monotonic()
+    reads = params["read_only"] or module.check_mode
+    workload = None if reads else Workload(params["server_image"], params["client_image"])
+    verification = Verification(
+        members_of(params), workload, params["timeout"], params["only"], params["least_privilege"]
+    )
+    with verification:
+        mesh, verdict = verification.look()
+    for warning in verification.warnings:
         module.warn(warning)
-    names = [member.name for member in members]
-    report = matrix(names, verdict.failed_pairs, asked=workload is not None)
-    if module.check_mode:
-        report += ["", "Check mode: only what can be read was looked at, and no requests were sent."]
-    for finding in verdict.findings:
-        report += ["", *finding.lines()]
+    told = report.result(mesh, verdict, time.monotonic() - begun, params["only"])
+    if params["output_dir"] and not module.check_mode:
+        write(Path(params["output_dir"]), told)
     return {
         "changed": False,
         "healthy": verdict.healthy,
-        "read_only": module.check_mode,
-        "pairs": [
-            {
-                "source": pair.source,
-                "destination": pair.destination,
-                "ok": (pair.source, pair.destination) not in verdict.failed_pairs,
-                "secret": pair.secret,
-                "synced": pair.synced,
-                "endpoints": pair.endpoints,
-                "answered_by": pair.answered_by,
-                "seconds": pair.seconds,
-            }
-            for pair in verdict.pairs
+        "verification": told,
+        "findings": told["findings"],
+        "failed_pairs": [
+            f"{pair['source']} -> {pair['destination']}"
+            for pair in told["pairs"]
+            if pair["state"] == "failed"
         ],
-        "findings": [finding.as_dict() for finding in verdict.findings],
-        "failed_pairs": [f"{source} -> {destination}" for source, destination in verdict.failed_pairs],
-        "report": report,
+        "report": report.lines(told),
     }
+
+
+def write(folder: Path, told: report.Result) -> None:
+    """Write the verification as files.
+
+    :raises ExomeshError: the folder cannot be written to.
+    """
+    files = {
+        "verification.json": json.dumps(told, indent=2) + "\n",
+        "junit.xml": report.junit(told),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ExomeshError(
+            f"The report cannot be written to {folder}",
+            "report_not_written",
+            cause=error.strerror,
+            next_step="Name another output_dir",
+        ) from None
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **MEMBERS_ARGUMENT_SPEC,
+            "only": {"type": "list", "elements": "str", "default": []},
+            "read_only": {"type": "bool", "default": False},
+            "least_privilege": {"type": "bool", "default": False},
+            "output_dir": {"type": "path"},
             "server_image": {
                 "type": "str",
                 "default": "exo.container-registry.com/exoscale-images/exo-webtest:v2",

@@ -1,28 +1,60 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What mesh_verify reads and says; its requests are tested on the lab."""
+"""What mesh_verify reads, judges and says; its requests are tested on the lab."""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
+import jsonschema
+import junitparser
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils import _findings as findings
-from ansible_collections.exomesh.istio.plugins.module_utils._findings import Finding, Kind
+import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report as report
+from ansible_collections.exomesh.istio.plugins.module_utils._certificates import KeyKind, new_key, new_root
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._findings import CHECKS, KINDS, Finding
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import (
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import ROOT, Seen
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_judge import judge
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import RIGHTS, remote_secret
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
+    Access,
+    Answer,
     ClusterState,
+    Istiod,
+    MeshState,
     PairState,
-    Verification,
-    Workload,
-    json_of,
-    matrix,
-    parse_endpoints,
+    Reach,
+    RemoteSecret,
+    Sample,
     workload_name,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import (
+    Workload,
+    parse_answer,
+    parse_endpoints,
+    parse_measures,
     workload_objects,
 )
+
+PROJECT = Path(__file__).resolve().parents[3]
+NAMES = ("vie", "fra", "gva")
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+ECDSA = KeyKind("ecdsa-p256")
+MESH_ROOT, OTHER_ROOT = (
+    new_root(new_key(ECDSA), name, timedelta(days=3650), NOW - timedelta(days=1))
+    for name in ("Mesh", "Other")
+)
+DYING_ROOT = new_root(new_key(ECDSA), "Mesh", timedelta(days=20), NOW - timedelta(days=1))
 
 ENDPOINT = {"endpoint": {"address": {"socket_address": {"address": "198.51.100.7", "port_value": 15443}}}}
 DUMP = {
@@ -39,27 +71,81 @@ DUMP = {
 }
 
 
-def test_endpoints_are_read_behind_log_lines() -> None:
-    output = f"2026-11-23T04:11:25Z\twarn\tOS CA Cert {{could}} not be found\n{json.dumps(DUMP, indent=1)}\n"
-    assert parse_endpoints(output) == {
-        "outbound|3000||verify-fra.exomesh-verify.svc.cluster.local": ["198.51.100.7:15443"],
-        "outbound|80||empty.n.svc.cluster.local": [],
+# Reading
+
+
+def test_endpoints_are_read_by_host() -> None:
+    assert parse_endpoints(json.dumps(DUMP)) == {
+        "verify-fra.exomesh-verify.svc.cluster.local": ["198.51.100.7:15443"],
+        "empty.n.svc.cluster.local": [],
     }
+    with pytest.raises(ExomeshError, match="permission denied"):
+        parse_endpoints("permission denied\n")
 
 
-def test_output_without_json_is_told() -> None:
-    assert json_of('warn\n[{"id": "vie"}]\nmore') == [{"id": "vie"}]
-    with pytest.raises(ValueError, match="no JSON in 'permission denied'"):
-        json_of("permission denied\n")
+def test_an_answer_tells_who_gave_it() -> None:
+    headers = ["fra", "spiffe://s", "spiffe://d", "-----BEGIN%20X", "203.0.113.9:15443", "- "]
+    answer = parse_answer("<html>\npage~exomesh~" + "\t".join(["0", "200", *headers, ""]))
+    assert (answer.status, answer.cluster, answer.upstream) == (200, "fra", "203.0.113.9:15443")
+    assert (answer.source_identity, answer.destination_identity) == ("spiffe://s", "spiffe://d")
+    assert (answer.certificate, answer.details, answer.error) == ("-----BEGIN X", "", "")
 
 
-def test_matrix_shows_every_ordered_pair() -> None:
-    assert matrix(["vie", "fra"], [("fra", "vie")], asked=True) == [
-        "from \\ to  vie        fra",
-        "vie        -          ok",
-        "fra        FAIL       -",
-    ]
-    assert "ready" in "".join(matrix(["vie", "fra"], [], asked=False))
+def test_a_request_that_failed_tells_why() -> None:
+    headers = ["", "", "", "-", "", "URX,UF delayed_connect_error:_Connection_refused"]
+    answer = parse_answer("upstream connect error~exomesh~" + "\t".join(["0", "503", *headers, ""]))
+    assert (answer.status, answer.error) == (503, "upstream connect error")
+    assert answer.details.startswith("URX,UF delayed")
+    assert parse_answer("curl: not found").exit_code == -1
+
+
+def test_measures_are_read_by_part() -> None:
+    output = (
+        "~exomesh~kept\t200\t0.004\n~exomesh~kept\t503\t0.9\n~exomesh~kept\t200\t0.001\n"
+        "~exomesh~gateway\t0.000\t000\tRecv failure\t~exomesh~api\t0.001\t200\t\tSubject: x\n"
+    )
+    seen = parse_measures(output)
+    assert seen["kept"] == [4.0, 1.0]
+    assert seen["gateway"] == ["0.000", "000", "Recv failure", ""]
+    assert seen["api"][1] == "200"
+
+
+def test_quantiles_are_nearest_ranks() -> None:
+    sample = Sample(tuple(float(number) for number in range(1, 101)))
+    assert (sample.quantile(0.5), sample.quantile(0.99)) == (50.0, 99.0)
+    assert Sample((7.0,)).quantile(0.99) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("kubeconfig", "read"),
+    [
+        (
+            {
+                "clusters": [
+                    {
+                        "cluster": {
+                            "server": "https://a",
+                            "certificate-authority-data": base64.b64encode(b"CA").decode(),
+                        }
+                    }
+                ],
+                "users": [{"user": {"token": "t"}}],
+            },
+            Access("https://a", "CA", "t"),
+        ),
+        ({"clusters": [], "users": []}, None),
+        ("text", None),
+    ],
+)
+def test_remote_secrets_are_read(kubeconfig: object, read: Access | None) -> None:
+    content = base64.b64encode(yaml.safe_dump(kubeconfig).encode()).decode()
+    metadata = {"name": "istio-remote-secret-fra", "annotations": {"networking.istio.io/cluster": "fra"}}
+    secret = remote_secret({"metadata": metadata, "data": {"fra": content}})
+    assert secret == RemoteSecret("istio-remote-secret-fra", ("fra",), "fra", read)
+    assert "'t'" not in repr(secret)
+
+
+# The test workload
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 56, "x" * 57, "x" * 63, "long-" * 12 + "end"])
@@ -72,113 +158,485 @@ def test_long_names_stay_apart() -> None:
 
 
 def test_workload_is_in_its_own_namespace_with_limits() -> None:
-    namespace, service, pod = workload_objects("vie", Workload("server:1", "client:1"))
-    assert namespace["metadata"]["labels"]["istio-injection"] == "enabled"
-    assert service["spec"]["selector"]["app"] == pod["metadata"]["labels"]["app"] == "verify-vie"
-    assert {container["image"] for container in pod["spec"]["containers"]} == {"server:1", "client:1"}
-    assert all(container["resources"]["limits"] for container in pod["spec"]["containers"])
+    objects = {obj["kind"]: obj for obj in workload_objects("vie", Workload("server:1", "client:1"), {6443})}
+    pod, spec = objects["Pod"], objects["Pod"]["spec"]
+    assert objects["Namespace"]["metadata"]["labels"]["istio-injection"] == "enabled"
+    assert objects["PeerAuthentication"]["spec"]["mtls"]["mode"] == "STRICT"
+    assert objects["Service"]["spec"]["selector"]["app"] == pod["metadata"]["labels"]["app"] == "verify-vie"
+    assert {container["image"] for container in spec["containers"]} == {"server:1", "client:1"}
+    assert all(container["resources"]["limits"] for container in spec["containers"])
+    assert spec["activeDeadlineSeconds"] == 1800
+    assert pod["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeOutboundPorts"] == "6443,15443"
+
+
+# The kinds of findings
 
 
 def test_every_kind_of_finding_is_whole() -> None:
-    kinds = [value for value in vars(findings).values() if isinstance(value, Kind)]
-    assert len({kind.code for kind in kinds}) == len(kinds) > 10
-    for kind in kinds:
-        assert re.fullmatch(r"[a-z]+(-[a-z]+)+", kind.code)
+    assert len({kind.code for kind in KINDS}) == len(KINDS) > 40
+    for kind in KINDS:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", kind.code)
         assert kind.message
         assert kind.cause
-        assert kind.next_step
+        assert kind.link.startswith("https://")
+        assert {kind.check, kind.breaks_in, kind.breaks_out} <= {None, *CHECKS}
+        place = {"source": "vie", "destination": "fra"} if kind.check else {"cluster": "vie"}
+        assert "{" not in Finding(kind, **place).next_step
 
 
-def test_finding_names_its_place() -> None:
-    pair = Finding(findings.REQUEST_FAILED, source="vie", destination="fra", evidence=["status 503"])
-    assert pair.as_dict()["source"] == "vie"
-    assert "cluster" not in pair.as_dict()
-    assert pair.lines()[0].startswith("error request-failed [vie -> fra]: ")
-    assert Finding(findings.ISTIOD_MISSING, cluster="vie").where == "vie"
+# Judging
 
 
-class Judged(Verification):
-    """A verification of vie and fra that has seen what the test says."""
+def pod(
+    name: str, labels: dict[str, str], namespace: str = "istio-system", sidecar: bool = True
+) -> dict[str, Any]:
+    environment = [
+        {"name": "ISTIO_META_DNS_CAPTURE", "value": "true"},
+        {"name": "ISTIO_META_NETWORK", "value": "network"},
+    ]
+    proxy = [{"name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.31.1", "env": environment}]
+    return {
+        "metadata": {"name": name, "namespace": namespace, "labels": labels, "creationTimestamp": "1"},
+        "spec": {
+            "initContainers": proxy if sidecar else [],
+            "containers": [{"name": "app", "image": "app:1"}],
+        },
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+    }
 
-    def __init__(self) -> None:
-        members = [Member(name, f"network-{name}", "none") for name in ("vie", "fra")]
-        super().__init__(members, Workload("server:1", "client:1"), 0)
-        self.vie, self.fra = self._clusters
-        self.pair, self.back = self._pairs
-        for cluster in (self.vie, self.fra):
-            cluster.workload_ready = True
-            cluster.root = "the root"
-            cluster.gateway_addresses = [f"{cluster.name}.gateway"]
-        for pair in self._pairs:
-            pair.secret = pair.synced = pair.answered = True
-            pair.endpoints = [f"{pair.destination}.gateway:15443"]
 
-    def codes(self) -> list[tuple[str, str]]:
-        return [(finding.kind.code, finding.where) for finding in self._verdict().findings]
+def service(
+    name: str, address: str, port: int, labels: dict[str, str], selector: dict[str, str], namespace: str
+) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {"clusterIP": address, "ports": [{"port": port, "targetPort": port}], "selector": selector},
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}} if labels else {},
+    }
 
-    def failed(self) -> list[tuple[str, str]]:
-        return self._verdict().failed_pairs
+
+def cluster(name: str, number: int) -> ClusterState:
+    """A cluster where all is well."""
+    peers = tuple(other for other in NAMES if other != name)
+    network = f"network-{name}"
+    address = f"203.0.113.{number}"
+    gateway = service(
+        "eastwest",
+        f"10.96.0.{number}",
+        15443,
+        {"topology.istio.io/network": network},
+        {"istio": "eastwest"},
+        "istio-system",
+    )
+    gateway["status"]["loadBalancer"]["ingress"] = [{"ip": address}]
+    workload = pod(workload_name(name), {"app": "verify"}, "exomesh-verify")
+    gateway_pod = pod("eastwest-1", {"istio": "eastwest"})
+    web = pod("web-1", {"app": "web"}, "shop")
+    for proxied in (workload, gateway_pod, web):
+        proxied["spec"]["initContainers"][0]["env"][1]["value"] = network
+    networks = [(f"network-{other}", f"203.0.113.{NAMES.index(other)}", 15443) for other in NAMES]
+    return ClusterState(
+        Member(name, network, "none", None, peers),
+        client=KubernetesClient.__new__(KubernetesClient),
+        clock_skew=0.3,
+        server=f"https://{name}:6443",
+        api_ca="CA of " + name,
+        mesh_config={"defaultConfig": {"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}},
+        istiods=[Istiod("istiod-1", "1.31.1", None, dict.fromkeys(NAMES, "synced"), networks)],
+        secrets=[
+            RemoteSecret(
+                f"istio-remote-secret-{peer}",
+                (peer,),
+                peer,
+                Access(f"https://{peer}:6443", "CA of " + peer, "t"),
+            )
+            for peer in peers
+        ],
+        certificates=[Seen(name, ROOT, "secret istio-system/cacerts", MESH_ROOT)],
+        running_roots=(MESH_ROOT,),
+        namespaces=[
+            {"metadata": {"name": "istio-system", "labels": {"topology.istio.io/network": network}}},
+            {"metadata": {"name": "shop", "labels": {"istio-injection": "enabled"}}},
+        ],
+        pods=[gateway_pod, workload, web],
+        services=[gateway, service("web", f"10.97.0.{number}", 80, {}, {"app": "web"}, "shop")],
+        gateways=[
+            {
+                "metadata": {"name": "expose", "namespace": "istio-system"},
+                "spec": {
+                    "selector": {"istio": "eastwest"},
+                    "servers": [{"port": {"number": 15443}, "tls": {"mode": "AUTO_PASSTHROUGH"}}],
+                },
+            }
+        ],
+    )
+
+
+def healthy() -> MeshState:
+    clusters = {name: cluster(name, number) for number, name in enumerate(NAMES)}
+    pairs = []
+    for source in NAMES:
+        for destination in clusters[source].member.peers:
+            address = f"203.0.113.{NAMES.index(destination)}:15443"
+            identities = [
+                f"spiffe://cluster.local/ns/exomesh-verify/sa/verify-{name}" for name in (source, destination)
+            ]
+            pairs.append(
+                PairState(
+                    source,
+                    destination,
+                    user="system:serviceaccount:istio-system:reader",
+                    rights=dict.fromkeys(RIGHTS, True) | {"list secrets": False},
+                    endpoints=[address],
+                    answer=Answer(0, 200, "", "", address, destination, *identities),
+                    kept=Sample((1.0, 2.0, 3.0)),
+                )
+            )
+    return MeshState(clusters, pairs, NOW, full=True, least_privilege=True)
+
+
+def pair_of(mesh: MeshState, source: str, destination: str) -> PairState:
+    return next(pair for pair in mesh.pairs if (pair.source, pair.destination) == (source, destination))
+
+
+def codes(mesh: MeshState) -> list[tuple[str, str]]:
+    return [
+        (finding.kind.code, finding.cluster or f"{finding.source} -> {finding.destination}")
+        for finding in judge(mesh).findings
+    ]
+
+
+def failed(mesh: MeshState) -> set[tuple[str, str]]:
+    return {(v.pair.source, v.pair.destination) for v in judge(mesh).pairs if v.state == "failed"}
 
 
 def test_healthy_mesh_has_no_findings() -> None:
-    judged = Judged()
-    assert judged.codes() == []
-    assert judged.failed() == []
+    verdict = judge(healthy())
+    assert verdict.findings == []
+    assert verdict.healthy
+    assert {pair.state for pair in verdict.pairs} == {"ok"}
 
 
-def test_first_cause_is_told_and_the_rest_is_evidence() -> None:
-    judged = Judged()
-    judged.pair.secret = judged.pair.synced = judged.pair.answered = False
-    judged.pair.endpoints = []
-    judged.pair.request_kind, judged.pair.request_evidence = findings.NAME_NOT_RESOLVED, "could not resolve"
-    assert judged.codes() == [("remote-secret-missing", "vie -> fra")]
-    assert judged._verdict().findings[0].evidence[-1] == "could not resolve"
-    assert judged.failed() == [("vie", "fra")]
+def refuse(mesh: MeshState, source: str, destination: str, details: str = "UF refused") -> None:
+    pair_of(mesh, source, destination).answer = Answer(0, 503, "upstream connect error", details)
 
 
-def refuse(pair: PairState) -> None:
-    pair.answered, pair.request_kind = False, findings.REQUEST_FAILED
+def no_gateway_pods(mesh: MeshState) -> None:
+    fra = mesh.clusters["fra"]
+    fra.pods = [pod for pod in fra.pods if pod["metadata"]["namespace"] != "istio-system"]
+    refuse(mesh, "vie", "fra")
+    refuse(mesh, "gva", "fra")
 
 
-def test_broken_gateway_spares_the_way_out() -> None:
-    judged = Judged()
-    judged.fra.found(findings.GATEWAY_NOT_READY, "no pods")
-    refuse(judged.pair)
-    assert judged.codes() == [("gateway-not-ready", "fra")]
-    assert judged.failed() == [("vie", "fra")]
+def no_secret(mesh: MeshState) -> None:
+    mesh.clusters["vie"].secrets = mesh.clusters["vie"].secrets[1:]
+    mesh.clusters["vie"].istiods[0].synced.pop("fra")
+    pair_of(mesh, "vie", "fra").endpoints = []
+    refuse(mesh, "vie", "fra", "UH")
+
+
+def second_secret(mesh: MeshState) -> None:
+    first = mesh.clusters["vie"].secrets[0]
+    mesh.clusters["vie"].secrets.append(RemoteSecret("fra-2", first.keys, first.annotation, first.access))
+
+
+def wrong_key(mesh: MeshState) -> None:
+    first = mesh.clusters["vie"].secrets[0]
+    mesh.clusters["vie"].secrets[0] = RemoteSecret(first.name, ("frankfurt",), "fra", first.access)
+
+
+def other_root(mesh: MeshState) -> None:
+    fra = mesh.clusters["fra"]
+    fra.running_roots, fra.certificates = (OTHER_ROOT,), [Seen("fra", ROOT, "secret x", OTHER_ROOT)]
+    for peer in ("vie", "gva"):
+        refuse(mesh, peer, "fra", "UF TLS_error:|CERTIFICATE_VERIFY_FAILED")
+        refuse(mesh, "fra", peer, "UF TLS_error:|CERTIFICATE_VERIFY_FAILED")
+
+
+def certificates(*held: Any) -> Callable[[MeshState], None]:
+    def change(mesh: MeshState) -> None:
+        fra = mesh.clusters["fra"]
+        fra.certificates = [Seen("fra", ROOT, "secret x", root) for root in held]
+
+    return change
+
+
+def of_fra(attribute: str, value: Any) -> Callable[[MeshState], None]:
+    return lambda mesh: setattr(mesh.clusters["fra"], attribute, value)
+
+
+def pair(attribute: str, value: Any) -> Callable[[MeshState], None]:
+    return lambda mesh: setattr(pair_of(mesh, "vie", "fra"), attribute, value)
+
+
+def replace_answer(**changes: Any) -> Callable[[MeshState], None]:
+    def change(mesh: MeshState) -> None:
+        here = pair_of(mesh, "vie", "fra")
+        here.answer = Answer(**{**vars(here.answer), **changes})
+
+    return change
+
+
+def in_fra(change: Callable[[ClusterState], Any]) -> Callable[[MeshState], None]:
+    return lambda mesh: change(mesh.clusters["fra"])
+
+
+def rule(host: str, namespace: str, mode: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "rule", "namespace": namespace},
+        "spec": {"host": host, "trafficPolicy": {"tls": {"mode": mode}}},
+    }
+
+
+def policy(**spec: Any) -> list[dict[str, Any]]:
+    return [
+        {"metadata": {"name": "policy", "namespace": "istio-system"}, "spec": {"podSelector": {}, **spec}}
+    ]
+
+
+def bare_pod(state: ClusterState) -> None:
+    state.pods.append(pod("web-2", {"app": "web"}, "shop", sidecar=False))
+
+
+def headless(state: ClusterState) -> None:
+    state.services.append(service("db", "None", 5432, {}, {"app": "web"}, "shop"))
+
+
+def clash(state: ClusterState) -> None:
+    state.services.append(service("billing", "10.97.0.0", 80, {}, {"app": "billing"}, "shop"))
+
+
+def proxy_setting(number: int, value: str) -> Callable[[MeshState], None]:
+    def change(state: ClusterState) -> None:
+        state.pods[2]["spec"]["initContainers"][0]["env"][number]["value"] = value
+
+    return in_fra(change)
+
+
+def reach(connected: bool = True, status: int = 200, certificates: str = "") -> Reach:
+    return Reach("203.0.113.1:15443", connected, status, "" if connected else "timed out", certificates)
+
+
+WAY = "vie -> fra"
 
 
 @pytest.mark.parametrize(
-    ("endpoints", "code"),
+    ("fault", "found"),
     [
-        ([], "endpoint-missing"),
-        (["192.168.0.7:3000"], "endpoint-not-gateway"),
-        (["fra.gateway:15443", "192.168.0.7:3000"], "endpoint-not-gateway"),
+        (of_fra("error", "no route"), [("cluster-unreachable", "fra")]),
+        (of_fra("clock_skew", 400.0), [("clock-skewed", "fra")]),
+        (other_root, [("root-differs", "fra")]),
+        (of_fra("certificates", []), [("cacerts-missing", "fra")]),
+        (of_fra("certificates_problem", "lacks ca-key.pem"), [("cacerts-invalid", "fra")]),
+        (certificates(OTHER_ROOT), [("cacerts-not-in-use", "fra")]),
+        (certificates(MESH_ROOT, DYING_ROOT), [("certificate-expiring", "fra")]),
+        (
+            of_fra("mesh_config", {"trustDomain": "x", **cluster("fra", 1).mesh_config}),
+            [("trust-domain-differs", "fra")],
+        ),
+        (of_fra("istiods", []), [("istiod-missing", "fra")]),
+        (
+            in_fra(lambda c: c.istiods.append(Istiod("istiod-2", "1.31.1", "it starts"))),
+            [("istiod-degraded", "fra")],
+        ),
+        (in_fra(lambda c: setattr(c.istiods[0], "silent", "refused")), [("istiod-silent", "fra")]),
+        (in_fra(lambda c: setattr(c.istiods[0], "version", "1.28.9")), [("istio-versions-differ", "fra")]),
+        (in_fra(lambda c: c.namespaces[0]["metadata"]["labels"].clear()), [("network-label-wrong", "fra")]),
+        (proxy_setting(1, "elsewhere"), [("proxy-network-wrong", "fra")]),
+        (proxy_setting(0, "false"), [("dns-capture-missing", "fra")]),
+        (of_fra("mesh_config", {"defaultConfig": {}}), [("dns-capture-disabled", "fra")]),
+        (
+            in_fra(lambda c: c.pods[2]["spec"]["containers"][0].update(image="gcr.io/istio-release/x:1")),
+            [("retired-registry", "fra")],
+        ),
+        (in_fra(lambda c: c.services.pop(0)), [("gateway-missing", "fra")]),
+        (in_fra(lambda c: c.services[0]["status"].clear()), [("gateway-without-address", "fra")]),
+        (
+            in_fra(lambda c: c.services[0]["spec"]["ports"][0].update(targetPort=80)),
+            [("gateway-port-wrong", "fra")],
+        ),
+        (in_fra(lambda c: c.services[0]["spec"]["selector"].update(a="b")), [("gateway-not-ready", "fra")]),
+        (no_gateway_pods, [("gateway-not-ready", "fra")]),
+        (of_fra("gateways", []), [("gateway-not-exposed", "fra")]),
+        (in_fra(lambda c: c.gateways[0]["spec"]["selector"].update(a="b")), [("gateway-not-exposed", "fra")]),
+        (of_fra("network_policies", policy(policyTypes=["Ingress"])), [("gateway-blocked", "fra")]),
+        (
+            of_fra("network_policies", policy(ingress=[{"ports": [{"port": 15021}]}])),
+            [("gateway-blocked", "fra")],
+        ),
+        (of_fra("network_policies", policy(ingress=[{"ports": [{"port": 15000, "endPort": 15999}]}])), []),
+        (of_fra("network_policies", policy(ingress=[{}])), []),
+        (in_fra(headless), [("headless-service", "fra")]),
+        (in_fra(bare_pod), [("endpoint-without-sidecar", "fra")]),
+        (
+            of_fra(
+                "peer_authentications",
+                [{"metadata": {"name": "off", "namespace": "shop"}, "spec": {"mtls": {"mode": "DISABLE"}}}],
+            ),
+            [("mtls-disabled", "fra")],
+        ),
+        (
+            of_fra("destination_rules", [rule("web", "shop", "DISABLE")]),
+            [("destination-rule-not-mutual", "fra")],
+        ),
+        (
+            of_fra("destination_rules", [rule("*.local", "istio-system", "DISABLE")]),
+            [("destination-rule-not-mutual", "fra")],
+        ),
+        (of_fra("destination_rules", [rule("example.com", "shop", "SIMPLE")]), []),
+        (of_fra("destination_rules", [rule("web", "shop", "ISTIO_MUTUAL")]), []),
+        (in_fra(clash), [("service-clash", "fra -> vie")]),
+        (
+            in_fra(lambda c: c.secrets.append(RemoteSecret("old", ("gone",), "gone", None))),
+            [("remote-secret-unknown", "fra")],
+        ),
+        (of_fra("workload_problem", "ImagePullBackOff"), [("workload-not-ready", "fra")]),
+        (in_fra(lambda c: c.pods[1]["spec"]["initContainers"].clear()), [("workload-not-injected", "fra")]),
+        (of_fra("sidecar_problem", "timed out"), [("sidecar-silent", "fra")]),
+        (no_secret, [("remote-secret-missing", WAY)]),
+        (second_secret, [("remote-secret-duplicate", WAY)]),
+        (wrong_key, [("remote-secret-invalid", WAY)]),
+        (pair("user", ""), [("credentials-rejected", WAY)]),
+        (pair("rights", {"list pods": False}), [("reader-too-weak", WAY)]),
+        (pair("rights", dict.fromkeys(RIGHTS, True)), [("reader-too-mighty", WAY)]),
+        (of_fra("api_ca", "another CA"), [("api-untrusted", WAY), ("api-untrusted", "gva -> fra")]),
+        (
+            of_fra("server", "https://new:6443"),
+            [("remote-secret-address", WAY), ("remote-secret-address", "gva -> fra")],
+        ),
+        (pair("api", reach(False, 0)), [("api-unreachable", WAY)]),
+        (
+            lambda mesh: mesh.clusters["vie"].istiods[0].synced.update(fra="timeout"),
+            [("istiod-not-synced", WAY)],
+        ),
+        (lambda mesh: mesh.clusters["vie"].istiods[0].gateways.pop(1), [("gateway-unknown", WAY)]),
+        (pair("endpoints", []), [("endpoint-missing", WAY)]),
+        (pair("endpoints", ["192.168.0.7:3000"]), [("endpoint-not-gateway", WAY)]),
+        (pair("endpoints", ["203.0.113.1:15443", "192.168.0.7:3000"]), [("endpoint-not-gateway", WAY)]),
+        (replace_answer(exit_code=6, status=0, error="Could not resolve"), [("name-not-resolved", WAY)]),
+        (
+            lambda mesh: refuse(mesh, "vie", "fra", "UF delayed_connect_error:_Connection_refused"),
+            [("gateway-unreachable", WAY)],
+        ),
+        (
+            lambda mesh: refuse(mesh, "vie", "fra", "UF TLS_error:|CERTIFICATE_VERIFY_FAILED"),
+            [("wire-untrusted", WAY)],
+        ),
+        (lambda mesh: refuse(mesh, "vie", "fra", "UC connection_termination"), [("connection-closed", WAY)]),
+        (lambda mesh: refuse(mesh, "vie", "fra", ""), [("request-failed", WAY)]),
+        (replace_answer(cluster="gva"), [("wrong-cluster-answered", WAY)]),
+        (replace_answer(cluster=""), [("request-failed", WAY)]),
+        (replace_answer(source_identity="spiffe://x"), [("identity-wrong", WAY)]),
     ],
 )
-def test_endpoints_must_be_the_gateway(endpoints: list[str], code: str) -> None:
-    judged = Judged()
-    judged.fra.gateway_addresses = ["203.0.113.9"] if code == "endpoint-not-gateway" else ["fra.gateway"]
-    judged.pair.endpoints = [endpoint.replace("fra.gateway", "203.0.113.9") for endpoint in endpoints]
-    assert judged.codes() == [(code, "vie -> fra")]
+def test_a_fault_is_found_with_its_own_code_and_nothing_else(
+    fault: Callable[[MeshState], None], found: list[tuple[str, str]]
+) -> None:
+    mesh = healthy()
+    fault(mesh)
+    assert codes(mesh) == found
+    if found and found[0][1] == WAY and found[0][0] != "reader-too-mighty":
+        assert ("vie", "fra") in failed(mesh)
 
 
-def test_gateway_with_a_host_name_may_have_any_address() -> None:
-    judged = Judged()
-    judged.pair.endpoints = ["203.0.113.9:15443"]
-    assert judged.codes() == []
+def test_a_broken_gateway_spares_the_way_out() -> None:
+    mesh = healthy()
+    no_gateway_pods(mesh)
+    assert failed(mesh) == {("vie", "fra"), ("gva", "fra")}
 
 
-@pytest.mark.parametrize("cluster", ["vie", "fra"])
-def test_roots_must_be_the_same(cluster: str) -> None:
-    judged = Judged()
-    state: ClusterState = getattr(judged, cluster)
-    state.root = "another root"
-    assert judged.codes() == [("roots-differ", "vie -> fra"), ("roots-differ", "fra -> vie")]
+def test_a_rule_for_the_whole_mesh_is_an_error() -> None:
+    mesh = healthy()
+    mesh.clusters["fra"].destination_rules = [rule("*.local", "istio-system", "DISABLE")]
+    assert not judge(mesh).healthy
+    assert failed(mesh) == {("fra", "vie"), ("fra", "gva")}
 
 
-def test_unanswered_request_without_other_cause_fails_its_pair() -> None:
-    judged = Judged()
-    refuse(judged.back)
-    assert judged.codes() == [("request-failed", "fra -> vie")]
-    assert judged.failed() == [("fra", "vie")]
+def test_without_requests_nothing_is_said_of_them() -> None:
+    mesh = healthy()
+    mesh = MeshState(mesh.clusters, [PairState(p.source, p.destination) for p in mesh.pairs], NOW, full=False)
+    verdict = judge(mesh)
+    assert verdict.findings == []
+    assert verdict.pairs[0].passed["request"] is None
+
+
+def test_a_workload_that_was_left_behind_is_noticed_by_who_only_reads() -> None:
+    mesh = healthy()
+    mesh = MeshState(mesh.clusters, [], NOW, full=False)
+    for expires, expected in (("99999999999", []), ("17", [("workload-left-over", "fra")])):
+        annotations = {"exomesh.istio/expires": expires}
+        mesh.clusters["fra"].namespaces.append(
+            {"metadata": {"name": "exomesh-verify", "annotations": annotations}}
+        )
+        assert codes(mesh) == expected
+        mesh.clusters["fra"].namespaces.pop()
+
+
+def test_a_gateway_with_a_host_name_may_have_any_address() -> None:
+    mesh = healthy()
+    mesh.clusters["fra"].services[0]["status"]["loadBalancer"]["ingress"] = [{"hostname": "fra.example"}]
+    assert codes(mesh) == []
+
+
+# Telling
+
+
+def told(mesh: MeshState) -> report.Result:
+    return report.result(mesh, judge(mesh), 1.5)
+
+
+def broken() -> MeshState:
+    mesh = healthy()
+    no_gateway_pods(mesh)
+    headless(mesh.clusters["gva"])
+    return mesh
+
+
+@pytest.mark.parametrize("mesh", [healthy(), broken()])
+def test_the_result_is_of_the_published_form(mesh: MeshState) -> None:
+    schema = json.loads((PROJECT / "docs/schema/verification.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker()).validate(told(mesh))
+
+
+def test_matrix_shows_every_ordered_pair_worst_first() -> None:
+    assert report.matrix(told(broken())) == [
+        "from \\ to  vie   fra   gva",
+        "vie        -     FAIL  ok",
+        "gva        ok    FAIL  -",
+        "fra        ok    -     ok",
+    ]
+
+
+def test_many_clusters_are_columns_by_number() -> None:
+    names = [f"a-rather-long-cluster-{number}" for number in range(12)]
+    pairs = [{"source": a, "destination": b, "state": "ok"} for a in names for b in names if a != b]
+    table = report.matrix(
+        {"mesh": {"mode": "status"}, "clusters": [{"name": n} for n in names], "pairs": pairs}
+    )
+    assert len(table) == 13
+    assert max(map(len, table)) < 125
+    assert table[0].split()[-1] == "12"
+    assert table[12].startswith("12:a-rather-long-cluster-11")
+
+
+def test_lines_name_finding_place_and_next_step() -> None:
+    lines = report.lines(told(broken()))
+    assert "error [fra] gateway-not-ready: The east-west gateway has no ready pod" in lines
+    assert any("next: ansible-playbook exomesh.istio.gateway --limit fra" in line for line in lines)
+    assert any(line.startswith("fra -> vie") and "2.0 / 3.0" in line for line in lines)
+
+
+def test_junit_opens_in_a_reader(tmp_path: Path) -> None:
+    (tmp_path / "junit.xml").write_text(report.junit(told(broken())))
+    suites = {suite.name: suite for suite in junitparser.JUnitXml.fromfile(str(tmp_path / "junit.xml"))}
+    assert set(suites) == {"clusters", "pairs from vie", "pairs from fra", "pairs from gva"}
+    assert (suites["clusters"].tests, suites["clusters"].failures) == (3, 1)
+    assert (suites["pairs from vie"].tests, suites["pairs from vie"].skipped) == (2, 1)
+    failure = next(case.result[0] for case in suites["clusters"] if case.name == "fra")
+    assert failure.type == "gateway-not-ready"
+
+
+def test_junit_survives_what_xml_cannot_write() -> None:
+    mesh = healthy()
+    mesh.clusters["fra"].error = "a\x00<b>&"
+    assert "a?&lt;b&gt;&amp;" in report.junit(told(mesh))

@@ -1,0 +1,259 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look at the clusters of a mesh, without changing them and without a word on what is good (private)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    ISTIO_NAMESPACE,
+    KubernetesClient,
+    Object,
+    concurrently,
+    pod_unmet,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import (
+    WORKLOAD,
+    Seen,
+    look_at_cluster,
+    proxy_chain,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
+    Access,
+    ClusterState,
+    Istiod,
+    PairState,
+    RemoteSecret,
+    annotations_of,
+    is_ready,
+    labels_of,
+    sidecar_of,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import (
+    CLUSTER_ANNOTATION,
+    MULTI_CLUSTER_LABEL,
+)
+
+with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+    import yaml
+
+ENVOY_ADMIN_PORT = 15000
+_ISTIOD_DEBUG_PORT = 15014
+_ANSWER_SECONDS = 10.0
+_PROXIES = 8
+"""So many proxies of workloads are asked for their certificate; the oldest, which had most time to fail."""
+
+RIGHTS = {
+    "list namespaces": ("", "namespaces"),
+    "list nodes": ("", "nodes"),
+    "list pods": ("", "pods"),
+    "list services": ("", "services"),
+    "list endpointslices": ("discovery.k8s.io", "endpointslices"),
+    "list secrets": ("", "secrets"),
+}
+"""What is asked of a reader account: its API group and resource."""
+
+
+def observe_cluster(member: Member) -> ClusterState:
+    """All that can be read of one cluster."""
+    state = ClusterState(member)
+    try:
+        client = KubernetesClient(member.kubeconfig, name=member.name)
+        state.kubernetes_version = client.version()
+        state.clock_skew = client.clock_skew
+        state.server = member.server or client.server
+        concurrently(lambda read: read(state, client), _READERS)
+        _read_certificates(state, client)
+        if not state.gateway_addresses:
+            for service in state.gateway_services:
+                name = service["metadata"]["name"]
+                state.gateway_events += client.events("Service", ISTIO_NAMESPACE, name, 2)
+        concurrently(lambda istiod: ask_istiod(client, istiod), state.istiods)
+    except ExomeshError as error:
+        state.error = str(error)
+    else:
+        state.client = client
+    return state
+
+
+def ask_istiod(client: KubernetesClient, istiod: Istiod) -> None:
+    """Have a replica of istiod tell which clusters and gateways it knows."""
+    if istiod.unmet and "Ready" not in istiod.unmet:
+        return
+    istiod.silent = None
+
+    def answer(page: str) -> Any:
+        text = client.get_from_pod(
+            ISTIO_NAMESPACE, istiod.name, _ISTIOD_DEBUG_PORT, f"/debug/{page}", _ANSWER_SECONDS
+        )
+        return json.loads(text) or []
+
+    try:
+        istiod.synced = {entry["id"]: entry["syncStatus"] for entry in answer("clusterz")}
+        istiod.gateways = [(entry["Network"], entry["Addr"], entry["Port"]) for entry in answer("networkz")]
+    except (ExomeshError, ValueError, TypeError, KeyError) as error:
+        istiod.silent = str(error)
+
+
+def observe_credentials(pair: PairState, source: ClusterState, destination: ClusterState) -> None:
+    """Ask the destination's API what the token in the source's remote secret is good for."""
+    access = access_to(source, destination.name)
+    client = destination.client
+    if access is None or client is None:
+        return
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {"name": ""}}
+    with suppress(ExomeshError):  # not all users may ask; istiod's own state tells in its way
+        status = client.create({**review, "spec": {"token": access.token}}).get("status", {})
+        user = status.get("user") or {}
+        pair.user = user.get("username", "") if status.get("authenticated") else ""
+        if pair.user:
+            pair.rights = dict(
+                zip(RIGHTS, concurrently(lambda right: _may(client, user, right), RIGHTS), strict=True)
+            )
+
+
+def access_to(source: ClusterState, destination: str) -> Access | None:
+    """What the source's istiod has of the destination."""
+    return next((secret.access for secret in source.secrets if destination in secret.keys), None)
+
+
+def _may(client: KubernetesClient, user: Mapping[str, Any], right: str) -> bool:
+    group, resource = RIGHTS[right]
+    attributes = {"verb": "list", "group": group, "resource": resource}
+    if resource == "secrets":
+        # Where they are worst to be read; who may everywhere may here, too.
+        attributes["namespace"] = ISTIO_NAMESPACE
+    answer = client.create(
+        {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "metadata": {"name": ""},
+            "spec": {
+                "user": user["username"],
+                "groups": user.get("groups") or [],
+                "resourceAttributes": attributes,
+            },
+        }
+    )
+    return bool(answer["status"].get("allowed"))
+
+
+# Readers: each fills in a part
+
+
+def _lists(
+    attribute: str, api_version: str, kind: str, namespace: str | None = None
+) -> Callable[[ClusterState, KubernetesClient], None]:
+    def read(state: ClusterState, client: KubernetesClient) -> None:
+        setattr(state, attribute, client.list_objects(api_version, kind, namespace))
+
+    return read
+
+
+def _read_pods(state: ClusterState, client: KubernetesClient) -> None:
+    state.pods = client.list_objects("v1", "Pod")
+    state.istiods = [
+        Istiod(pod["metadata"]["name"], _version_of(pod), pod_unmet(pod))
+        for pod in state.pods
+        if pod["metadata"]["namespace"] == ISTIO_NAMESPACE
+        and labels_of(pod).get("app") == "istiod"
+        and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+def _read_secrets(state: ClusterState, client: KubernetesClient) -> None:
+    found = client.list_objects("v1", "Secret", ISTIO_NAMESPACE, labels=f"{MULTI_CLUSTER_LABEL}=true")
+    state.secrets = [remote_secret(secret) for secret in found]
+
+
+def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
+    maps = client.list_objects("v1", "ConfigMap", ISTIO_NAMESPACE)
+    by_name = {entry["metadata"]["name"]: entry.get("data") or {} for entry in maps}
+    state.api_ca = by_name.get("kube-root-ca.crt", {}).get("ca.crt", "")
+    # With a revision it is istio-REVISION.
+    names = ["istio", *sorted(name for name in by_name if name.startswith("istio-"))]
+    text = next((by_name[name]["mesh"] for name in names if "mesh" in by_name.get(name, {})), "")
+    state.mesh_config = yaml.safe_load(text) or {}
+
+
+def _read_gateways(state: ClusterState, client: KubernetesClient) -> None:
+    for group in ("networking.istio.io/v1", "gateway.networking.k8s.io/v1"):
+        state.gateways += client.list_objects(group, "Gateway", ISTIO_NAMESPACE)
+
+
+_READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
+    _read_pods,
+    _read_secrets,
+    _read_mesh_config,
+    _lists("namespaces", "v1", "Namespace"),
+    _lists("services", "v1", "Service"),
+    _read_gateways,
+    _lists("destination_rules", "networking.istio.io/v1", "DestinationRule"),
+    _lists("peer_authentications", "security.istio.io/v1", "PeerAuthentication"),
+    _lists("network_policies", "networking.k8s.io/v1", "NetworkPolicy", ISTIO_NAMESPACE),
+)
+
+
+def _read_certificates(state: ClusterState, client: KubernetesClient) -> None:
+    try:
+        found = look_at_cluster(client)
+        state.certificates, state.running_roots = found.seen, found.running_roots
+    except ExomeshError as error:
+        if error.code not in ("cacerts_partial", "certificate_unreadable"):
+            raise
+        state.certificates_problem = str(error)
+    proxies = [
+        pod
+        for pod in state.pods
+        if pod["metadata"]["namespace"] != ISTIO_NAMESPACE and sidecar_of(pod) and is_ready(pod)
+    ]
+    oldest = sorted(proxies, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))[:_PROXIES]
+
+    def leaf(pod: Object) -> Seen | None:
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        with suppress(ExomeshError):  # it may go away at this very moment
+            return Seen(
+                state.name, WORKLOAD, f"pod {namespace}/{name}", proxy_chain(client, namespace, name)[0]
+            )
+        return None
+
+    state.certificates += [seen for seen in concurrently(leaf, oldest) if seen]
+
+
+def remote_secret(secret: Object) -> RemoteSecret:
+    """A Secret as a remote secret."""
+    data = secret.get("data") or {}
+    keys = tuple(sorted(data))
+    return RemoteSecret(
+        secret["metadata"]["name"],
+        keys,
+        annotations_of(secret).get(CLUSTER_ANNOTATION),
+        _access(data[keys[0]]) if keys else None,
+    )
+
+
+def _access(content: str) -> Access | None:
+    try:
+        document = yaml.safe_load(base64.b64decode(content))
+        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+        ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        return Access(cluster["server"], ca, user["token"])
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, binascii.Error, yaml.YAMLError):
+        return None
+
+
+def _version_of(istiod: Object) -> str | None:
+    """The version in the tag of its image; None where that is none, as with a digest."""
+    images = [str(container.get("image", "")) for container in istiod["spec"]["containers"]]
+    found = (re.search(r":(\d+\.\d+\.\d+[^@/]*)", image) for image in images)
+    return next((match[1] for match in found if match), None)

@@ -1,0 +1,420 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The test workload of a verification, and the requests that it sends (private to the collection).
+
+Every cluster gets one pod with a server, a client and a sidecar, behind a Service of its own name that no
+other cluster has. The proxies themselves say, in headers of the answer, whom they verified on the other side:
+nobody but the two ends of the mutual TLS can know that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    FIELD_MANAGER,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    pod_unmet,
+    wait_until_met,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import (
+    ENVOY_ADMIN_PORT,
+    access_to,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
+    EXPIRES_ANNOTATION,
+    GATEWAY_PORT,
+    VERIFY_NAMESPACE,
+    Answer,
+    ClusterState,
+    PairState,
+    Reach,
+    Sample,
+    workload_name,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently
+
+SERVICE_PORT = 3000
+NEW_CONNECTION_PORT = 3001
+"""The same server; the sidecars open a new connection to it for every request."""
+
+NAMESPACE_REF = ObjectRef("v1", "Namespace", VERIFY_NAMESPACE)
+_REQUEST_SECONDS = 5
+_CONNECT_SECONDS = 3
+_EXEC_SECONDS = 40
+_CLEANUP_SECONDS = 120
+_ENVOY_SECONDS = 10.0
+_KEPT_REQUESTS, _NEW_REQUESTS = 20, 10
+
+_HEADERS = ("cluster", "source", "destination", "certificate", "upstream", "details")
+_MARK = "~exomesh~"  # not @, which is a file for curl
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Images of the test workload, and how long it may live.
+
+    :param server_image: answers HTTP on port 3000.
+    :param client_image: has curl (7.84 or newer) and sleep.
+    :param lifetime: seconds after which the kubelet ends the pod, should nobody remove it.
+    """
+
+    server_image: str
+    client_image: str
+    lifetime: int = 1800
+
+
+def start(
+    client: KubernetesClient, cluster: str, workload: Workload, api_ports: Iterable[int], timeout: float
+) -> str | None:
+    """Start the workload in a cluster, in place of one that was left behind; gives what went wrong."""
+    deadline = time.monotonic() + timeout
+    remove(client)
+    for obj in workload_objects(cluster, workload, api_ports):
+        apply_patiently(client, obj, FIELD_MANAGER, max(0.0, deadline - time.monotonic()))
+    ref = ObjectRef("v1", "Pod", workload_name(cluster), VERIFY_NAMESPACE)
+    missing = wait_until_met(lambda: pod_unmet(client.get(ref)), max(0.0, deadline - time.monotonic()))
+    if missing:
+        events = client.events("Pod", VERIFY_NAMESPACE, ref.name, 3)
+        return "; ".join([missing, *events])
+    return None
+
+
+def remove(client: KubernetesClient) -> None:
+    """Delete our namespace and wait until it is gone.
+
+    :raises ExomeshError: it is not ours, or does not go.
+    """
+    namespace = client.get(NAMESPACE_REF)
+    if namespace is None:
+        return
+    if (namespace["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) != MANAGED_BY:
+        raise ExomeshError(
+            f"The namespace {VERIFY_NAMESPACE} is not ours: it lacks {MANAGED_BY_LABEL}={MANAGED_BY}",
+            "foreign_namespace",
+            next_step="Delete or rename it",
+        )
+    client.delete(NAMESPACE_REF)
+    # Its controller begins after five seconds; pods that are gone by then spare it a second round.
+    for pod in client.list_objects("v1", "Pod", VERIFY_NAMESPACE):
+        client.delete(ObjectRef.of(pod))
+
+    def remaining() -> str | None:
+        return "it is still there" if client.get(NAMESPACE_REF) else None
+
+    if wait_until_met(remaining, _CLEANUP_SECONDS):
+        raise ExomeshError(
+            f"The namespace {VERIFY_NAMESPACE} is not gone after {_CLEANUP_SECONDS} s",
+            "not_deleted",
+            next_step=f"Look at status.conditions of namespace {VERIFY_NAMESPACE}",
+        )
+
+
+def read_endpoints(cluster: ClusterState) -> dict[str, list[str]]:
+    """Addresses that the cluster's sidecar knows, by test service.
+
+    :raises ExomeshError: it does not tell.
+    """
+    query = f"resource=dynamic_endpoint_configs&include_eds&name_regex=.*[.]{VERIFY_NAMESPACE}[.]svc[.].*"
+    answer = cluster.reached.get_from_pod(
+        VERIFY_NAMESPACE,
+        workload_name(cluster.name),
+        ENVOY_ADMIN_PORT,
+        f"/config_dump?{query}",
+        _ENVOY_SECONDS,
+    )
+    return parse_endpoints(answer.decode())
+
+
+def ask(source: ClusterState, destination: str) -> Answer:
+    """Send one request from the source's pod to the destination's service."""
+    command = ["curl", "--silent", "--show-error", "--max-time", str(_REQUEST_SECONDS)]
+    headers = "\t".join(f"%header{{x-exomesh-{name}}}" for name in _HEADERS)
+    command += ["--write-out", f"{_MARK}%{{exitcode}}\t%{{http_code}}\t{headers}\t%{{errormsg}}"]
+    try:
+        output = _run(source, [*command, url_of(destination, SERVICE_PORT)])
+    except ExomeshError as error:
+        return Answer(-1, 0, str(error))
+    return parse_answer(output)
+
+
+def measure(pair: PairState, source: ClusterState, destination: ClusterState) -> None:
+    """What takes one more look: how long requests take, and what is there past the sidecar."""
+    answered = pair.answer is not None and pair.answer.status == 200
+    parts = []
+    if answered:
+        parts += [
+            _timed("kept", pair.destination, SERVICE_PORT, _KEPT_REQUESTS),
+            _timed("new", pair.destination, NEW_CONNECTION_PORT, _NEW_REQUESTS),
+        ]
+    address = next(iter(destination.gateway_addresses), None)
+    if address:
+        parts.append(_connection("gateway", f"https://{_bracketed(address)}:{GATEWAY_PORT}/"))
+    access = access_to(source, pair.destination)
+    if access:
+        parts.append(_connection("api", f"{access.server.rstrip('/')}/version"))
+    if not parts:
+        return
+    command = [
+        "curl",
+        *(word for number, part in enumerate(parts) for word in (["--next"] * bool(number) + part)),
+    ]
+    try:
+        seen = parse_measures(_run(source, command))
+    except ExomeshError:
+        return
+    # The first of each connects to the sidecar, too.
+    kept, new = (tuple(seen.get(name, ()))[1:] for name in ("kept", "new"))
+    pair.kept, pair.new = Sample(kept) if kept else None, Sample(new) if new else None
+    gateway, api = seen.get("gateway"), seen.get("api")
+    pair.gateway = _reach(f"{address}:{GATEWAY_PORT}", gateway) if gateway else None
+    pair.api = _reach(access.server, api) if api and access else None
+
+
+def url_of(cluster: str, port: int) -> str:
+    return f"http://{workload_name(cluster)}.{VERIFY_NAMESPACE}:{port}/"
+
+
+def parse_answer(output: str) -> Answer:
+    """The answer to a request, out of what curl wrote."""
+    body, _mark, told = output.rpartition(_MARK)
+    fields = told.split("\t")
+    if len(fields) != len(_HEADERS) + 3:
+        return Answer(-1, 0, f"curl says: {output.strip()[:200]}")
+    exit_code, status, *headers, error = fields
+    named = {
+        name: "" if value == "-" else value.strip() for name, value in zip(_HEADERS, headers, strict=True)
+    }
+    ok = status == "200"
+    return Answer(
+        int(exit_code),
+        int(status),
+        "" if ok else (error or body).strip()[:300],
+        named["details"].strip("- "),
+        named["upstream"],
+        named["cluster"],
+        named["source"],
+        named["destination"],
+        unquote(named["certificate"]),
+    )
+
+
+def parse_measures(output: str) -> dict[str, list[Any]]:
+    """By part: times in milliseconds of requests that were answered, or the fields of a connection."""
+    seen: dict[str, list[Any]] = {}
+    for part in output.split(_MARK)[1:]:
+        name, _tab, rest = part.partition("\t")
+        if name in ("kept", "new"):
+            status, seconds = rest.strip().split("\t")
+            times = seen.setdefault(name, [])
+            if status == "200":
+                times.append(float(seconds) * 1000)
+        else:
+            seen[name] = rest.split("\t", 3)
+    return seen
+
+
+def parse_endpoints(config_dump: str) -> dict[str, list[str]]:
+    """Addresses (``ip:port``) by host of the service, out of Envoy's ``config_dump`` of endpoints."""
+    known: dict[str, list[str]] = {}
+    try:
+        configs = json.loads(config_dump).get("configs", [])
+    except ValueError:
+        raise ExomeshError(f"the proxy says: {config_dump[:200]!r}", "proxy_silent") from None
+    for entry in configs:
+        assignment = entry["endpoint_config"]
+        addresses = known.setdefault(assignment.get("cluster_name", "").split("|")[-1], [])
+        for locality in assignment.get("endpoints", []):
+            for endpoint in locality.get("lb_endpoints", []):
+                where = endpoint.get("endpoint", {}).get("address", {}).get("socket_address", {})
+                address = f"{where.get('address')}:{where.get('port_value')}"
+                if address not in addresses:
+                    addresses.append(address)
+    return known
+
+
+def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int]) -> list[Object]:
+    """The test workload of one cluster, in the order of its making.
+
+    :param api_ports: ports of the peers' APIs, which the client asks past its sidecar.
+    """
+    name = workload_name(cluster)
+    owned = {MANAGED_BY_LABEL: MANAGED_BY}
+    metadata = {"name": name, "namespace": VERIFY_NAMESPACE, "labels": owned}
+    container: dict[str, Any] = {
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "16Mi"},
+            "limits": {"cpu": "500m", "memory": "128Mi"},
+        },
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    past_the_sidecar = sorted({GATEWAY_PORT, *api_ports})
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": VERIFY_NAMESPACE,
+                "labels": {**owned, "istio-injection": "enabled"},
+                "annotations": {EXPIRES_ANNOTATION: str(int(time.time()) + workload.lifetime)},
+            },
+        },
+        {
+            "apiVersion": "security.istio.io/v1",
+            "kind": "PeerAuthentication",
+            "metadata": {**metadata, "name": "default"},
+            "spec": {"mtls": {"mode": "STRICT"}},
+        },
+        {
+            "apiVersion": "networking.istio.io/v1alpha3",
+            "kind": "EnvoyFilter",
+            "metadata": {**metadata, "name": "evidence"},
+            "spec": {"configPatches": _evidence_patches()},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": metadata,
+            "automountServiceAccountToken": False,
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {
+                "selector": {"app": name},
+                "ports": [
+                    {"name": "http", "port": SERVICE_PORT, "targetPort": SERVICE_PORT},
+                    {"name": "http-new", "port": NEW_CONNECTION_PORT, "targetPort": SERVICE_PORT},
+                ],
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                **metadata,
+                "labels": {**owned, "app": name},
+                "annotations": {
+                    "sidecar.istio.io/proxyCPU": "10m",
+                    "sidecar.istio.io/proxyMemory": "64Mi",
+                    "traffic.sidecar.istio.io/excludeOutboundPorts": ",".join(map(str, past_the_sidecar)),
+                },
+            },
+            "spec": {
+                "serviceAccountName": name,
+                "terminationGracePeriodSeconds": 1,
+                "activeDeadlineSeconds": workload.lifetime,
+                "automountServiceAccountToken": False,
+                "containers": [
+                    {"name": "server", "image": workload.server_image, **container},
+                    {
+                        "name": "client",
+                        "image": workload.client_image,
+                        "command": ["sleep", "infinity"],
+                        **container,
+                    },
+                ],
+            },
+        },
+    ]
+
+
+def api_ports_of(cluster: ClusterState) -> set[int]:
+    """Ports of the APIs that the cluster's remote secrets name."""
+    ports = set()
+    for secret in cluster.secrets:
+        try:
+            ports.add(urlparse(secret.access.server).port or 443 if secret.access else 443)
+        except ValueError:
+            continue
+    return ports
+
+
+def _evidence_patches() -> list[dict[str, Any]]:
+    """Have both proxies write into the answer what they know of each other."""
+
+    def headers(context: str, values: dict[str, str]) -> dict[str, Any]:
+        added = [{"header": {"key": f"x-exomesh-{key}", "value": value}} for key, value in values.items()]
+        return {
+            "applyTo": "ROUTE_CONFIGURATION",
+            "match": {"context": context},
+            "patch": {"operation": "MERGE", "value": {"response_headers_to_add": added}},
+        }
+
+    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    one_request = {
+        "@type": f"type.googleapis.com/{options}",
+        "explicit_http_config": {"http_protocol_options": {}},
+        "common_http_protocol_options": {"max_requests_per_connection": 1},
+    }
+    return [
+        headers(
+            "SIDECAR_INBOUND",
+            {"source": "%DOWNSTREAM_PEER_URI_SAN%", "cluster": "%ENVIRONMENT(ISTIO_META_CLUSTER_ID)%"},
+        ),
+        headers(
+            "SIDECAR_OUTBOUND",
+            {
+                "destination": "%UPSTREAM_PEER_URI_SAN%",
+                "certificate": "%UPSTREAM_PEER_CERT%",
+                "upstream": "%UPSTREAM_REMOTE_ADDRESS%",
+                "details": "%RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON%",
+            },
+        ),
+        {
+            "applyTo": "CLUSTER",
+            "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"portNumber": NEW_CONNECTION_PORT}},
+            "patch": {
+                "operation": "MERGE",
+                "value": {"typed_extension_protocol_options": {options: one_request}},
+            },
+        },
+    ]
+
+
+def _timed(name: str, cluster: str, port: int, requests: int) -> list[str]:
+    words = ["--silent", "--max-time", str(_REQUEST_SECONDS), "--output", "/dev/null", "--write-out"]
+    told = f"{_MARK}{name}\t%{{http_code}}\t%{{time_total}}\n"
+    return [*words, told, f"{url_of(cluster, port)}?[0-{requests}]"]
+
+
+def _connection(name: str, url: str) -> list[str]:
+    words = ["--silent", "--insecure", "--globoff", "--connect-timeout", str(_CONNECT_SECONDS)]
+    words += ["--max-time", str(_REQUEST_SECONDS), "--output", "/dev/null", "--write-out"]
+    told = f"{_MARK}{name}\t%{{time_connect}}\t%{{http_code}}\t%{{errormsg}}\t%{{certs}}"
+    return [*words, told, url]
+
+
+def _reach(address: str, fields: list[str]) -> Reach:
+    connect, status, error, certificates = fields
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", certificates, re.DOTALL)
+    # curl tells no time of a connection whose TLS failed, but its words differ.
+    refused = re.search(r"Failed to connect|Could not|timed out|timeout|resolve", error, re.IGNORECASE)
+    connected = float(connect) > 0 or not refused
+    return Reach(address, connected, int(status), error, "\n".join(blocks))
+
+
+def _run(source: ClusterState, command: list[str]) -> str:
+    """What a command in the source's client container writes.
+
+    :raises ExomeshError: it cannot be run.
+    """
+    pod = workload_name(source.name)
+    return source.reached.exec(VERIFY_NAMESPACE, pod, "client", command, _EXEC_SECONDS).stdout
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
