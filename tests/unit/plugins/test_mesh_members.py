@@ -20,6 +20,7 @@ def test_defaults_are_those_of_the_roles() -> None:
             "network": "network-vie",
             "kubeconfig": "/state/vie/kubeconfig",
             "server": None,
+            "zone": None,
             "peers": ["fra"],
         },
         {
@@ -28,6 +29,7 @@ def test_defaults_are_those_of_the_roles() -> None:
             "network": "network-fra",
             "kubeconfig": "/state/fra/kubeconfig",
             "server": None,
+            "zone": None,
             "peers": ["vie"],
         },
     ]
@@ -47,6 +49,7 @@ def test_variables_of_a_host_win() -> None:
             "network": "alps",
             "kubeconfig": "/keys/v",
             "server": "https://10.0.0.1:6443",
+            "zone": None,
             "peers": [],
         }
     ]
