@@ -10,6 +10,7 @@ One client may be used by many threads.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import socket
@@ -194,6 +195,18 @@ class KubernetesClient:
         self._resources_lock = threading.Lock()
         self.clock_skew: float | None = None
         """Seconds by which the server's clock is ahead of ours, by its last answer; None before one."""
+
+    def with_token(self, token: str) -> KubernetesClient:
+        """The same API with another identity: that of a token, and nothing else."""
+        other = copy.copy(self)
+        other._configuration = copy.copy(self._configuration)
+        other._configuration.cert_file = other._configuration.key_file = None
+        other._configuration.username = other._configuration.password = None
+        other._configuration.api_key = {"authorization": f"Bearer {token}"}
+        other._configuration.api_key_prefix = {}
+        other._configuration.refresh_api_key_hook = None
+        other._pool = ApiClient(other._configuration).rest_client.pool_manager
+        return other
 
     def get(self, ref: ObjectRef) -> Object | None:
         """The object, or None where it, its namespace or its kind does not exist."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from ansible_collections.exomesh.istio.plugins.module_utils import _istiod
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     ISTIOD_NAME,
     CertificateError,
@@ -35,8 +36,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     Object,
     ObjectRef,
     concurrently,
-    deployment_unmet,
-    explain_deployment,
     pod_unmet,
     wait_until_met,
 )
@@ -238,7 +237,7 @@ def reload_ca(client: KubernetesClient, timeout: float, probe: bool, check_mode:
         if missing:
             result.restarted = True
             if not check_mode:
-                _restart_istiod(client, timeout)
+                _istiod.restart(client, timeout)
                 missing = wait_until_met(lambda: _not_served(client, result.intermediate), timeout, 1.0)
         if missing and not check_mode:
             raise CertificateError(
@@ -346,28 +345,6 @@ def _not_served(client: KubernetesClient, intermediate: x509.Certificate) -> str
         if not issued_by(served, intermediate):
             return f"{name} serves a certificate of an older CA (serial {serial(served)})"
     return None
-
-
-def _restart_istiod(client: KubernetesClient, timeout: float) -> None:
-    stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    for deployment in client.list_objects("apps/v1", "Deployment", ISTIO_NAMESPACE, labels="app=istiod"):
-        ref = ObjectRef("apps/v1", "Deployment", deployment["metadata"]["name"], ISTIO_NAMESPACE)
-        annotations = {"exomesh.istio/restarted-at": stamp}
-        client.apply(
-            {
-                "apiVersion": ref.api_version,
-                "kind": ref.kind,
-                "metadata": {"name": ref.name, "namespace": ref.namespace},
-                "spec": {"template": {"metadata": {"annotations": annotations}}},
-            }
-        )
-        if wait_until_met(lambda ref=ref: deployment_unmet(client.get(ref)), timeout):  # type: ignore[misc]
-            raise CertificateError(
-                "istiod did not come up again after its restart: "
-                + explain_deployment(client, ISTIO_NAMESPACE, ref.name),
-                "istiod_not_reloaded",
-                cluster=client.name,
-            )
 
 
 def _probe(client: KubernetesClient, intermediate: x509.Certificate, timeout: float) -> x509.Certificate:

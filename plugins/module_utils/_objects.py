@@ -39,12 +39,20 @@ Normalise = Callable[[Object], Object]
 
 @dataclass(frozen=True)
 class ObjectChange:
-    """What happens to one object; ``before`` and ``after`` hold only the fields that differ."""
+    """What happens to one object; ``before`` and ``after`` hold only the fields that differ.
+
+    :param cluster: where it is, if not in the one cluster that all else is about.
+    """
 
     ref: ObjectRef
     action: str
     before: Fields
     after: Fields
+    cluster: str | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.ref} in {self.cluster}" if self.cluster else str(self.ref)
 
 
 def compare(
@@ -131,7 +139,7 @@ def render_diff(changes: Sequence[ObjectChange]) -> dict[str, str]:
     """The changes as Ansible's ``diff``: YAML texts of the fields before and after."""
     sides: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
     for change in changes:
-        title = str(change.ref)
+        title = change.title
         if change.action == CREATE:
             sides["after"][title] = change.after or "created"
         elif change.action == DELETE:
@@ -146,7 +154,7 @@ def summarise(changes: Iterable[ObjectChange]) -> dict[str, list[str]]:
     """Names of the objects by action."""
     summary: dict[str, list[str]] = {CREATE: [], UPDATE: [], DELETE: [], UNCHANGED: []}
     for change in changes:
-        summary[change.action].append(str(change.ref))
+        summary[change.action].append(change.title)
     return summary
 
 

@@ -4,7 +4,8 @@
 """Remote secrets: how istiod of one cluster gets to the APIs of the others (private to the collection).
 
 Names, labels, keys and content are those of ``istioctl create-remote-secret``, so either can take over from
-the other. Tokens stay in here: what leaves are hashes.
+the other. Tokens stay in here: what leaves are hashes. What is in a peer for each of its readers is said
+here, too; who makes it is in ``_reader_access``.
 """
 
 from __future__ import annotations
@@ -12,15 +13,11 @@ from __future__ import annotations
 import base64
 import copy
 import json
-import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlparse
 
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
     MANAGED_BY,
@@ -46,27 +43,22 @@ with suppress(ImportError):  # whoever connects to a cluster is told that it is 
 
 MULTI_CLUSTER_LABEL = "istio/multiCluster"
 CLUSTER_ANNOTATION = "networking.istio.io/cluster"
-READER_ACCOUNT = "istio-reader-service-account"
-TOKEN_SECRET = f"{READER_ACCOUNT}-istio-remote-secret-token"
+ACCOUNT_ANNOTATION = "kubernetes.io/service-account.name"
+TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105 - a type
+READER_LABEL = "exomesh.istio/reader"
+SHARED_ACCOUNT = "istio-reader-service-account"
+SHARED_TOKEN = f"{SHARED_ACCOUNT}-istio-remote-secret-token"
 SECRET_PREFIX = "istio-remote-secret-"  # noqa: S105 - a name
+
+RBAC = "rbac.authorization.k8s.io"
+READER_ROLE = "exomesh-reader"
+READER_OF_SECRETS_ROLE = f"{READER_ROLE}:secrets"
 
 _UNKNOWN = "known once the peer has made its token"
 
 
 @dataclass(frozen=True)
-class Peer:
-    """A cluster that is to be reached.
-
-    :param server: address of its API as the other clusters reach it; the one of its kubeconfig when None.
-    """
-
-    name: str
-    kubeconfig: str
-    server: str | None = None
-
-
-@dataclass(frozen=True)
-class _Access:
+class Access:
     """What a remote secret holds; ``ca`` (base64) and ``token`` are None until the peer has made them."""
 
     cluster: str
@@ -111,164 +103,120 @@ def secret_ref(cluster: str) -> ObjectRef:
     return ObjectRef("v1", "Secret", SECRET_PREFIX + cluster, ISTIO_NAMESPACE)
 
 
-def synchronise(
-    client: KubernetesClient, peers: Sequence[Peer], timeout: float, prune: bool, check_mode: bool
-) -> list[ObjectChange]:
-    """Make the remote secrets of one cluster those of its peers.
+def reader_account(reader: str) -> str:
+    """Name of the service account that a cluster has for one of its readers; its bindings have it, too."""
+    return f"{READER_ROLE}-{reader}"
 
-    :param client: the cluster that gets the secrets.
-    :param timeout: seconds that a peer may take to fill in a token.
-    :param prune: delete the secrets we once made for clusters that are no peers any more.
-    :returns: what changed, or would: secrets of this cluster, and token Secrets made in peers.
-    :raises ExomeshError: naming every peer that failed, when all others are done.
+
+def token_ref(reader: str) -> ObjectRef:
+    """The token of the account that a cluster has for one of its readers."""
+    return ObjectRef("v1", "Secret", f"{reader_account(reader)}-token", ISTIO_NAMESPACE)
+
+
+def token_secret(reader: str) -> Object:
+    """A Secret into which the cluster puts a token of the reader's account."""
+    return _token_secret(token_ref(reader).name, reader_account(reader), {READER_LABEL: reader})
+
+
+def shared_token_secret() -> Object:
+    """The same for the account that all readers share, as ``istioctl`` makes it."""
+    return _token_secret(SHARED_TOKEN, SHARED_ACCOUNT, {})
+
+
+def _token_secret(name: str, account: str, labels: Mapping[str, str]) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": ISTIO_NAMESPACE,
+            "labels": {MANAGED_BY_LABEL: MANAGED_BY, **labels},
+            "annotations": {ACCOUNT_ANNOTATION: account},
+        },
+        "type": TOKEN_TYPE,
+    }
+
+
+def reader_objects(reader: str, secrets: bool = False) -> list[Object]:
+    """What a cluster has for one of its readers, without the token.
+
+    The roles are the same for all readers; they allow what istiod watches in a remote cluster, and no more.
+
+    :param secrets: also let it read all Secrets, which istiod insists on unless told otherwise.
     """
-    failures: list[ExomeshError] = []
-
-    def one(peer: Peer) -> list[ObjectChange]:
-        try:
-            return _synchronise_peer(client, peer, timeout, check_mode)
-        except ExomeshError as error:
-            failures.append(error)
-            return []
-
-    changes = [change for found in concurrently(one, peers) for change in found]
-    if len(failures) == 1:
-        raise failures[0]
-    if failures:
-        raise ExomeshError(
-            f"{len(failures)} of {len(peers)} remote secrets could not be made: "
-            + " ".join(map(str, failures)),
-            "peers_failed",
-            cluster=client.name,
-            details={"failures": [error.failure() for error in failures]},
-        )
-    if prune:
-        changes += _prune(client, {peer.name for peer in peers}, check_mode)
-    return changes
+    account = reader_account(reader)
+    roles = [_role("ClusterRole", READER_ROLE, _CLUSTER_RULES), _role("Role", READER_ROLE, _NAMESPACE_RULES)]
+    bindings = [("ClusterRole", account, READER_ROLE), ("Role", account, READER_ROLE)]
+    if secrets:
+        roles.append(_role("ClusterRole", READER_OF_SECRETS_ROLE, _SECRETS_RULES))
+        bindings.append(("ClusterRole", secrets_binding(reader), READER_OF_SECRETS_ROLE))
+    own = {MANAGED_BY_LABEL: MANAGED_BY, READER_LABEL: reader}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": account, "namespace": ISTIO_NAMESPACE, "labels": own},
+        },
+        *roles,
+        *(_binding(kind, name, role, own, account) for kind, name, role in bindings),
+    ]
 
 
-def _synchronise_peer(
-    client: KubernetesClient, peer: Peer, timeout: float, check_mode: bool
-) -> list[ObjectChange]:
-    if check_mode and not os.path.exists(peer.kubeconfig):
-        ref = secret_ref(peer.name)  # the peer's kubeconfig is still to come
-        return [ObjectChange(ref, UNCHANGED if client.get(ref) else CREATE, {}, {})]
-    peer_client = KubernetesClient(peer.kubeconfig, name=peer.name)
-    server = peer.server or peer_client.server
-    _refuse_loopback(peer.name, server)
-    try:
-        ca, token, token_change = _reader_token(peer_client, timeout, check_mode)
-    except ExomeshError as error:
-        raise error.about(cluster=peer.name) from None
-    access = _Access(peer.name, server, peer_client.tls_server_name, ca, token)
-    try:
-        return [*token_change, _write(client, access, check_mode)]
-    except ExomeshError as error:
-        raise error.about(cluster=client.name) from None
+def secrets_binding(reader: str) -> str:
+    """Name of the binding that lets a reader read Secrets."""
+    return f"{reader_account(reader)}:secrets"
 
 
-def _refuse_loopback(peer: str, server: str) -> None:
-    host = urlparse(server).hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127."):
-        raise ExomeshError(
-            f"Its kubeconfig names the API {server}, which no other cluster can reach",
-            "server_is_loopback",
-            cluster=peer,
-            next_step="Set peering_server for this cluster to the address that its peers reach",
-        )
+def _role(kind: str, name: str, rules: list[Object]) -> Object:
+    labels = {MANAGED_BY_LABEL: MANAGED_BY}
+    metadata: Object = {"name": name, "labels": labels, **_namespace(kind)}
+    return {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": metadata, "rules": rules}
 
 
-def _reader_token(
-    client: KubernetesClient, timeout: float, check_mode: bool
-) -> tuple[str | None, str | None, list[ObjectChange]]:
-    """CA (base64) and token of the reader account of a peer; made where there is none yet."""
-    account = client.get(ObjectRef("v1", "ServiceAccount", READER_ACCOUNT, ISTIO_NAMESPACE))
-    ref = ObjectRef("v1", "Secret", TOKEN_SECRET, ISTIO_NAMESPACE)
-    secret = _token_secret(client) if account else None
-    if account is None and not check_mode:
-        raise ExomeshError(
-            f"It has no service account {ISTIO_NAMESPACE}/{READER_ACCOUNT}",
-            "istio_not_installed",
-            cause="Istio is not installed there, or without its reader account",
-            next_step="Run the role istio for this cluster first",
-        )
-    if secret:
-        return *_wait_for_token(client, secret, timeout), []
-    created = ObjectChange(ref, CREATE, {}, {"cluster": client.name, "serviceAccount": READER_ACCOUNT})
-    if check_mode:
-        return None, None, [created]
-    try:
-        secret = client.create(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {
-                    "name": TOKEN_SECRET,
-                    "namespace": ISTIO_NAMESPACE,
-                    "labels": {MANAGED_BY_LABEL: MANAGED_BY},
-                    "annotations": {"kubernetes.io/service-account.name": READER_ACCOUNT},
-                },
-                "type": "kubernetes.io/service-account-token",
-            }
-        )
-    except ApiError as error:
-        # Another cluster's run made it a moment ago.
-        secret = client.get(ref) if error.reason == "AlreadyExists" else None
-        if secret is None:
-            raise
-        return *_wait_for_token(client, secret, timeout), []
-    return *_wait_for_token(client, secret, timeout), [created]
+def _binding(kind: str, name: str, role: str, labels: Mapping[str, str], account: str) -> Object:
+    metadata: Object = {"name": name, "labels": labels, **_namespace(kind)}
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": f"{kind}Binding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": kind, "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": ISTIO_NAMESPACE}],
+    }
 
 
-def _token_secret(client: KubernetesClient) -> Object | None:
-    """The token Secret of the reader account: by the usual name, else any that refers to the account."""
-    by_name = client.get(ObjectRef("v1", "Secret", TOKEN_SECRET, ISTIO_NAMESPACE))
-    if by_name:
-        return by_name
-    tokens = client.list_objects(
-        "v1", "Secret", ISTIO_NAMESPACE, fields="type=kubernetes.io/service-account-token"
-    )
-    for secret in tokens:
-        if _annotations(secret).get("kubernetes.io/service-account.name") == READER_ACCOUNT:
-            return secret
-    return None
+def _namespace(kind: str) -> Object:
+    return {"namespace": ISTIO_NAMESPACE} if kind == "Role" else {}
 
 
-def _wait_for_token(client: KubernetesClient, secret: Object, timeout: float) -> tuple[str, str]:
-    ref = ObjectRef.of(secret)
-    deadline = time.monotonic() + timeout
+def _watch(group: str, *resources: str) -> Object:
+    return {"apiGroups": [group], "resources": list(resources), "verbs": ["list", "watch"]}
+
+
+_CLUSTER_RULES = [
+    _watch("", "namespaces", "nodes", "pods", "services"),
+    _watch("discovery.k8s.io", "endpointslices"),
+    _watch("apiextensions.k8s.io", "customresourcedefinitions"),
+    _watch("networking.istio.io", "workloadentries"),
+    _watch("gateway.networking.k8s.io", "gateways"),
+    # Where multi-cluster services (MCS) are switched on.
+    _watch("multicluster.x-k8s.io", "serviceexports", "serviceimports"),
+]
+# The mesh configuration, for the trust domain.
+_NAMESPACE_RULES = [_watch("", "configmaps")]
+_SECRETS_RULES = [_watch("", "secrets")]
+
+
+def compare_secret(client: KubernetesClient, access: Access) -> ObjectChange:
+    """What making the remote secret would change."""
+    return _compare(client.get(secret_ref(access.cluster)), access)
+
+
+def write_secret(client: KubernetesClient, access: Access) -> ObjectChange:
+    """Make the remote secret; a change made by someone else in between is looked at again."""
     while True:
-        data = secret.get("data") or {}
-        if data.get("token") and data.get("ca.crt"):
-            return data["ca.crt"], base64.b64decode(data["token"]).decode()
-        if time.monotonic() >= deadline:
-            raise ExomeshError(
-                f"{ref} has no token after {timeout:.0f} s",
-                "no_token",
-                cause="the token controller of this cluster has not filled it in",
-                next_step=f"Delete that Secret if it does not refer to {READER_ACCOUNT}, then run this again",
-            )
-        time.sleep(0.2)
-        secret = client.get(ref) or secret
-
-
-def _write(client: KubernetesClient, access: _Access, check_mode: bool) -> ObjectChange:
-    """Make the remote secret for one peer; a change made by someone else in between is looked at again."""
-    ref = secret_ref(access.cluster)
-    after = _fingerprint(access)
-    while True:
-        live = client.get(ref)
-        before = _live_fingerprint(live, access.cluster) if live else {}
-        if before == after:
-            return ObjectChange(ref, UNCHANGED, {}, {})
-        different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-        change = ObjectChange(
-            ref,
-            UPDATE if live else CREATE,
-            {key: before[key] for key in different if key in before},
-            {key: after[key] for key in different if key in after},
-        )
-        if check_mode:
+        live = client.get(secret_ref(access.cluster))
+        change = _compare(live, access)
+        if change.action == UNCHANGED:
             return change
         try:
             if live is None:
@@ -282,6 +230,36 @@ def _write(client: KubernetesClient, access: _Access, check_mode: bool) -> Objec
             return change
 
 
+def holds_token(secret: Object | None, cluster: str, token: str) -> bool:
+    """Whether a remote secret gives access to ``cluster`` by this token."""
+    fields = _live_fingerprint(secret, cluster) if secret else {}
+    return fields.get("token") == hash_of(token)
+
+
+def prune_secrets(client: KubernetesClient, peers: set[str], check_mode: bool) -> list[ObjectChange]:
+    """Delete the remote secrets that we once made for clusters that are no peers any more."""
+    selector = f"{MULTI_CLUSTER_LABEL}=true,{MANAGED_BY_LABEL}={MANAGED_BY}"
+    found = client.list_objects("v1", "Secret", ISTIO_NAMESPACE, labels=selector)
+    wanted = {secret_ref(peer).name for peer in peers}
+    surplus = [ObjectRef.of(secret) for secret in found if secret["metadata"]["name"] not in wanted]
+    if not check_mode:
+        concurrently(client.delete, surplus)
+    return [ObjectChange(ref, DELETE, {}, {}) for ref in surplus]
+
+
+def _compare(live: Object | None, access: Access) -> ObjectChange:
+    ref, after = secret_ref(access.cluster), _fingerprint(access)
+    before = _live_fingerprint(live, access.cluster) if live else {}
+    different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    action = UPDATE if live else CREATE
+    return ObjectChange(
+        ref,
+        action if different else UNCHANGED,
+        {key: before[key] for key in different if key in before},
+        {key: after[key] for key in different if key in after},
+    )
+
+
 def _replacement(live: Object, secret: Object) -> Object:
     """Our secret in place of the live one; labels and annotations of others stay, other keys do not."""
     metadata = secret["metadata"]
@@ -290,12 +268,12 @@ def _replacement(live: Object, secret: Object) -> Object:
         "namespace": metadata["namespace"],
         "resourceVersion": live["metadata"]["resourceVersion"],
         "labels": {**(live["metadata"].get("labels") or {}), **metadata["labels"]},
-        "annotations": {**_annotations(live), **metadata["annotations"]},
+        "annotations": {**annotations_of(live), **metadata["annotations"]},
     }
     return {**secret, "metadata": merged, "type": live.get("type", secret["type"])}
 
 
-def _fingerprint(access: _Access) -> Fields:
+def _fingerprint(access: Access) -> Fields:
     """What counts in a remote secret, with hashes for what is secret; for comparison and diff."""
     return {
         "label": "true",
@@ -309,7 +287,7 @@ def _live_fingerprint(secret: Object, cluster: str) -> Fields:
     data = secret.get("data") or {}
     fields: Fields = {
         "label": (secret["metadata"].get("labels") or {}).get(MULTI_CLUSTER_LABEL),
-        "annotation": _annotations(secret).get(CLUSTER_ANNOTATION),
+        "annotation": annotations_of(secret).get(CLUSTER_ANNOTATION),
         "keys": sorted(data),
     }
     try:
@@ -332,15 +310,10 @@ def _kubeconfig_fingerprint(document: Any) -> Fields:
     }
 
 
-def _prune(client: KubernetesClient, peers: set[str], check_mode: bool) -> list[ObjectChange]:
-    selector = f"{MULTI_CLUSTER_LABEL}=true,{MANAGED_BY_LABEL}={MANAGED_BY}"
-    found = client.list_objects("v1", "Secret", ISTIO_NAMESPACE, labels=selector)
-    wanted = {secret_ref(peer).name for peer in peers}
-    surplus = [ObjectRef.of(secret) for secret in found if secret["metadata"]["name"] not in wanted]
-    if not check_mode:
-        concurrently(client.delete, surplus)
-    return [ObjectChange(ref, DELETE, {}, {}) for ref in surplus]
-
-
-def _annotations(obj: Mapping[str, Any]) -> dict[str, str]:
+def annotations_of(obj: Mapping[str, Any]) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}
+
+
+def is_ours(obj: Mapping[str, Any]) -> bool:
+    """Whether this collection made the object."""
+    return (obj["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY

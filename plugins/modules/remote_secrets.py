@@ -11,11 +11,16 @@ module: remote_secrets
 short_description: Give a cluster the remote secrets of its peers
 version_added: 0.1.0
 description:
-  - Makes the remote secrets by which istiod of this cluster reads the endpoints of every other member, all in
-    one call and concurrently.
-  - The secrets are those of C(istioctl create-remote-secret), to the letter that counts. The token of the
-    reader account of each peer is reused, or made where there is none.
-  - Notices and repairs secrets that were edited. Deletes those of clusters that left, if it made them.
+  - Makes the remote secrets by which istiod of this cluster reads the endpoints of its peers, all in one call
+    and concurrently. The secrets are those of C(istioctl create-remote-secret), to the letter that counts.
+  - Each peer has an account and a token for this cluster alone, with the rights that istiod needs, or the one
+    account that Istio makes for all. Tokens that work are reused; one that is not accepted any more is
+    replaced. Changing over from one form to the other does not interrupt the mesh.
+  - Before a secret is written, a pod of this cluster asks the peer's API with the secret's own token and CA.
+    A secret that fails is not handed out; the others are.
+  - Then every replica of istiod must have read every peer, and know the addresses of its gateways. An istiod
+    that does not, although the peers answer, is restarted, without a gap.
+  - Notices and repairs secrets that were edited. Deletes what it made for clusters that left.
   - Tokens never leave the module. Results and diffs have hashes.
 extends_documentation_fragment:
   - exomesh.istio.attributes
@@ -25,7 +30,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Works where Istio is not installed yet, too.
+      - Works where Istio is not installed yet, too. No pod is started, and istiod is not looked at.
   diff_mode:
     support: full
     details:
@@ -38,9 +43,39 @@ options:
       - Name of this cluster in the mesh.
     type: str
     required: true
+  timeout:
+    default: 60
+  own_accounts:
+    description:
+      - Whether each peer has an account and a token for this cluster alone, which can be taken away without
+        cutting off others. Otherwise all share Istio's C(istio-reader-service-account).
+    type: bool
+    default: true
+  least_privilege:
+    description:
+      - Whether the accounts may not read Secrets. Needs O(own_accounts), and an istiod that can do without.
+      - It is refused for Istio up to 1.31.1, whose istiod ends with a panic then.
+    type: bool
+    default: false
+  probe:
+    description:
+      - Whether a pod of this cluster proves what is to be written.
+    type: bool
+    default: true
+  probe_image:
+    description:
+      - Image of that pod. It must have C(curl).
+    type: str
+    default: docker.io/curlimages/curl:8.16.0
+  reciprocal:
+    description:
+      - Also give each peer its secret for this cluster, so that this one call joins the cluster to a mesh.
+    type: bool
+    default: false
   prune:
     description:
-      - Delete remote secrets that this module made for clusters that are not in O(members).
+      - Delete remote secrets that this module made for clusters that are no peers, and the accounts that it
+        made here for them.
     type: bool
     default: false
 author:
@@ -48,7 +83,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Let this cluster reach every other member
+- name: Let this cluster reach its peers
   exomesh.istio.remote_secrets:
     kubeconfig: "{{ mesh_kubeconfig }}"
     name: "{{ mesh_cluster_name }}"
@@ -58,26 +93,32 @@ EXAMPLES = r"""
 
 RETURN = r"""
 objects:
-  description: Names of the Secrets by what happened to them, or would.
+  description:
+    - Objects by what happened to them, or would. Those in other clusters are named with their cluster.
   type: dict
   returned: success
   contains:
     create:
-      description: Secrets that did not exist, token Secrets in peers among them.
+      description: Objects that did not exist.
       type: list
       elements: str
     update:
-      description: Secrets that differed.
+      description: Objects that differed, and tokens that were not accepted any more.
       type: list
       elements: str
     delete:
-      description: Secrets of clusters that left.
+      description: Objects of clusters that left, and what was not used any more.
       type: list
       elements: str
     unchanged:
       description: Secrets that were as they should be.
       type: list
       elements: str
+restarted:
+  description: Clusters whose istiod had to be restarted, as it did not take up what it was given.
+  type: list
+  elements: str
+  returned: success
 failure:
   description: Why the module failed, for programs.
   type: dict
@@ -99,24 +140,41 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     render_diff,
     summarise,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import Peer, synchronise
+from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options, Peering
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Make the secrets; gives the module's result."""
     params = module.params
+    if params["least_privilege"] and not params["own_accounts"]:
+        raise ExomeshError(
+            "The account that all readers share may read Secrets, so there is no least privilege with it",
+            "least_privilege_impossible",
+            cluster=params["name"],
+            next_step="Set peering_own_accounts to true, or mesh_least_privilege to false",
+        )
     if kubeconfig_is_to_come(module):
-        return {"changed": True, "objects": summarise([])}
+        return {"changed": True, "objects": summarise([]), "restarted": []}
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
-    peers = [
-        Peer(member.name, member.kubeconfig, member.server)
-        for member in members_of(params)
-        if params["name"] in member.peers
-    ]
-    changes = synchronise(client, peers, params["timeout"], params["prune"], module.check_mode)
+    options = Options(
+        own_accounts=params["own_accounts"],
+        least_privilege=params["least_privilege"],
+        prune=params["prune"],
+        reciprocal=params["reciprocal"],
+        probe_image=params["probe_image"] if params["probe"] else None,
+        timeout=params["timeout"],
+        check_mode=module.check_mode,
+    )
+    outcome = Peering(client, members_of(params), options).run()
+    for warning in outcome.warnings:
+        module.warn(warning)
+    for cluster in outcome.restarted:
+        module.warn(f"istiod of {cluster} had not taken up its remote secrets, and was restarted")
+    changes = outcome.changes
     return {
-        "changed": any(change.action != UNCHANGED for change in changes),
+        "changed": bool(outcome.restarted) or any(change.action != UNCHANGED for change in changes),
         "objects": summarise(changes),
+        "restarted": outcome.restarted,
         **({"diff": render_diff(changes)} if module._diff else {}),
     }
 
@@ -127,6 +185,12 @@ def main() -> None:
             **KUBERNETES_ARGUMENT_SPEC,
             "name": {"type": "str", "required": True},
             **MEMBERS_ARGUMENT_SPEC,
+            "timeout": {"type": "int", "default": 60},
+            "own_accounts": {"type": "bool", "default": True},
+            "least_privilege": {"type": "bool", "default": False},
+            "probe": {"type": "bool", "default": True},
+            "probe_image": {"type": "str", "default": "docker.io/curlimages/curl:8.16.0"},
+            "reciprocal": {"type": "bool", "default": False},
             "prune": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
@@ -32,6 +32,12 @@ RESOURCES = {
         ("Pod", "pods", True),
     ],
     "/apis/apps/v1": [("Deployment", "deployments", True), ("ReplicaSet", "replicasets", True)],
+    "/apis/rbac.authorization.k8s.io/v1": [
+        ("ClusterRole", "clusterroles", False),
+        ("ClusterRoleBinding", "clusterrolebindings", False),
+        ("Role", "roles", True),
+        ("RoleBinding", "rolebindings", True),
+    ],
 }
 
 PLURALS = {plural for group in RESOURCES.values() for _kind, plural, _namespaced in group}
@@ -51,6 +57,7 @@ class ApiServer:
         self.failures: dict[tuple[str, str], list[tuple[int, Any]]] = {}
         self.requests: list[str] = []
         self.fills_tokens = True
+        self.rejected_tokens: set[str] = set()
         self.pod_log = ""
         self._lock = threading.Lock()
         self._version = 0
@@ -83,14 +90,16 @@ class ApiServer:
         if obj.get("kind") == "Pod":
             obj.setdefault("status", {"phase": "Succeeded"})
         if obj.get("type") == "kubernetes.io/service-account-token" and self.fills_tokens:
-            token = base64.b64encode(f"token-of-{self.name}".encode()).decode()
+            account = obj["metadata"].get("annotations", {}).get("kubernetes.io/service-account.name", "")
+            text = f"token-of-{self.name}" + ("-alone" if account.startswith("exomesh-") else "")
+            token = base64.b64encode((text + "-2" * (text in self.rejected_tokens)).encode()).decode()
             obj["data"] = {"token": token, "ca.crt": base64.b64encode(b"the CA").decode()}
         self.objects[path] = obj
         return obj
 
     def answer(self, method: str, url: str, body: Any) -> tuple[int, Any]:
         split = urlsplit(url)
-        path, query = split.path, parse_qs(split.query)
+        path, query = unquote(split.path), parse_qs(split.query)
         with self._lock:
             self.requests.append(f"{method} {path}")
             waiting = self.failures.get((method, path))
@@ -126,9 +135,8 @@ class ApiServer:
         return self._replace(path, live, body) if method == "PUT" else (200, live)
 
     def _list(self, path: str, selector: str) -> tuple[int, Any]:
-        labels = dict(pair.split("=") for pair in selector.split(",") if "=" in pair)
         found = [obj for key, obj in self.objects.items() if key.rsplit("/", 1)[0] == path]
-        return 200, {"items": [obj for obj in found if labels.items() <= labels_of(obj).items()]}
+        return 200, {"items": [obj for obj in found if matches(selector, labels_of(obj))]}
 
     def _create(self, path: str, body: Object) -> tuple[int, Any]:
         return status(409, "AlreadyExists") if path in self.objects else (201, self.put(path, body))
@@ -155,7 +163,12 @@ class ApiServer:
             def handle_any(self) -> None:
                 length = int(self.headers.get("content-length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
-                code, answer = api.answer(self.command, self.path, body)
+                token = self.headers.get("authorization", "").removeprefix("Bearer ")
+                code, answer = (
+                    status(401, "Unauthorized")
+                    if token in api.rejected_tokens
+                    else api.answer(self.command, self.path, body)
+                )
                 content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
                 self.send_response(code)
                 self.send_header("content-length", str(len(content)))
@@ -178,6 +191,15 @@ def status(code: int, reason: str, message: str = "") -> tuple[int, Object]:
 def labels_of(obj: Object) -> dict[str, str]:
     labels: dict[str, str] = obj["metadata"].get("labels") or {}
     return labels
+
+
+def matches(selector: str, labels: Object) -> bool:
+    """Whether labels match a selector of the forms ``key=value``, ``key`` and ``!key``."""
+    for wanted in filter(None, selector.split(",")):
+        key, equals, value = wanted.lstrip("!").partition("=")
+        if (labels.get(key) == value if equals else key in labels) is wanted.startswith("!"):
+            return False
+    return True
 
 
 def merge(base: Any, overlay: Any) -> Any:

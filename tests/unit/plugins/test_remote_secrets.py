@@ -8,13 +8,15 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff, summarise
-from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import Peer, synchronise
+from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options, Peering, unsynced
 from kubernetes_api import ApiServer, Object, status
 
 SECRETS = "/api/v1/namespaces/istio-system/secrets"
@@ -23,6 +25,13 @@ TOKEN_NAME = "istio-reader-service-account-istio-remote-secret-token"
 TOKEN = f"{SECRETS}/{TOKEN_NAME}"
 REMOTE = f"{SECRETS}/istio-remote-secret-fra"
 SERVER = "https://fra.example:6443"
+OWN_TOKEN = f"{SECRETS}/exomesh-reader-vie-token"
+CLUSTER_ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+GOOD, BAD = (
+    "exomesh-answer 0 200 0.01 0 \n",
+    "exomesh-answer 0 000 0.01 6 Could not resolve host: fra.example\n",
+)
 
 
 class Mesh:
@@ -32,13 +41,16 @@ class Mesh:
         self.vie, self.fra = ApiServer(folder, "vie"), ApiServer(folder, "fra")
         self.fra.put(ACCOUNT, {"metadata": {"name": "istio-reader-service-account"}})
 
-    def synchronise(
-        self, *, prune: bool = True, check_mode: bool = False, timeout: float = 5
-    ) -> dict[str, str]:
-        """Actions by secret, and the diff under ``diff``."""
+    def synchronise(self, *others: Member, **options: Any) -> dict[str, str]:
+        """Actions by object, and the diff under ``diff``. All share one account, unless told otherwise."""
         client = KubernetesClient(str(self.vie.kubeconfig), name="vie")
-        peers = [Peer("fra", str(self.fra.kubeconfig), SERVER)]
-        changes = synchronise(client, peers, timeout, prune, check_mode)
+        members = [
+            Member("vie", "network-vie", str(self.vie.kubeconfig), "https://vie.example:6443", ("fra",)),
+            Member("fra", "network-fra", str(self.fra.kubeconfig), SERVER, ("vie",)),
+            *others,
+        ]
+        settings = {"own_accounts": False, "prune": True, "timeout": 5, **options}
+        changes = Peering(client, members, Options(**settings)).run().changes
         actions = {change.ref.name: change.action for change in changes}
         return {**actions, "diff": str(render_diff(changes)), "objects": str(summarise(changes))}
 
@@ -164,7 +176,7 @@ def test_token_that_another_run_makes_at_the_same_time_is_used(mesh: Mesh) -> No
     token = base64.b64encode(b"their token").decode()
     mesh.fra.objects[TOKEN]["data"] = {"token": token, "ca.crt": "Y2E="}
     # The first look finds nothing, the creation meets theirs.
-    mesh.fra.failures[("GET", TOKEN)] = [status(404, "NotFound")]
+    mesh.fra.failures[("GET", SECRETS)] = [(200, {"items": []})]
     assert TOKEN_NAME not in mesh.synchronise()
     assert kubeconfig_in(mesh.vie.objects[REMOTE])["users"][0]["user"]["token"] == "their token"
 
@@ -186,15 +198,17 @@ def test_token_that_does_not_come_is_named(mesh: Mesh) -> None:
 
 def test_loopback_address_is_refused(mesh: Mesh) -> None:
     client = KubernetesClient(str(mesh.vie.kubeconfig), name="vie")
-    with pytest.raises(ExomeshError, match="Set peering_server"):
-        synchronise(client, [Peer("fra", str(mesh.fra.kubeconfig))], 1, False, False)
+    fra = Member("fra", "network-fra", str(mesh.fra.kubeconfig), None, ("vie",))
+    with pytest.raises(ExomeshError, match=r"cluster fra: .*Set peering_server"):
+        Peering(client, [fra], Options()).run()
 
 
 def test_every_peer_that_fails_is_named(mesh: Mesh, tmp_path: Path) -> None:
-    client = KubernetesClient(str(mesh.vie.kubeconfig), name="vie")
-    peers = [Peer(name, str(tmp_path / name), SERVER) for name in ("muc", "sof")]
+    others = [
+        Member(name, f"network-{name}", str(tmp_path / name), SERVER, ("vie",)) for name in ("muc", "sof")
+    ]
     with pytest.raises(ExomeshError) as caught:
-        synchronise(client, [*peers, Peer("fra", str(mesh.fra.kubeconfig), SERVER)], 5, False, False)
+        mesh.synchronise(*others)
     assert caught.value.code == "peers_failed"
     assert "cluster muc" in str(caught.value)
     assert "cluster sof" in str(caught.value)
@@ -207,3 +221,181 @@ def test_refusals_do_not_quote_the_secret(mesh: Mesh) -> None:
         mesh.synchronise()
     assert "Invalid" in str(caught.value)
     assert "token-of-fra" not in str(caught.value)
+
+
+def token_in(mesh: Mesh) -> str:
+    """The token in the remote secret of vie."""
+    return str(kubeconfig_in(mesh.vie.objects[REMOTE])["users"][0]["user"]["token"])
+
+
+@pytest.mark.parametrize("own_accounts", [True, False])
+def test_a_token_that_is_not_accepted_any_more_is_replaced(mesh: Mesh, own_accounts: bool) -> None:
+    mesh.synchronise(own_accounts=own_accounts)
+    token = token_in(mesh)
+    mesh.fra.rejected_tokens = {token}
+    assert mesh.synchronise(own_accounts=own_accounts, check_mode=True)["istio-remote-secret-fra"] == "update"
+    done = mesh.synchronise(own_accounts=own_accounts)
+    assert done["exomesh-reader-vie-token" if own_accounts else TOKEN_NAME] == "update"
+    assert token_in(mesh) == f"{token}-2"
+    assert "update" not in mesh.synchronise(own_accounts=own_accounts).values()
+
+
+def test_a_token_of_an_account_that_was_made_anew_is_replaced(mesh: Mesh) -> None:
+    mesh.synchronise()
+    mesh.fra.objects[ACCOUNT]["metadata"]["uid"] = "new"
+    mesh.fra.objects[TOKEN]["metadata"]["annotations"]["kubernetes.io/service-account.uid"] = "old"
+    assert mesh.synchronise()[TOKEN_NAME] == "update"
+
+
+def test_a_dead_token_of_someone_else_stays(mesh: Mesh) -> None:
+    mesh.synchronise()
+    del mesh.fra.objects[TOKEN]["metadata"]["labels"]
+    mesh.fra.rejected_tokens = {"token-of-fra"}
+    assert mesh.synchronise()[f"{TOKEN_NAME}-exomesh"] == "create"
+    assert token_in(mesh) == "token-of-fra-2"
+    assert TOKEN in mesh.fra.objects
+
+
+def test_an_own_account_is_made_as_predicted_and_then_left_alone(mesh: Mesh) -> None:
+    predicted = mesh.synchronise(own_accounts=True, check_mode=True)
+    done = mesh.synchronise(own_accounts=True)
+    assert done["objects"] == predicted["objects"]
+    assert "ServiceAccount istio-system/exomesh-reader-vie in fra" in done["objects"]
+    mesh.vie.requests.clear()
+    mesh.fra.requests.clear()
+    assert set(mesh.synchronise(own_accounts=True).values()) >= {"unchanged"}
+    requests = mesh.vie.requests + mesh.fra.requests
+    assert [request for request in requests if not request.startswith("GET")] == []
+    assert len(requests) < 30
+
+
+@pytest.mark.parametrize("drift", ["rules", "subject", "role", "label"])
+def test_drift_of_rights_is_repaired(mesh: Mesh, drift: str) -> None:
+    mesh.synchronise(own_accounts=True)
+    if drift == "rules":
+        mesh.fra.objects[f"{CLUSTER_ROLES}/exomesh-reader"]["rules"].append({"resources": ["secrets"]})
+    binding = mesh.fra.objects[f"{BINDINGS}/exomesh-reader-vie"]
+    if drift == "subject":
+        binding["subjects"][0]["name"] = "other"
+    elif drift == "role":
+        binding["roleRef"]["name"] = "cluster-admin"
+    elif drift == "label":
+        del binding["metadata"]["labels"]["exomesh.istio/reader"]
+    name = "exomesh-reader" if drift == "rules" else "exomesh-reader-vie"
+    assert mesh.synchronise(own_accounts=True, check_mode=True)["objects"].count("update") == 1
+    assert "update': []" not in mesh.synchronise(own_accounts=True)["objects"]
+    assert "update': []" in mesh.synchronise(own_accounts=True)["objects"], name
+
+
+def test_changing_over_removes_what_nobody_uses_any_more(mesh: Mesh) -> None:
+    mesh.synchronise()
+    predicted = mesh.synchronise(own_accounts=True, check_mode=True)
+    assert predicted[TOKEN_NAME] == "delete"
+    assert mesh.synchronise(own_accounts=True)["objects"] == predicted["objects"]
+    assert TOKEN not in mesh.fra.objects
+    predicted = mesh.synchronise(check_mode=True)
+    assert mesh.synchronise()["objects"] == predicted["objects"]
+    assert [path for path in mesh.fra.objects if "exomesh-reader" in path] == []
+
+
+def test_the_shared_token_stays_while_another_reader_uses_it_or_someone_else_made_it(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    muc = ApiServer(tmp_path, "muc")
+    try:
+        mesh.synchronise()
+        muc.put(REMOTE, mesh.vie.objects[REMOTE])
+        member = Member("muc", "network-muc", str(muc.kubeconfig), "https://muc.example", ("fra",))
+        mesh.synchronise(member, own_accounts=True)
+        assert TOKEN in mesh.fra.objects
+        del muc.objects[REMOTE]
+        del mesh.fra.objects[TOKEN]["metadata"]["labels"]
+        mesh.synchronise(member, own_accounts=True)
+        assert TOKEN in mesh.fra.objects
+    finally:
+        muc.close()
+
+
+def test_without_least_privilege_only_a_binding_of_its_own_lets_read_secrets(mesh: Mesh) -> None:
+    mesh.synchronise(own_accounts=True)
+    assert f"{BINDINGS}/exomesh-reader-vie:secrets" in mesh.fra.objects
+    assert mesh.synchronise(own_accounts=True, least_privilege=True)["exomesh-reader-vie:secrets"] == "delete"
+    assert "secrets" not in str(mesh.fra.objects[f"{CLUSTER_ROLES}/exomesh-reader"])
+    assert mesh.synchronise(own_accounts=True, least_privilege=True)["istio-remote-secret-fra"] == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "said"),
+    [
+        ("1.31.1-distroless", "false", "istiod 1.31.1 cannot do without the Secrets.*ends with a panic"),
+        ("1.99.0", None, "REMOTE_CREDENTIALS_CONTROLLER is not false.*Run role istio"),
+    ],
+)
+def test_least_privilege_is_refused_where_istiod_cannot_do_with_it(
+    mesh: Mesh, tag: str, value: str | None, said: str
+) -> None:
+    variable = {"name": "PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER", "value": value}
+    container = {"name": "discovery", "image": f"mirror:5000/pilot:{tag}", "env": [variable] if value else []}
+    mesh.vie.put(
+        "/apis/apps/v1/namespaces/istio-system/deployments/istiod",
+        {
+            "metadata": {"name": "istiod", "labels": {"app": "istiod"}},
+            "spec": {"template": {"spec": {"containers": [container]}}},
+        },
+    )
+    with pytest.raises(ExomeshError, match=said) as caught:
+        mesh.synchronise(own_accounts=True, least_privilege=True)
+    assert caught.value.code == "least_privilege_impossible"
+    assert mesh.fra.objects.keys() == {ACCOUNT}
+
+
+def test_readers_that_left_lose_their_accounts(mesh: Mesh) -> None:
+    mesh.synchronise(own_accounts=True, reciprocal=True)
+    account = "/api/v1/namespaces/istio-system/serviceaccounts/exomesh-reader-fra"
+    assert account in mesh.vie.objects
+    client = KubernetesClient(str(mesh.vie.kubeconfig), name="vie")
+    vie = Member("vie", "network-vie", str(mesh.vie.kubeconfig), None, ())
+    Peering(client, [vie], Options(prune=False)).run()
+    assert account in mesh.vie.objects
+    Peering(client, [vie], Options(prune=True)).run()
+    assert [path for path in mesh.vie.objects if "exomesh-reader-fra" in path or path == REMOTE] == []
+
+
+def test_reciprocal_gives_peers_their_secrets_too(mesh: Mesh) -> None:
+    assert mesh.synchronise(own_accounts=True, reciprocal=True)["istio-remote-secret-vie"] == "create"
+    assert f"{SECRETS}/istio-remote-secret-vie" in mesh.fra.objects
+    assert mesh.synchronise(own_accounts=True, reciprocal=True)["istio-remote-secret-vie"] == "unchanged"
+
+
+def test_what_the_probe_refuses_is_not_handed_out(mesh: Mesh) -> None:
+    mesh.vie.pod_log = BAD
+    with pytest.raises(ExomeshError) as caught:
+        mesh.synchronise(probe_image="curl:1")
+    for part in ("vie", "fra", SERVER, "Could not resolve host", "peering_server"):
+        assert part in str(caught.value)
+    assert caught.value.code == "peer_api_unreachable"
+    assert mesh.vie.objects == {}
+    mesh.vie.pod_log = GOOD
+    assert mesh.synchronise(probe_image="curl:1")["istio-remote-secret-fra"] == "create"
+
+
+def test_no_probe_where_nothing_is_to_be_written(mesh: Mesh) -> None:
+    mesh.synchronise()
+    mesh.vie.requests.clear()
+    mesh.vie.pod_log = BAD
+    assert mesh.synchronise(probe_image="curl:1")["istio-remote-secret-fra"] == "unchanged"
+    assert not [request for request in mesh.vie.requests if request.startswith("POST")]
+
+
+def test_every_replica_must_be_synced_and_know_the_gateways() -> None:
+    gateways = {"fra": {"198.18.50.129"}}
+    good, gone = {"vie": "synced", "fra": "synced"}, {"vie": "synced"}
+    known = {"istiod-a": gateways, "istiod-b": {"fra": {"198.18.50.77"}}}
+    assert unsynced({"istiod-a": good}, {}, ["fra"], {}) == {}
+    assert unsynced({"istiod-a": good, "istiod-b": gone}, {}, ["fra"], {}) == {
+        "fra": ["istiod-b says that it does not know it"]
+    }
+    assert unsynced({"istiod-a": {"fra": "timeout"}}, {}, ["fra"], {}) == {"fra": ["istiod-a says timeout"]}
+    assert unsynced({"istiod-a": good, "istiod-b": good}, known, ["fra"], gateways) == {
+        "fra": ["istiod-b has 198.18.50.77 as its gateway, not 198.18.50.129"]
+    }
