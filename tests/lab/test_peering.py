@@ -1,4 +1,4 @@
-"""Peering on three real clusters: who may read what, proofs from inside, repairs, changing over under traffic."""
+"""Peering on three real clusters: who may read what, proofs from inside, repairs, changing over."""
 
 from __future__ import annotations
 
