@@ -152,7 +152,7 @@ class _Seen:
     namespace: Object | None
     webhooks: list[Object]
     remote_secrets: set[str]
-    gateway: Object | None
+    gateways: list[Object]
 
 
 class Preflight:
@@ -220,19 +220,14 @@ class Preflight:
             (registration, "MutatingWebhookConfiguration", None, None),
             (registration, "ValidatingWebhookConfiguration", None, None),
             ("v1", "Secret", ISTIO_NAMESPACE, f"{MULTI_CLUSTER_LABEL}=true"),
+            ("v1", "Service", ISTIO_NAMESPACE, f"{NETWORK_LABEL}={self._wanted.network}"),
         ]
-        nodes, pods, istiods, mutating, validating, secrets = concurrently(
+        nodes, pods, istiods, mutating, validating, secrets, gateways = concurrently(
             lambda arguments: client.list_objects(*arguments), kinds
         )
-        namespace, gateway = concurrently(
-            client.get,
-            [
-                ObjectRef("v1", "Namespace", ISTIO_NAMESPACE),
-                ObjectRef("v1", "Service", "istio-eastwestgateway", ISTIO_NAMESPACE),
-            ],
-        )
+        namespace = client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE))
         names = {secret["metadata"]["name"].removeprefix(SECRET_PREFIX) for secret in secrets}
-        return _Seen(kubernetes, nodes, pods, istiods, namespace, mutating + validating, names, gateway)
+        return _Seen(kubernetes, nodes, pods, istiods, namespace, mutating + validating, names, gateways)
 
     def _all_checks(self) -> Iterator[Check]:
         yield self._kubernetes()
@@ -391,7 +386,7 @@ class Preflight:
         if label is None:
             yield Check(
                 "network-label",
-                NOTE,
+                WARNING,
                 f"Namespace {ISTIO_NAMESPACE} has no label {NETWORK_LABEL}; it will be set to {wanted}",
                 cause=why,
             )
@@ -459,7 +454,7 @@ class Preflight:
                 ERROR,
                 f"No node has room for {', '.join(without)}",
                 evidence or ["no node takes pods: none is ready, or all are cordoned or tainted"],
-                next_step="Add nodes, take larger ones, or lower istio_resources and gateway_resources",
+                next_step="Add nodes, take larger ones, or lower the requests (istio_resources)",
             )
         return Check("capacity", OK, f"There is room for {len(to_come)} pods to come", evidence)
 
@@ -477,8 +472,10 @@ class Preflight:
             if pool := (node["metadata"].get("labels") or {}).get(NODE_POOL_LABEL):
                 pools[pool] = pools.get(pool, 0) + 1
         evidence = [f"node pool {pool}: {count} nodes" for pool, count in pools.items()]
-        live = (self._seen.gateway or {}).get("metadata", {}).get("annotations") or {}
-        if len(pools) < 2 or any(name in (*self._wanted.annotations, *live) for name in POOL_ANNOTATIONS):
+        chosen = set(self._wanted.annotations).union(
+            *(gateway["metadata"].get("annotations") or {} for gateway in self._seen.gateways)
+        )
+        if len(pools) < 2 or chosen.intersection(POOL_ANNOTATIONS):
             return Check("node-pools", OK, "The gateway's load balancer has one node pool to serve", evidence)
         return Check(
             "node-pools",
@@ -486,7 +483,7 @@ class Preflight:
             f"The cluster has {len(pools)} node pools, and none is chosen for the gateway's load balancer",
             evidence,
             "A load balancer of Exoscale serves one node pool; without a choice the gateway gets no address",
-            "Set gateway_node_pool to the name of the pool whose nodes are to take the mesh's traffic",
+            "Name the pool whose nodes are to take the mesh's traffic: gateway_nlb: {node_pool: NAME}",
         )
 
     def _registries(self) -> Check:

@@ -93,10 +93,15 @@ options:
           - Memory that each pod requests.
         type: str
         required: true
-  gateway_annotations:
+  nlb:
     description:
-      - Annotations of the east-west gateway's Service. They may choose the node pool that an Exoscale load
-        balancer serves.
+      - How the gateway's Exoscale load balancer shall be, as the option of the same name of module
+        M(exomesh.istio.eastwest_gateway) has it. What the cloud would refuse fails here.
+    type: dict
+    default: {}
+  annotations:
+    description:
+      - Further annotations of the gateway's Service.
     type: dict
     default: {}
   max_clock_skew:
@@ -209,6 +214,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._members import (
     MEMBERS_ARGUMENT_SPEC,
     members_of,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._nlb import nlb_annotations
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight import (
     ERROR,
     WARNING,
@@ -236,7 +242,7 @@ def wanted_of(params: dict[str, Any]) -> Wanted:
             Workload(workload["name"], workload["replicas"], Amount.of(workload))
             for workload in params["workloads"]
         ],
-        annotations=params["gateway_annotations"],
+        annotations={**nlb_annotations(params["nlb"]), **params["annotations"]},
         max_clock_skew=params["max_clock_skew"],
         accepted=frozenset(params["accept"]),
     )
@@ -317,7 +323,8 @@ def main() -> None:
                     "memory": {"type": "str", "required": True},
                 },
             },
-            "gateway_annotations": {"type": "dict", "default": {}},
+            "nlb": {"type": "dict", "default": {}},
+            "annotations": {"type": "dict", "default": {}},
             "max_clock_skew": {"type": "float", "default": 30.0},
             "accept": {"type": "list", "elements": "str", "default": []},
             "probe": {"type": "bool", "default": True},

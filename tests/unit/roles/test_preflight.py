@@ -63,6 +63,11 @@ class Cluster:
         for ref in reversed(self._made):
             self.client.delete(ref)
 
+    def label(self, network: str | None) -> None:
+        """Label the namespace with a network, or with none."""
+        metadata = {"name": NAMESPACE, "labels": {"topology.istio.io/network": network} if network else {}}
+        self.client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
     def preflight(self, **wanted: Any) -> Preflight:
         members = [
             Member("vienna", "network-vienna", str(self.kubeconfig), None, ("sofia", "zurich")),
@@ -171,13 +176,19 @@ def service(name: str, annotations: dict[str, str] | None = None) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": name, "namespace": NAMESPACE, "annotations": annotations or {}},
+        "metadata": {
+            "name": name,
+            "namespace": NAMESPACE,
+            "annotations": annotations or {},
+            "labels": {"topology.istio.io/network": "network-vienna"},
+        },
         "spec": {"ports": [{"port": 443}]},
     }
 
 
 def test_an_empty_cluster_with_a_node_is_fine(cluster: Cluster) -> None:
     cluster.put(node("a"))
+    cluster.label("network-vienna")
     outcomes = {check.code: check.outcome for check in cluster.preflight().checks()}
     assert set(outcomes.values()) <= {_preflight.OK, _preflight.NOTE}, outcomes
     assert outcomes["kubernetes-version"] == outcomes["capacity"] == _preflight.OK
@@ -296,16 +307,13 @@ def test_members_must_have_one_trust_domain(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("label", "outcome", "said"),
     [
-        (None, "note", "will be set to network-vienna"),
+        (None, "warning", "no label topology.istio.io/network; it will be set to network-vienna"),
         ("network-graz", "warning", "=network-graz; it will be set to network-vienna"),
         ("network-vienna", "ok", "network-vienna"),
     ],
 )
 def test_the_network_label_is_told(cluster: Cluster, label: str | None, outcome: str, said: str) -> None:
-    labels = {"topology.istio.io/network": label} if label else {}
-    cluster.client.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
-    )
+    cluster.label(label)
     check = cluster.check("network-label")
     assert (check.outcome, said in check.message) == (outcome, True), check
 
@@ -385,7 +393,7 @@ def test_several_node_pools_need_a_choice(cluster: Cluster) -> None:
     check = cluster.check("node-pools")
     assert check.outcome == "error"
     assert check.evidence == ["node pool 1a: 2 nodes", "node pool 2b: 1 nodes"]
-    assert "gateway_node_pool" in check.next_step
+    assert "gateway_nlb: {node_pool: NAME}" in check.next_step
     chosen = dict.fromkeys(_preflight.POOL_ANNOTATIONS, "web")
     for name in chosen:
         assert cluster.check("node-pools", annotations={name: "web"}).outcome == "ok"
@@ -528,7 +536,7 @@ def test_the_role_takes_the_gateways_node_pool_and_the_wanted_requests(
     cluster.put(node("a", cpu="400m", pool="1a"), node("b", cpu="400m", pool="2b"))
     hosts = {"vienna": {"mesh_kubeconfig": str(cluster.kubeconfig)}}
     variables = {
-        "gateway_node_pool": "web",
+        "gateway_nlb": {"node_pool": "web"},
         "istio_resources": {"requests": {"cpu": "200m"}},
         "istio_overlay": {"values": {"pilot": {"resources": {"requests": {"memory": "1Gi"}}}}},
         "mesh_ha": True,
