@@ -191,10 +191,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio_install impor
     readiness,
     wait_ready,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import (
-    OperatorSettings,
-    istio_operator,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import OperatorSettings
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
