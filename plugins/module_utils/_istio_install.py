@@ -16,7 +16,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     MissingRequirementError,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import (
+    DEFAULT_REVISION,
+    DEFAULT_TAG,
     OperatorSettings,
     istio_operator,
 )
@@ -47,7 +49,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     UPDATE,
     ObjectChange,
     compare_all,
+    remove_surplus,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._registries import REPLACEMENT_HUB, retired
 
 with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
     import yaml
@@ -56,10 +60,22 @@ INSTALLER_FIELD_MANAGER = "istio-operator"
 
 _COMPONENT_LABEL = "operator.istio.io/component"
 _NOT_PRUNED_LABEL = "install.operator.istio.io/owning-resource-not-pruned"
+_REVISION_LABEL, _TAG_LABEL = "istio.io/rev", "istio.io/tag"
+
+_WEBHOOKS_API = "admissionregistration.k8s.io/v1"
 _INJECTOR_WEBHOOK = "istio-sidecar-injector"
-_TAG_WEBHOOK = ObjectRef(
-    "admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "istio-revision-tag-default"
+_DEFAULT_TAG_WEBHOOK = ObjectRef(
+    _WEBHOOKS_API, "MutatingWebhookConfiguration", f"istio-revision-tag-{DEFAULT_TAG}"
 )
+_DEFAULT_TAG = (
+    _DEFAULT_TAG_WEBHOOK,
+    ObjectRef(_WEBHOOKS_API, "ValidatingWebhookConfiguration", f"istiod-{DEFAULT_TAG}-validator"),
+    ObjectRef("v1", "Service", f"istiod-revision-tag-{DEFAULT_TAG}", ISTIO_NAMESPACE),
+)
+"""What the default tag consists of, which no manifest has."""
+
+_NEVER_MATCH = {"matchLabels": {"istio.io/deactivated": "never-match"}}
+"""Selector by which istioctl switches off an injector whose work the default tag's webhook does."""
 
 PRUNED_KINDS = (
     ("apps/v1", "Deployment"),
@@ -106,10 +122,12 @@ class Istioctl:
             operator,
             120,
         )
-        # Warnings about deprecated settings come first, on the same stream.
-        start = answer.find("apiVersion:")
-        documents = yaml.load_all(answer[start:], Loader=_yaml_loader()) if start >= 0 else []
-        return [document for document in documents if document]
+        return _objects_in(answer)
+
+    def tag(self, tag: str, revision: str) -> list[Object]:
+        """The objects that a revision tag consists of; the revision must be installed."""
+        arguments = ["tag", "generate", tag, "--revision", revision, "--overwrite", "--skip-confirmation"]
+        return _objects_in(self._run([*arguments, *self._cluster_arguments], None, 60))
 
     def install(self, operator: Object, timeout: int) -> None:
         """Install and wait until ready, or fail after ``timeout`` seconds."""
@@ -160,65 +178,91 @@ class Installation:
     """What an installation is, and would become.
 
     :param changes: everything that changes, for people.
+    :param objects: what the installer makes, as it makes it.
     :param needs_installer: whether ``istioctl install`` must run; what follows is done without it.
     :param namespaces: the namespace as it should be.
-    :param replicas: Deployments that someone scaled to 0, with the replicas they should have.
+    :param replicas: Deployments with too few or too many replicas: how many they have, and should have.
     """
 
     version: str
     operator: Object
     changes: list[ObjectChange]
-    deployments: list[ObjectRef]
+    objects: list[Object]
     needs_installer: bool
     namespaces: list[Object]
-    replicas: dict[ObjectRef, int]
+    replicas: dict[ObjectRef, tuple[int, int]]
 
     @property
     def differs(self) -> bool:
         return any(change.action != UNCHANGED for change in self.changes)
 
+    @property
+    def deployments(self) -> list[ObjectRef]:
+        return [ObjectRef.of(obj) for obj in self.objects if obj["kind"] == "Deployment"]
+
 
 def plan(client: KubernetesClient, istioctl: Istioctl, settings: OperatorSettings) -> Installation:
-    """Compare what an installation would make with the cluster. Changes nothing."""
+    """Compare what an installation would make with the cluster. Changes nothing.
+
+    :raises ExomeshError: it must not be made like that; ``retired_registry``, ``pull_secret_missing`` or
+        ``tag_is_revision``.
+    """
     client.version()  # says in better words than istioctl that the cluster cannot be reached
     version = istioctl.version()
     operator = istio_operator(settings, version)
+    _require_tags_of_their_own(client, settings)
     rendered = istioctl.render(operator)
+    _refuse_retired_registries(operator, rendered)
+    if client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)):
+        _require_pull_secrets(client, settings)
     labels = _owner_labels(operator, version)
     objects = [_as_installed(obj, labels) for obj in rendered]
-    changes = compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_installers_own_changes)
-    changes += _missing_tag_webhook(client, operator, changes)
+    changes = compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_own_changes)
     changes += _to_be_pruned(client, labels, {ObjectRef.of(obj) for obj in objects})
     needs_installer = any(change.action != UNCHANGED for change in changes)
+    if any(_is_istiod(obj) for obj in rendered):
+        changes += _compare_default_tag(client, istioctl, settings, labels)
     namespaces = _namespace(operator, rendered)
-    replicas = _scaled_to_zero(client, objects)
-    scaled = [
-        _with_replicas(change, replicas[change.ref]) if change.ref in replicas else change
-        for change in changes
-    ]
+    replicas = _replicas_out_of_range(client, objects)
+    resized = [_with_replicas(change, replicas.get(change.ref)) for change in changes]
     return Installation(
         version,
         operator,
-        [*compare_all(client, namespaces, FIELD_MANAGER), *scaled],
-        [ObjectRef.of(obj) for obj in objects if obj["kind"] == "Deployment"],
+        [*compare_all(client, namespaces, FIELD_MANAGER), *resized],
+        objects,
         needs_installer,
         namespaces,
         replicas,
     )
 
 
-def install(client: KubernetesClient, istioctl: Istioctl, installation: Installation, timeout: int) -> None:
+def install(
+    client: KubernetesClient,
+    istioctl: Istioctl,
+    settings: OperatorSettings,
+    installation: Installation,
+    timeout: int,
+) -> None:
     """Do what the plan says; the installer runs only where it is needed.
 
     :raises ExomeshError: ``istioctl_failed``, with the state of every Deployment that is not ready.
     """
-    started = time.monotonic()
+    _require_pull_secrets(client, settings)
     for namespace in installation.namespaces:
         client.apply(namespace)
-    for ref, replicas in installation.replicas.items():
+    for ref, (_found, replicas) in installation.replicas.items():
         client.scale(ref, replicas)
-    if not installation.needs_installer:
-        return
+    if installation.needs_installer:
+        concurrently(lambda obj: remove_surplus(client, obj), installation.objects)
+        _run_installer(client, istioctl, installation, timeout)
+    if any(_is_istiod(obj) for obj in installation.objects):
+        _apply_default_tag(client, istioctl, settings, installation)
+
+
+def _run_installer(
+    client: KubernetesClient, istioctl: Istioctl, installation: Installation, timeout: int
+) -> None:
+    started = time.monotonic()
     try:
         istioctl.install(installation.operator, timeout)
     except ExomeshError as error:
@@ -275,6 +319,13 @@ def _explain_unready(client: KubernetesClient, operator: Object) -> str:
         return ""  # the installer's own words must do
 
 
+def _objects_in(answer: str) -> list[Object]:
+    # Warnings about deprecated settings come first, on the same stream.
+    start = answer.find("apiVersion:")
+    documents = yaml.load_all(answer[start:], Loader=_yaml_loader()) if start >= 0 else []
+    return [document for document in documents if document]
+
+
 def _yaml_loader() -> Any:
     # The manifest has 25,000 lines: the C loader reads it in a twentieth of the time.
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -283,14 +334,14 @@ def _yaml_loader() -> Any:
 def _namespace(operator: Object, rendered: list[Object]) -> list[Object]:
     """istiod's namespace with its network's label, which the installer sets only on one that it makes."""
     network = operator["spec"].get("values", {}).get("global", {}).get("network")
-    if not network or not any(ObjectRef.of(obj).kind == "Deployment" and _is_istiod(obj) for obj in rendered):
+    if not network or not any(_is_istiod(obj) for obj in rendered):
         return []
     metadata = {"name": operator["metadata"]["namespace"], "labels": {"topology.istio.io/network": network}}
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}]
 
 
 def _is_istiod(obj: Object) -> bool:
-    return bool((obj["metadata"].get("labels") or {}).get("app") == "istiod")
+    return obj["kind"] == "Deployment" and (obj["metadata"].get("labels") or {}).get("app") == "istiod"
 
 
 def _revision(operator: Object) -> str:
@@ -305,45 +356,47 @@ def _owner_labels(operator: Object, version: str) -> dict[str, str]:
         "operator.istio.io/version": version,
         "install.operator.istio.io/owning-resource": operator["metadata"]["name"],
         "install.operator.istio.io/owning-resource-namespace": operator["metadata"]["namespace"],
-        "istio.io/rev": _revision(operator) or "default",
+        _REVISION_LABEL: _revision(operator) or DEFAULT_REVISION,
     }
 
 
 def _as_installed(obj: Object, labels: Mapping[str, str]) -> Object:
+    """The object as the installer leaves it: with its labels, and the plain injector switched off."""
     metadata = {**obj["metadata"], "labels": {**(obj["metadata"].get("labels") or {}), **labels}}
-    return {**obj, "metadata": metadata}
-
-
-def _without_installers_own_changes(obj: Object) -> Object:
-    """Leave out what Istio itself rewrites after the manifest was applied."""
-    labels = {
-        key: value for key, value in obj["metadata"].get("labels", {}).items() if key != _COMPONENT_LABEL
-    }
-    obj = {**obj, "metadata": {**obj["metadata"], "labels": labels}}
-    if obj["kind"] == "ValidatingWebhookConfiguration":
-        # istiod sets it to Fail once it serves the webhook.
-        return _with_webhooks(obj, ("failurePolicy",))
-    if obj["kind"] == "MutatingWebhookConfiguration" and obj["metadata"]["name"] == _INJECTOR_WEBHOOK:
-        # The installer switches it off in favour of the revision tag's webhook.
-        return _with_webhooks(obj, ("namespaceSelector", "objectSelector"))
+    obj = {**obj, "metadata": metadata}
+    if obj["kind"] == "MutatingWebhookConfiguration" and metadata["name"] == _INJECTOR_WEBHOOK:
+        off = {"namespaceSelector": _NEVER_MATCH, "objectSelector": _NEVER_MATCH}
+        obj["webhooks"] = [{**webhook, **off} for webhook in obj["webhooks"]]
     return obj
 
 
-def _with_webhooks(obj: Object, without: tuple[str, ...]) -> Object:
-    webhooks = [
-        {key: value for key, value in webhook.items() if key not in without}
-        for webhook in obj.get("webhooks", [])
-    ]
-    return {**obj, "webhooks": webhooks}
+def _without_own_changes(obj: Object) -> Object:
+    """Leave out what the installer and istiod write themselves, beside the manifest."""
+    labels = {
+        key: value for key, value in (obj["metadata"].get("labels") or {}).items() if key != _COMPONENT_LABEL
+    }
+    obj = {**obj, "metadata": {**obj["metadata"], "labels": labels}}
+    if obj["kind"].endswith("WebhookConfiguration"):
+        # istiod writes its CA, and sets the policy of validation to Fail once it serves it.
+        own = {"caBundle"} | ({"failurePolicy"} if obj["kind"].startswith("Validating") else set())
+        obj["webhooks"] = [_without(webhook, own) for webhook in obj.get("webhooks", [])]
+    return obj
 
 
-def _scaled_to_zero(client: KubernetesClient, objects: list[Object]) -> dict[ObjectRef, int]:
-    """Deployments without pods although nobody asked for that, with the replicas they should have.
+def _without(webhook: Mapping[str, Any], own: set[str]) -> Object:
+    client_config = {key: value for key, value in webhook["clientConfig"].items() if key not in own}
+    return {key: value for key, value in webhook.items() if key not in own} | {"clientConfig": client_config}
+
+
+def _replicas_out_of_range(
+    client: KubernetesClient, objects: list[Object]
+) -> dict[ObjectRef, tuple[int, int]]:
+    """Deployments whose replicas are fewer or more than their autoscaler may make them: found, and nearest.
 
     Their number is left to the autoscaler, so no manifest has it; and an autoscaler keeps away from 0.
     """
-    minimum = {
-        obj["spec"]["scaleTargetRef"]["name"]: obj["spec"].get("minReplicas", 1)
+    limits = {
+        obj["spec"]["scaleTargetRef"]["name"]: (obj["spec"].get("minReplicas", 1), obj["spec"]["maxReplicas"])
         for obj in objects
         if obj["kind"] == "HorizontalPodAutoscaler"
     }
@@ -351,28 +404,125 @@ def _scaled_to_zero(client: KubernetesClient, objects: list[Object]) -> dict[Obj
         ObjectRef.of(obj) for obj in objects if obj["kind"] == "Deployment" and "replicas" not in obj["spec"]
     ]
     live = concurrently(client.get, unsized)
-    return {
-        ref: minimum.get(ref.name, 1)
-        for ref, obj in zip(unsized, live, strict=True)
-        if obj and obj["spec"].get("replicas") == 0
-    }
+    found = {ref: obj["spec"].get("replicas", 1) for ref, obj in zip(unsized, live, strict=True) if obj}
+    sizes = {ref: (size, _clamp(size, *limits.get(ref.name, (1, None)))) for ref, size in found.items()}
+    return {ref: (size, wanted) for ref, (size, wanted) in sizes.items() if size != wanted}
 
 
-def _with_replicas(change: ObjectChange, replicas: int) -> ObjectChange:
-    before, after = {**change.before, "spec.replicas": 0}, {**change.after, "spec.replicas": replicas}
+def _clamp(replicas: int, least: int, most: int | None) -> int:
+    return max(least, min(replicas, most or replicas))
+
+
+def _with_replicas(change: ObjectChange, replicas: tuple[int, int] | None) -> ObjectChange:
+    if replicas is None:
+        return change
+    before, after = (
+        {**side, "spec.replicas": size}
+        for side, size in zip((change.before, change.after), replicas, strict=True)
+    )
     return ObjectChange(change.ref, UPDATE, before, after)
 
 
-def _missing_tag_webhook(
-    client: KubernetesClient, operator: Object, changes: list[ObjectChange]
+def _require_tags_of_their_own(client: KubernetesClient, settings: OperatorSettings) -> None:
+    """Refuse a tag that is called like a revision: namespaces could not tell them apart."""
+    for tag in settings.revision_tags:
+        revisions = client.list_objects(
+            _WEBHOOKS_API, "MutatingWebhookConfiguration", labels=f"{_REVISION_LABEL}={tag},!{_TAG_LABEL}"
+        )
+        if tag != DEFAULT_TAG and (tag == settings.revision or revisions):
+            raise ExomeshError(
+                f"The revision tag {tag} is called like a revision",
+                "tag_is_revision",
+                next_step="Give it another name (istio_revision_tags)",
+            )
+
+
+def _require_pull_secrets(client: KubernetesClient, settings: OperatorSettings) -> None:
+    refs = [ObjectRef("v1", "Secret", name, ISTIO_NAMESPACE) for name in settings.image_pull_secrets]
+    missing = [ref.name for ref, found in zip(refs, concurrently(client.get, refs), strict=True) if not found]
+    if missing:
+        raise ExomeshError(
+            f"Namespace {ISTIO_NAMESPACE} has no Secret {', '.join(missing)} to pull images with",
+            "pull_secret_missing",
+            next_step=f"Create it (kubectl create secret docker-registry {missing[0]} --namespace "
+            f"{ISTIO_NAMESPACE} ...), or take it out of istio_image_pull_secrets",
+        )
+
+
+def _refuse_retired_registries(operator: Object, rendered: list[Object]) -> None:
+    images = sorted({image for source in (operator, *rendered) for image in _images_in(source)})
+    doomed = [image for image in images if retired(image)]
+    if doomed:
+        raise ExomeshError(
+            f"The registry of {', '.join(doomed)} goes away in December 2026",
+            "retired_registry",
+            cause="Pods whose image cannot be pulled do not start again",
+            next_step=f"Set istio_hub and gateway_hub to {REPLACEMENT_HUB} or a mirror, and look for hub and "
+            "image in istio_overlay and gateway_overlay",
+        )
+
+
+def _images_in(tree: Any) -> Iterator[str]:
+    """Images and hubs anywhere in an object, also in the JSON texts that a ConfigMap holds."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            if key in ("hub", "image") and isinstance(value, str):
+                yield value
+            yield from _images_in(value)
+    elif isinstance(tree, list):
+        for item in tree:
+            yield from _images_in(item)
+    elif isinstance(tree, str) and tree.lstrip().startswith("{"):
+        with suppress(ValueError):
+            yield from _images_in(json.loads(tree))
+
+
+def _default_tag(
+    client: KubernetesClient, istioctl: Istioctl, settings: OperatorSettings, labels: Mapping[str, str]
+) -> list[Object] | None:
+    """The objects of the default tag, where it stands for this revision or shall.
+
+    :returns: None where they cannot be told before the revision is installed.
+    """
+    revision = settings.revision or DEFAULT_REVISION
+    held = client.get(_DEFAULT_TAG_WEBHOOK)
+    holder = held["metadata"]["labels"].get(_REVISION_LABEL) if held else revision
+    if settings.revision and DEFAULT_TAG not in settings.revision_tags and holder != revision:
+        return []  # another revision's
+    selector = f"{_REVISION_LABEL}={revision},!{_TAG_LABEL}"
+    if not client.list_objects(_WEBHOOKS_API, "MutatingWebhookConfiguration", labels=selector):
+        return None
+    generated = istioctl.tag(DEFAULT_TAG, revision)
+    return [
+        _as_installed(obj, {**labels, _COMPONENT_LABEL: "Pilot", _NOT_PRUNED_LABEL: "true"})
+        for obj in generated
+    ]
+
+
+def _compare_default_tag(
+    client: KubernetesClient, istioctl: Istioctl, settings: OperatorSettings, labels: Mapping[str, str]
 ) -> list[ObjectChange]:
-    """The webhook of the default tag, which the installer makes beside the manifest of a plain istiod."""
-    has_injector = any(
-        change.ref.name == _INJECTOR_WEBHOOK and change.ref.namespace is None for change in changes
-    )
-    if not has_injector or _revision(operator) or client.get(_TAG_WEBHOOK):
-        return []
-    return [ObjectChange(_TAG_WEBHOOK, CREATE, {}, {})]
+    objects = _default_tag(client, istioctl, settings, labels)
+    if objects is None:
+        found = concurrently(client.get, _DEFAULT_TAG)
+        return [
+            ObjectChange(ref, UNCHANGED if live else CREATE, {}, {})
+            for ref, live in zip(_DEFAULT_TAG, found, strict=True)
+        ]
+    return compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_own_changes)
+
+
+def _apply_default_tag(
+    client: KubernetesClient, istioctl: Istioctl, settings: OperatorSettings, installation: Installation
+) -> None:
+    """Make the default tag as it should be; the installer leaves one that is there as it is."""
+    labels = _owner_labels(installation.operator, installation.version)
+    objects = _default_tag(client, istioctl, settings, labels) or []
+    changes = compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_own_changes)
+    for obj, change in zip(objects, changes, strict=True):
+        if change.action != UNCHANGED:
+            remove_surplus(client, obj)
+            client.apply(obj, INSTALLER_FIELD_MANAGER)
 
 
 def _to_be_pruned(

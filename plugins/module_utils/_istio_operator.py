@@ -13,6 +13,12 @@ from typing import Any
 from ansible.module_utils.compat.version import LooseVersion
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import ISTIO_NAMESPACE, Object
 
+DEFAULT_REVISION = "default"
+"""What Istio calls the revision of a control plane that was given none."""
+
+DEFAULT_TAG = "default"
+"""The tag that ``istio-injection=enabled`` means. istioctl makes it beside the manifest."""
+
 _HOSTNAME_LABEL = "kubernetes.io/hostname"
 _INGRESS_VALUES = "istio-ingressgateway"
 """Values of this name are for all ingress gateways, whatever they are called."""
@@ -52,7 +58,8 @@ def istio_operator(settings: OperatorSettings, version: str) -> Object:
     :param version: Istio's version, as some settings are for some of them only.
     """
     spec = merge(
-        _preset(settings.revision or "default") if settings.ha else {}, _given(_spec_of(settings, version))
+        _preset(settings.revision or DEFAULT_REVISION) if settings.ha else {},
+        _given(_spec_of(settings, version)),
     )
     return {
         "apiVersion": "install.istio.io/v1alpha1",
@@ -84,7 +91,7 @@ def _spec_of(settings: OperatorSettings, version: str) -> dict[str, Any]:
             "defaultConfig": {"proxyMetadata": _proxy_metadata(settings.dns_capture, version)},
         },
         "values": {
-            "revisionTags": list(settings.revision_tags),
+            "revisionTags": [tag for tag in settings.revision_tags if tag != DEFAULT_TAG],
             "global": {
                 "meshID": settings.mesh_id,
                 "multiCluster": {"clusterName": settings.cluster_name},
@@ -110,8 +117,8 @@ def _proxy_metadata(dns_capture: bool | None, version: str) -> dict[str, str]:
         return {}
     value = str(dns_capture).lower()
     metadata = {"ISTIO_META_DNS_CAPTURE": value}
-    # From 1.25 on istiod hands out addresses for ServiceEntries itself, and istioctl warns about this setting.
-    if LooseVersion(version.split("-")[0]) < LooseVersion("1.25"):
+    # From 1.25 on istiod hands out addresses for ServiceEntries itself, and istioctl warns about this one.
+    if LooseVersion(version.partition("-")[0]) < LooseVersion("1.25"):
         metadata["ISTIO_META_DNS_AUTO_ALLOCATE"] = value
     return metadata
 

@@ -241,9 +241,10 @@ class KubernetesClient:
     def create(self, obj: Object) -> Object:
         return self._request("POST", self._require_path(ObjectRef.of(obj), collection=True), body=obj)
 
-    def replace(self, obj: Object) -> Object:
+    def replace(self, obj: Object, dry_run: bool = False) -> Object:
         """Write the whole object; a Conflict (409) when it changed since its resourceVersion."""
-        return self._request("PUT", self._require_path(ObjectRef.of(obj)), body=obj)
+        query = {"dryRun": "All"} if dry_run else None
+        return self._request("PUT", self._require_path(ObjectRef.of(obj)), query=query, body=obj)
 
     def apply(self, obj: Object, field_manager: str = FIELD_MANAGER, dry_run: bool = False) -> Object:
         """Server-side apply, taking over fields that others manage, as ``istioctl install`` does."""
@@ -264,13 +265,19 @@ class KubernetesClient:
             content_type="application/merge-patch+json",
         )
 
-    def delete(self, ref: ObjectRef, propagation: str = "Background") -> bool:
-        """Delete the object; False where it did not exist."""
+    def delete(
+        self, ref: ObjectRef, propagation: str = "Background", resource_version: str | None = None
+    ) -> bool:
+        """Delete the object; False where it did not exist.
+
+        :param resource_version: delete only what is still of this version; a Conflict (409) otherwise.
+        """
+        body = {"preconditions": {"resourceVersion": resource_version}} if resource_version else None
         path = self._path(ref.api_version, ref.kind, ref.namespace, ref.name)
         if path is None:
             return False
         try:
-            self._request("DELETE", path, query={"propagationPolicy": propagation})
+            self._request("DELETE", path, query={"propagationPolicy": propagation}, body=body)
         except ApiError as error:
             if error.status == 404:
                 return False

@@ -4,7 +4,8 @@
 """What server-side apply changes: one answer for check mode, diff and the run (private to the collection).
 
 Every object is compared with what the API itself would make of it (a server-side dry run), so defaults,
-conversions and fields of other managers need no rules here.
+conversions and fields of other managers need no rules here. There is one exception: items that someone added
+to a list of ours, such as a port of a Service. Server-side apply leaves them to whoever added them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,25 @@ _SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "crea
 CREATE, UPDATE, DELETE, UNCHANGED = "create", "update", "delete", "unchanged"
 
 Normalise = Callable[[Object], Object]
+
+_ITEM_KEYS: dict[str, tuple[str, ...]] = {
+    "containers": ("name",),
+    "env": ("name",),
+    "initContainers": ("name",),
+    "ports": ("port", "containerPort", "protocol"),
+    "volumeMounts": ("mountPath",),
+    "volumes": ("name",),
+    "webhooks": ("name",),
+}
+"""Lists whose items server-side apply merges, and the fields that tell one item from another."""
+
+_KINDS_WITH_SUCH_LISTS = (
+    "DaemonSet",
+    "Deployment",
+    "MutatingWebhookConfiguration",
+    "Service",
+    "ValidatingWebhookConfiguration",
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,8 @@ def compare(
     live = client.get(ref)
     if live is None:
         return ObjectChange(ref, CREATE, {}, {})
-    wanted = client.apply(obj, field_manager, dry_run=True)
+    exact = without_surplus(live, obj)
+    wanted = client.replace(exact, dry_run=True) if exact else client.apply(obj, field_manager, dry_run=True)
     before, after = (flatten(_comparable(normalise(side)), ref.kind == "Secret") for side in (live, wanted))
     different = [path for path in {**before, **after} if before.get(path) != after.get(path)]
     return ObjectChange(
@@ -91,11 +112,40 @@ def compare_all(
     return concurrently(lambda obj: compare(client, obj, field_manager, normalise), objects)
 
 
+def without_surplus(live: Object, obj: Object) -> Object | None:
+    """The live object with ``obj`` over it, without the items that someone added to lists of ``obj``.
+
+    :returns: None where nobody added any, so that server-side apply does.
+    """
+    if obj["kind"] not in _KINDS_WITH_SUCH_LISTS:
+        return None
+    surplus = False
+
+    def merged(live: Any, wanted: Any, name: str) -> Any:
+        nonlocal surplus
+        if isinstance(live, Mapping) and isinstance(wanted, Mapping):
+            both = {key: merged(live[key], wanted[key], key) for key in wanted if key in live}
+            return {**live, **wanted, **both}
+        if isinstance(live, list) and isinstance(wanted, list) and name in _ITEM_KEYS:
+            known = {_item_key(item, name): item for item in live}
+            keys = [_item_key(item, name) for item in wanted]
+            surplus |= not set(known) <= set(keys)
+            return [merged(known.get(key, {}), item, "") for key, item in zip(keys, wanted, strict=True)]
+        return live if wanted is None else wanted
+
+    exact: Object = merged(live, obj, "")
+    return exact if surplus else None
+
+
 def apply_patiently(client: KubernetesClient, obj: Object, field_manager: str, timeout: float) -> None:
-    """Server-side apply that waits for what takes a moment to come up: a new kind, an admission webhook."""
+    """Server-side apply that waits for what takes a moment to come up: a new kind, an admission webhook.
+
+    Items that someone added to the object's lists go.
+    """
     deadline = time.monotonic() + timeout
     while True:
         try:
+            remove_surplus(client, obj)
             client.apply(obj, field_manager)
             return
         except ApiError as error:
@@ -103,6 +153,19 @@ def apply_patiently(client: KubernetesClient, obj: Object, field_manager: str, t
             if not fleeting or time.monotonic() >= deadline:
                 raise
         time.sleep(0.5)
+
+
+def remove_surplus(client: KubernetesClient, obj: Object) -> None:
+    """Remove the items that someone added to lists of ``obj``, where there are any."""
+    while live := client.get(ObjectRef.of(obj)):
+        exact = without_surplus(live, obj)
+        if exact is None:
+            return
+        try:
+            client.replace(exact)
+        except ApiError as error:
+            if error.status != 409:  # a controller changed it in between
+                raise
 
 
 def flatten(value: Any, secret: bool = False) -> Fields:
@@ -161,6 +224,11 @@ def summarise(changes: Iterable[ObjectChange]) -> dict[str, list[str]]:
 def _comparable(obj: Object) -> Object:
     metadata = {key: value for key, value in obj["metadata"].items() if key not in _SERVER_FIELDS}
     return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
+
+
+def _item_key(item: Any, name: str) -> tuple[Any, ...]:
+    fields = {"protocol": "TCP", **item} if name == "ports" else item
+    return tuple(fields.get(key) for key in _ITEM_KEYS[name])
 
 
 def _item_names(items: list[Any]) -> list[str]:

@@ -15,6 +15,8 @@ description:
     runs the installer only where something differs. A run that changes nothing only reads.
   - Waits until the Deployments of the installation are ready. On a time-out it says which is not, and why.
   - Works for istiod and for gateways alike, as the IstioOperator says.
+  - Two runs, also on different controllers, never install into one cluster at once. The second waits for the
+    first, up to O(timeout), and then says who that is. A run that was killed is taken for dead after 15 s.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.kubernetes
@@ -43,12 +45,12 @@ options:
     default: installed-state
   profile:
     description:
-      - Profile of the IstioOperator that everything else is changed from. Without it, istioctl takes its own default.
+      - Profile of the IstioOperator that everything else is changed from. Without it, istioctl's own default.
     type: str
   hub:
     description:
-      - Registry and folder of Istio's images. Registries that Istio gives up in December 2026 are refused, here
-        and in O(spec).
+      - Registry and folder of Istio's images. Registries that Istio gives up in December 2026 are refused,
+        here and in O(spec).
     type: str
     default: docker.io/istio
   image_pull_secrets:
@@ -87,12 +89,14 @@ options:
     type: str
   dns_capture:
     description:
-      - Whether the sidecars answer DNS, so that a service that only another cluster has can be called by its name.
+      - Whether the sidecars answer DNS, so that a service that only another cluster has can be called by its
+        name.
     type: bool
   remote_credentials:
     description:
-      - Whether istiod reads Secrets in the other clusters, too. Only proxies without an istiod of their own need it.
-      - Without it, other clusters need not let istiod read their Secrets. Istio 1.31 is the first that can do without.
+      - Whether istiod reads Secrets in the other clusters, too. Only proxies of clusters without an istiod
+        need that.
+      - Istio 1.31 is the first that can do without, but istiod of 1.31.0 crashes then once it has a peer.
     type: bool
     default: true
   resources:
@@ -110,15 +114,15 @@ options:
     type: int
   ha:
     description:
-      - Whether to start from the preset for high availability, for istiod and for gateways alike. At least two replicas,
-        on nodes of their own where there are some, a PodDisruptionBudget, and requests.
+      - Whether to start from the preset for high availability, for istiod and for gateways alike. At least
+        two replicas, on nodes of their own where there are some, a PodDisruptionBudget, and requests.
       - Every other option wins over the preset.
     type: bool
     default: false
   spec:
     description:
-      - Merged over the C(spec) of the IstioOperator, for all that has no option of its own. Mappings are merged,
-        everything else is replaced.
+      - Merged over the C(spec) of the IstioOperator, for all that has no option of its own. Mappings are
+        merged, everything else is replaced.
     type: dict
     default: {}
 author:
@@ -147,6 +151,11 @@ version:
   type: str
   returned: success, where there is a kubeconfig
   sample: 1.31.1
+revision:
+  description: Revision that is installed, or would be. V(default) for the one that has none.
+  type: str
+  returned: success, where there is a kubeconfig
+  sample: default
 objects:
   description: Names of the objects by what happened to them, or would.
   type: dict
@@ -183,6 +192,7 @@ failure:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
     Istioctl,
@@ -191,14 +201,16 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio_install impor
     readiness,
     wait_ready,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import OperatorSettings
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import (
+    DEFAULT_REVISION,
+    OperatorSettings,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
     kubeconfig_is_to_come,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff, summarise
-
 
 SETTINGS_SPEC: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "default": "installed-state"},
@@ -234,7 +246,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         installation = plan(client, istioctl, settings)
         if not module.check_mode:
             if installation.differs:
-                install(client, istioctl, installation, params["timeout"])
+                with ClusterLock(client, "istio-install", params["timeout"]) as lock:
+                    if lock.had_to_wait:
+                        installation = plan(client, istioctl, settings)
+                    install(client, istioctl, settings, installation, params["timeout"])
             ready = wait_ready(client, installation.deployments, params["timeout"])
         else:
             ready = readiness(client, installation.deployments)
@@ -243,6 +258,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return {
         "changed": installation.differs,
         "version": installation.version,
+        "revision": params["revision"] or DEFAULT_REVISION,
         "objects": summarise(installation.changes),
         "readiness": ready,
         **({"diff": render_diff(installation.changes)} if module._diff else {}),

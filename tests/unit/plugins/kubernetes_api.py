@@ -38,6 +38,11 @@ RESOURCES = {
         ("Role", "roles", True),
         ("RoleBinding", "rolebindings", True),
     ],
+    "/apis/admissionregistration.k8s.io/v1": [
+        ("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", False),
+        ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations", False),
+    ],
+    "/apis/coordination.k8s.io/v1": [("Lease", "leases", True)],
 }
 
 PLURALS = {plural for group in RESOURCES.values() for _kind, plural, _namespaced in group}
@@ -186,6 +191,15 @@ class ApiServer:
 def status(code: int, reason: str, message: str = "") -> tuple[int, Object]:
     """An answer as Kubernetes gives it when it refuses."""
     return code, {"kind": "Status", "code": code, "reason": reason, "message": message or reason}
+
+
+def matches(selector: str, labels: Object) -> bool:
+    """Whether labels match a selector of `name=value`, `name` and `!name`."""
+    terms = [term.partition("=") for term in selector.split(",") if term]
+    return all(
+        labels.get(name) == value if equals else (name.lstrip("!") in labels) != name.startswith("!")
+        for name, equals, value in terms
+    )
 
 
 def labels_of(obj: Object) -> dict[str, str]:

@@ -30,6 +30,26 @@ from kubernetes_api import ApiServer, Object
 
 ISTIOD = "/apis/apps/v1/namespaces/istio-system/deployments/istiod"
 NAMESPACE = "/api/v1/namespaces/istio-system"
+WEBHOOKS = "/apis/admissionregistration.k8s.io/v1"
+INJECTOR = f"{WEBHOOKS}/mutatingwebhookconfigurations/istio-sidecar-injector"
+DEFAULT_TAG = {
+    f"{WEBHOOKS}/mutatingwebhookconfigurations/istio-revision-tag-default": (
+        f"{WEBHOOKS[6:]}",
+        "MutatingWebhookConfiguration",
+        "istio-revision-tag-default",
+    ),
+    f"{WEBHOOKS}/validatingwebhookconfigurations/istiod-default-validator": (
+        f"{WEBHOOKS[6:]}",
+        "ValidatingWebhookConfiguration",
+        "istiod-default-validator",
+    ),
+    "/api/v1/namespaces/istio-system/services/istiod-revision-tag-default": (
+        "v1",
+        "Service",
+        "istiod-revision-tag-default",
+    ),
+}
+NEVER = {"matchLabels": {"istio.io/deactivated": "never-match"}}
 CONFIG = "/api/v1/namespaces/istio-system/configmaps/istio"
 OWNER = {
     "operator.istio.io/managed": "Reconcile",
@@ -46,6 +66,7 @@ echo "$@" >> {folder}/calls
 echo "$HOME $KUBECONFIG" > {folder}/environment
 case "$1" in
 version) echo '{{"clientVersion": {{"version": "1.31.1"}}}}' ;;
+tag) cat {folder}/tag.yaml ;;
 manifest) echo "! values.x is deprecated"; cat {folder}/manifest.yaml; cat > /dev/null ;;
 install) cat > {folder}/operator.yaml; [ -e {folder}/broken ] || exit 0
   echo "  |  /|  "; echo "Error: failed to wait for resource" >&2; exit 1 ;;
@@ -77,7 +98,15 @@ class Place:
                 "metadata": {"name": "istiod", "namespace": "istio-system", "labels": {"app": "istiod"}},
                 "spec": {"selector": {"matchLabels": {"app": "istiod"}}},
             },
+            {
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "MutatingWebhookConfiguration",
+                "metadata": {"name": "istio-sidecar-injector"},
+                "webhooks": [webhook("injector")],
+            },
         ]
+        self.tag = [tag_object(*names) for names in DEFAULT_TAG.values()]
+        (folder / "tag.yaml").write_text("---\n".join(yaml.safe_dump(obj) for obj in self.tag))
         (folder / "manifest.yaml").write_text("---\n".join(yaml.safe_dump(obj) for obj in self.manifest))
 
     def put_installed(self) -> None:
@@ -90,11 +119,21 @@ class Place:
                 "metadata": {"name": "istio-system", "labels": {"topology.istio.io/network": "network-vie"}},
             },
         )
-        for path, obj in zip((CONFIG, ISTIOD), self.manifest, strict=True):
-            metadata = {**obj["metadata"], "labels": {**(obj["metadata"]["labels"] or {}), **OWNER}}
-            self.api.put(path, {**obj, "metadata": metadata})
+        for path, obj in zip((CONFIG, ISTIOD, INJECTOR), self.manifest, strict=True):
+            labels = {**(obj["metadata"].get("labels") or {}), **OWNER}
+            self.api.put(path, {**obj, "metadata": {**obj["metadata"], "labels": labels}})
+        (injector,) = self.api.objects[INJECTOR]["webhooks"]
+        injector |= {"namespaceSelector": NEVER, "objectSelector": NEVER}
+        injector["clientConfig"]["caBundle"] = "aXN0aW9kJ3M="
+        kept = {"install.operator.istio.io/owning-resource-not-pruned": "true"}
+        for path, obj in zip(DEFAULT_TAG, self.tag, strict=True):
+            labels = {**obj["metadata"]["labels"], **OWNER, **kept, "operator.istio.io/component": "Pilot"}
+            self.api.put(path, {**obj, "metadata": {**obj["metadata"], "labels": labels}})
         self.api.objects[ISTIOD]["spec"]["replicas"] = 1
         self.api.objects[ISTIOD]["status"] = {"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}
+
+    def install(self) -> None:
+        install(self.client, self.istioctl, SETTINGS, plan(self.client, self.istioctl, SETTINGS), 5)
 
     def plan(self) -> dict[str, list[str]]:
         return summarise(plan(self.client, self.istioctl, SETTINGS).changes)
@@ -102,6 +141,22 @@ class Place:
     @property
     def calls(self) -> str:
         return (self.folder / "calls").read_text()
+
+
+def webhook(name: str) -> Object:
+    return {"name": name, "clientConfig": {"service": {"name": "istiod", "namespace": "istio-system"}}}
+
+
+def tag_object(api_version: str, kind: str, name: str) -> Object:
+    metadata = {"name": name, "labels": {"istio.io/tag": "default"}}
+    if kind == "Service":
+        return {
+            "apiVersion": api_version,
+            "kind": kind,
+            "metadata": {**metadata, "namespace": "istio-system"},
+            "spec": {"ports": [{"port": 443, "name": "https-webhook"}]},
+        }
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "webhooks": [webhook("w")]}
 
 
 @pytest.fixture
@@ -117,6 +172,10 @@ def test_empty_cluster_is_predicted(place: Place) -> None:
         "Namespace istio-system",
         "ConfigMap istio-system/istio",
         "Deployment istio-system/istiod",
+        "MutatingWebhookConfiguration istio-sidecar-injector",
+        "MutatingWebhookConfiguration istio-revision-tag-default",
+        "ValidatingWebhookConfiguration istiod-default-validator",
+        "Service istio-system/istiod-revision-tag-default",
     ]
     assert found["update"] == found["unchanged"] == []
     assert place.api.objects == {}
@@ -125,7 +184,7 @@ def test_empty_cluster_is_predicted(place: Place) -> None:
 
 def test_untouched_installation_differs_in_nothing(place: Place) -> None:
     place.put_installed()
-    assert len(place.plan()["unchanged"]) == 3
+    assert len(place.plan()["unchanged"]) == 7
     assert not [request for request in place.api.requests if request.split()[0] in ("POST", "PUT", "DELETE")]
 
 
@@ -149,7 +208,7 @@ def test_lost_network_label_needs_no_installer(place: Place) -> None:
     del place.api.objects[NAMESPACE]["metadata"]["labels"]["topology.istio.io/network"]
     found = plan(place.client, place.istioctl, SETTINGS)
     assert found.differs
-    install(place.client, place.istioctl, found, 5)
+    install(place.client, place.istioctl, SETTINGS, found, 5)
     assert place.api.objects[NAMESPACE]["metadata"]["labels"]["topology.istio.io/network"] == "network-vie"
     assert "install" not in place.calls
 
@@ -160,8 +219,85 @@ def test_deployment_without_pods_is_scaled_up(place: Place) -> None:
     found = plan(place.client, place.istioctl, SETTINGS)
     (change,) = [change for change in found.changes if change.action != "unchanged"]
     assert (change.before, change.after) == ({"spec.replicas": 0}, {"spec.replicas": 1})
-    install(place.client, place.istioctl, found, 5)
+    install(place.client, place.istioctl, SETTINGS, found, 5)
     assert place.api.objects[ISTIOD]["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("path", DEFAULT_TAG)
+def test_part_of_the_default_tag_is_made_again_without_the_installer(place: Place, path: str) -> None:
+    place.put_installed()
+    del place.api.objects[path]
+    assert len(place.plan()["create"]) == 1
+    place.install()
+    assert path in place.api.objects
+    assert "\ninstall" not in place.calls
+    assert not place.plan()["create"]
+
+
+def test_switched_on_injector_is_told(place: Place) -> None:
+    place.put_installed()
+    place.api.objects[INJECTOR]["webhooks"][0]["objectSelector"] = {}
+    assert place.plan()["update"] == ["MutatingWebhookConfiguration istio-sidecar-injector"]
+
+
+def test_webhook_that_someone_added_is_told_and_removed(place: Place) -> None:
+    place.put_installed()
+    place.api.objects[INJECTOR]["webhooks"].append(webhook("foreign"))
+    found = plan(place.client, place.istioctl, SETTINGS)
+    (change,) = [change for change in found.changes if change.action != "unchanged"]
+    assert {path.split(".")[0] for path in change.before} == {"webhooks[foreign]"}
+    assert change.after == {}
+    install(place.client, place.istioctl, SETTINGS, found, 5)
+    assert [entry["name"] for entry in place.api.objects[INJECTOR]["webhooks"]] == ["injector"]
+
+
+def test_tag_of_another_revision_is_left_alone(place: Place) -> None:
+    place.put_installed()
+    for path in DEFAULT_TAG:
+        place.api.objects[path]["metadata"]["labels"]["istio.io/rev"] = "1-30-5"
+    canary = OperatorSettings(network="network-vie", revision="canary")
+    changed = [str(change.ref) for change in plan(place.client, place.istioctl, canary).changes]
+    assert not [name for name in changed if "default" in name]
+    assert "tag generate" not in place.calls
+
+
+def test_tag_with_the_name_of_a_revision_is_refused(place: Place) -> None:
+    with pytest.raises(ExomeshError, match="The revision tag canary is called like a revision"):
+        plan(place.client, place.istioctl, OperatorSettings(revision="canary", revision_tags=["canary"]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        OperatorSettings(hub="registry.istio.io/release"),
+        OperatorSettings(spec={"values": {"global": {"hub": "gcr.io/istio-release"}}}),
+        OperatorSettings(spec={"values": {"pilot": {"image": "gcr.io/istio-release/pilot:1.30.0"}}}),
+    ],
+)
+def test_retired_registry_is_refused(place: Place, settings: OperatorSettings) -> None:
+    with pytest.raises(ExomeshError, match=r"goes away in December 2026.*Set istio_hub") as caught:
+        plan(place.client, place.istioctl, settings)
+    assert caught.value.code == "retired_registry"
+
+
+def test_retired_registry_in_the_manifest_is_refused(place: Place) -> None:
+    place.manifest[0]["data"]["values"] = '{"global": {"hub": "registry.istio.io/release"}}'
+    (place.folder / "manifest.yaml").write_text(yaml.safe_dump(place.manifest[0]))
+    with pytest.raises(ExomeshError, match="registry of registry.istio.io/release goes away"):
+        plan(place.client, place.istioctl, SETTINGS)
+
+
+def test_missing_pull_secret_is_told_once_there_is_a_namespace(place: Place) -> None:
+    settings = OperatorSettings(image_pull_secrets=["mirror"])
+    found = plan(place.client, place.istioctl, settings)
+    with pytest.raises(ExomeshError, match="no Secret mirror to pull images with"):
+        install(place.client, place.istioctl, settings, found, 5)
+    place.put_installed()
+    with pytest.raises(ExomeshError, match="no Secret mirror to pull images with"):
+        plan(place.client, place.istioctl, settings)
+    secret: Object = {"metadata": {"name": "mirror"}}
+    place.api.put("/api/v1/namespaces/istio-system/secrets/mirror", secret)
+    plan(place.client, place.istioctl, settings)
 
 
 def test_surplus_of_an_earlier_installation_is_told(place: Place) -> None:
@@ -176,7 +312,7 @@ def test_surplus_of_an_earlier_installation_is_told(place: Place) -> None:
 
 def test_installer_gets_the_operator(place: Place) -> None:
     found = plan(place.client, place.istioctl, SETTINGS)
-    install(place.client, place.istioctl, found, 7)
+    install(place.client, place.istioctl, SETTINGS, found, 7)
     assert yaml.safe_load((place.folder / "operator.yaml").read_text()) == istio_operator(SETTINGS, "1.31.1")
     assert "install --skip-confirmation --readiness-timeout 7s" in place.calls
 
@@ -185,7 +321,7 @@ def test_failed_installation_says_what_istioctl_says(place: Place) -> None:
     (place.folder / "broken").touch()
     found = plan(place.client, place.istioctl, SETTINGS)
     with pytest.raises(ExomeshError) as caught:
-        install(place.client, place.istioctl, found, 5)
+        install(place.client, place.istioctl, SETTINGS, found, 5)
     assert caught.value.cause == "Error: failed to wait for resource"
     assert caught.value.code == "istioctl_failed"
 
