@@ -121,7 +121,8 @@ class ClusterLock:
 
     def _is_alive(self, lease: Object) -> bool:
         renewed = datetime.strptime(lease["spec"]["renewTime"], _TIME).replace(tzinfo=UTC)
-        return (self._now() - renewed).total_seconds() < lease["spec"]["leaseDurationSeconds"]
+        duration = timedelta(seconds=lease["spec"]["leaseDurationSeconds"])
+        return self._now() < renewed + duration
 
     def _now(self) -> datetime:
         """By the clock of the API server, as controllers' clocks may differ."""

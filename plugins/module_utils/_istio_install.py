@@ -59,6 +59,7 @@ with suppress(ImportError):  # whoever connects to a cluster is told that it is 
 INSTALLER_FIELD_MANAGER = "istio-operator"
 
 _COMPONENT_LABEL = "operator.istio.io/component"
+_OWNER_LABEL = "install.operator.istio.io/owning-resource"
 _NOT_PRUNED_LABEL = "install.operator.istio.io/owning-resource-not-pruned"
 _REVISION_LABEL, _TAG_LABEL = "istio.io/rev", "istio.io/tag"
 
@@ -310,7 +311,7 @@ def readiness(client: KubernetesClient, deployments: list[ObjectRef]) -> dict[st
 
 
 def _explain_unready(client: KubernetesClient, operator: Object) -> str:
-    selector = f"install.operator.istio.io/owning-resource={operator['metadata']['name']}"
+    selector = f"{_OWNER_LABEL}={operator['metadata']['name']}"
     try:
         deployments = client.list_objects("apps/v1", "Deployment", ISTIO_NAMESPACE, labels=selector)
         names = [obj["metadata"]["name"] for obj in deployments if deployment_unmet(obj)]
@@ -354,7 +355,7 @@ def _owner_labels(operator: Object, version: str) -> dict[str, str]:
     return {
         "operator.istio.io/managed": "Reconcile",
         "operator.istio.io/version": version,
-        "install.operator.istio.io/owning-resource": operator["metadata"]["name"],
+        _OWNER_LABEL: operator["metadata"]["name"],
         "install.operator.istio.io/owning-resource-namespace": operator["metadata"]["namespace"],
         _REVISION_LABEL: _revision(operator) or DEFAULT_REVISION,
     }
@@ -372,20 +373,23 @@ def _as_installed(obj: Object, labels: Mapping[str, str]) -> Object:
 
 def _without_own_changes(obj: Object) -> Object:
     """Leave out what the installer and istiod write themselves, beside the manifest."""
-    labels = {
-        key: value for key, value in (obj["metadata"].get("labels") or {}).items() if key != _COMPONENT_LABEL
-    }
+    labels = obj["metadata"].get("labels") or {}
+    # The default tag is every installation's: its owner is the one whose installer ran last.
+    own = {_COMPONENT_LABEL} | ({_OWNER_LABEL} if _NOT_PRUNED_LABEL in labels else set())
+    labels = {key: value for key, value in labels.items() if key not in own}
     obj = {**obj, "metadata": {**obj["metadata"], "labels": labels}}
     if obj["kind"].endswith("WebhookConfiguration"):
         # istiod writes its CA, and sets the policy of validation to Fail once it serves it.
-        own = {"caBundle"} | ({"failurePolicy"} if obj["kind"].startswith("Validating") else set())
-        obj["webhooks"] = [_without(webhook, own) for webhook in obj.get("webhooks", [])]
+        written = {"caBundle"} | ({"failurePolicy"} if obj["kind"].startswith("Validating") else set())
+        obj["webhooks"] = [_without(webhook, written) for webhook in obj.get("webhooks", [])]
     return obj
 
 
-def _without(webhook: Mapping[str, Any], own: set[str]) -> Object:
-    client_config = {key: value for key, value in webhook["clientConfig"].items() if key not in own}
-    return {key: value for key, value in webhook.items() if key not in own} | {"clientConfig": client_config}
+def _without(webhook: Mapping[str, Any], written: set[str]) -> Object:
+    client_config = {key: value for key, value in webhook["clientConfig"].items() if key not in written}
+    return {key: value for key, value in webhook.items() if key not in written} | {
+        "clientConfig": client_config
+    }
 
 
 def _replicas_out_of_range(

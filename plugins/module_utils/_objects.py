@@ -90,8 +90,7 @@ def compare(
     live = client.get(ref)
     if live is None:
         return ObjectChange(ref, CREATE, {}, {})
-    exact = without_surplus(live, obj)
-    wanted = client.replace(exact, dry_run=True) if exact else client.apply(obj, field_manager, dry_run=True)
+    wanted = _dry_run(client, live, obj, field_manager)
     before, after = (flatten(_comparable(normalise(side)), ref.kind == "Secret") for side in (live, wanted))
     different = [path for path in {**before, **after} if before.get(path) != after.get(path)]
     return ObjectChange(
@@ -119,6 +118,25 @@ def without_surplus(live: Object, obj: Object) -> Object | None:
     """
     if obj["kind"] not in _KINDS_WITH_SUCH_LISTS:
         return None
+    exact, surplus = _overlaid(live, obj)
+    return exact if surplus else None
+
+
+def _dry_run(client: KubernetesClient, live: Object, obj: Object, field_manager: str) -> Object:
+    exact = without_surplus(live, obj)
+    try:
+        return (
+            client.replace(exact, dry_run=True) if exact else client.apply(obj, field_manager, dry_run=True)
+        )
+    except ApiError as error:
+        if not error.is_webhook_failure:
+            raise
+        # istiod validates its own kinds; where it is away, it is the run that waits for it, not the question.
+        return _overlaid(live, obj)[0]
+
+
+def _overlaid(live: Object, obj: Object) -> tuple[Object, bool]:
+    """The live object with ``obj`` over it, and whether lists of ``obj`` had other items, which are gone."""
     surplus = False
 
     def merged(live: Any, wanted: Any, name: str) -> Any:
@@ -133,8 +151,7 @@ def without_surplus(live: Object, obj: Object) -> Object | None:
             return [merged(known.get(key, {}), item, "") for key, item in zip(keys, wanted, strict=True)]
         return live if wanted is None else wanted
 
-    exact: Object = merged(live, obj, "")
-    return exact if surplus else None
+    return merged(live, obj, ""), surplus
 
 
 def apply_patiently(client: KubernetesClient, obj: Object, field_manager: str, timeout: float) -> None:

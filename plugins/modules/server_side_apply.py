@@ -50,6 +50,12 @@ options:
       - Wait until every Deployment among the objects is ready.
     type: bool
     default: true
+  only_ours:
+    description:
+      - Touch an object that exists only if it has the labels of its definition. Another one is someone
+        else's. V(present) fails on it, and V(absent) leaves it.
+    type: bool
+    default: false
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -129,6 +135,14 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
 
 def present(client: KubernetesClient, definitions: list[Object], module: AnsibleModule) -> list[ObjectChange]:
     """Apply the objects that differ; gives what changed, or would."""
+    if module.params["only_ours"]:
+        foreign = [str(ObjectRef.of(obj)) for obj in definitions if is_foreign(client, obj)]
+        if foreign:
+            raise ExomeshError(
+                f"Somebody else made {', '.join(foreign)}",
+                "foreign_object",
+                next_step="Delete it, or leave this setting to whoever made it",
+            )
     changes = compare_all(client, definitions, FIELD_MANAGER)
     if module.check_mode:
         return changes
@@ -143,6 +157,8 @@ def present(client: KubernetesClient, definitions: list[Object], module: Ansible
 
 def absent(client: KubernetesClient, definitions: list[Object], module: AnsibleModule) -> list[ObjectChange]:
     """Delete the objects and wait until they are gone; gives what changed, or would."""
+    if module.params["only_ours"]:
+        definitions = [obj for obj in definitions if not is_foreign(client, obj)]
     refs = [ObjectRef.of(obj) for obj in reversed(definitions)]
     exist = concurrently(client.get, refs)
     changes = [
@@ -167,6 +183,13 @@ def absent(client: KubernetesClient, definitions: list[Object], module: AnsibleM
             next_step="Look at the object's metadata.finalizers and status.conditions",
         )
     return changes
+
+
+def is_foreign(client: KubernetesClient, definition: Object) -> bool:
+    """Whether the object exists, and lacks labels of its definition."""
+    live = client.get(ObjectRef.of(definition))
+    labels = definition["metadata"].get("labels") or {}
+    return live is not None and not labels.items() <= (live["metadata"].get("labels") or {}).items()
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -194,6 +217,7 @@ def main() -> None:
             "definitions": {"type": "list", "elements": "dict", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "wait": {"type": "bool", "default": True},
+            "only_ours": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

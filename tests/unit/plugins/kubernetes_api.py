@@ -136,8 +136,10 @@ class ApiServer:
         if live is None:
             return status(404, "NotFound")
         if method == "DELETE":
-            return 200, self.objects.pop(path)
-        return self._replace(path, live, body) if method == "PUT" else (200, live)
+            return self._delete(path, live, body or {})
+        if method == "PUT":
+            return self._replace(path, live, body, dry_run="dryRun" in query)
+        return 200, live
 
     def _list(self, path: str, selector: str) -> tuple[int, Any]:
         found = [obj for key, obj in self.objects.items() if key.rsplit("/", 1)[0] == path]
@@ -153,10 +155,16 @@ class ApiServer:
         merged = merge(self.objects.get(path) or {"metadata": {}}, body)
         return 200, merged if dry_run else self.put(path, merged)
 
-    def _replace(self, path: str, live: Object, body: Object) -> tuple[int, Any]:
+    def _replace(self, path: str, live: Object, body: Object, dry_run: bool) -> tuple[int, Any]:
         if body["metadata"].get("resourceVersion") != live["metadata"]["resourceVersion"]:
             return status(409, "Conflict")
-        return 200, self.put(path, body)
+        return 200, body if dry_run else self.put(path, body)
+
+    def _delete(self, path: str, live: Object, body: Object) -> tuple[int, Any]:
+        version = body.get("preconditions", {}).get("resourceVersion")
+        if version not in (None, live["metadata"]["resourceVersion"]):
+            return status(409, "Conflict")
+        return 200, self.objects.pop(path)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         api = self
@@ -191,15 +199,6 @@ class ApiServer:
 def status(code: int, reason: str, message: str = "") -> tuple[int, Object]:
     """An answer as Kubernetes gives it when it refuses."""
     return code, {"kind": "Status", "code": code, "reason": reason, "message": message or reason}
-
-
-def matches(selector: str, labels: Object) -> bool:
-    """Whether labels match a selector of `name=value`, `name` and `!name`."""
-    terms = [term.partition("=") for term in selector.split(",") if term]
-    return all(
-        labels.get(name) == value if equals else (name.lstrip("!") in labels) != name.startswith("!")
-        for name, equals, value in terms
-    )
 
 
 def labels_of(obj: Object) -> dict[str, str]:

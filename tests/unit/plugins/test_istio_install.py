@@ -234,6 +234,15 @@ def test_part_of_the_default_tag_is_made_again_without_the_installer(place: Plac
     assert not place.plan()["create"]
 
 
+def test_default_tag_may_be_owned_by_any_installation(place: Place) -> None:
+    place.put_installed()
+    for path in DEFAULT_TAG:
+        place.api.objects[path]["metadata"]["labels"]["install.operator.istio.io/owning-resource"] = (
+            "eastwest"
+        )
+    assert len(place.plan()["unchanged"]) == 7
+
+
 def test_switched_on_injector_is_told(place: Place) -> None:
     place.put_installed()
     place.api.objects[INJECTOR]["webhooks"][0]["objectSelector"] = {}
@@ -283,7 +292,7 @@ def test_retired_registry_is_refused(place: Place, settings: OperatorSettings) -
 def test_retired_registry_in_the_manifest_is_refused(place: Place) -> None:
     place.manifest[0]["data"]["values"] = '{"global": {"hub": "registry.istio.io/release"}}'
     (place.folder / "manifest.yaml").write_text(yaml.safe_dump(place.manifest[0]))
-    with pytest.raises(ExomeshError, match="registry of registry.istio.io/release goes away"):
+    with pytest.raises(ExomeshError, match=r"registry of registry\.istio\.io/release goes"):
         plan(place.client, place.istioctl, SETTINGS)
 
 
