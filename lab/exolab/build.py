@@ -297,6 +297,20 @@ def _module_folder(module: str, path: str) -> Path:
     return Path(json.loads(found.stdout)["Dir"])
 
 
+def gateway_api_crds() -> Path:
+    """Folder of the kinds of the Gateway API, in the release that the lab's Istio is built with."""
+    found = run(
+        go_command(),
+        "mod",
+        "download",
+        "-json",
+        "sigs.k8s.io/gateway-api",
+        cwd=SOURCE / "go" / "istio",
+        timeout=300,
+    )
+    return Path(json.loads(found.stdout)["Dir"]) / "config" / "crd" / "standard"
+
+
 def _make(product: Product) -> None:
     progress = Progress(product.name)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{product.name}-") as temporary:
