@@ -48,6 +48,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer impor
     service_addresses,
     wait_for_addresses,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._nlb import LOAD_BALANCER_ID
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     CREATE,
     DELETE,
@@ -157,6 +158,20 @@ class Form(ABC):
     @abstractmethod
     def withdraw(self, timeout: int) -> None:
         """Let the peers not find it any more; it goes on serving."""
+
+    def refuse_shared_load_balancer(self) -> None:
+        """Refuse to make it beside the other form, where both would be behind one load balancer.
+
+        :raises ExomeshError: the cloud would give the old one's ports to the new one before it is ready, and
+            take them away from both with the old one.
+        """
+        if LOAD_BALANCER_ID in self._settings.annotations:
+            raise ExomeshError(
+                "The gateway cannot change its form behind a load balancer that is named by its ID",
+                "shared_load_balancer",
+                cause="for a while there are two gateways, and both need the same ports of it",
+                next_step="Leave gateway_nlb.id and gateway_nlb.external away for this run, or name another",
+            )
 
     def is_announced(self) -> bool:
         service = self._client.get(self.service)
@@ -318,6 +333,8 @@ def ensure(client: KubernetesClient, wanted: Form, other: Form, timeout: int, ch
     """Make the gateway of the wanted form, and replace one of the other; returns when peers can use it."""
     final = wanted.plan()
     leftovers = other.parts()
+    if leftovers:
+        wanted.refuse_shared_load_balancer()
     changes = [*final.changes, *(ObjectChange(ref, DELETE, {}, {}) for ref in leftovers)]
     if check_mode:
         addresses = service_addresses(client.get(wanted.service))

@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 
 _PREFIX = "service.beta.kubernetes.io/exoscale-loadbalancer-"
+LOAD_BALANCER_ID = f"{_PREFIX}id"
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 NLB_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {

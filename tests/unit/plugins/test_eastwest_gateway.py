@@ -5,20 +5,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._eastwest_gateway import (
     NETWORK_LABEL,
+    GatewayApiForm,
     GatewaySettings,
+    OperatorForm,
+    Plan,
+    ensure,
     exposing_gateway,
     gateway_api_objects,
     operator_settings,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._nlb import nlb_annotations
+from kubernetes_api import ApiServer
 
 RANGES = ("198.51.100.0/28",)
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ApiServer]:
+    server = ApiServer(tmp_path, "vie")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client(api: ApiServer) -> KubernetesClient:
+    return KubernetesClient(str(api.kubeconfig))
 
 
 def settings(**given: Any) -> GatewaySettings:
@@ -132,6 +153,21 @@ def test_revision_in_both_forms() -> None:
     assert operator_settings(settings(revision="r2"), True).revision == "r2"
     assert gateway_api_objects(settings(revision="r2"), True)[1]["metadata"]["labels"]["istio.io/rev"] == "r2"
     assert "istio.io/rev" not in gateway_api_objects(settings(), True)[1]["metadata"]["labels"]
+
+
+def test_two_forms_do_not_share_a_load_balancer(client: KubernetesClient, api: ApiServer) -> None:
+    labels = {"app.kubernetes.io/managed-by": "exomesh.istio"}
+    config_map = {"metadata": {"name": "istio-eastwestgateway", "labels": labels}}
+    api.put("/api/v1/namespaces/istio-system/configmaps/istio-eastwestgateway", config_map)
+    wanted = settings(annotations=nlb_annotations({"id": "85664334-0fd5-47bd-94a1-b4f40b1d2eb7"}))
+
+    class Planned(OperatorForm):
+        def plan(self, announced: bool = True) -> Plan:
+            return Plan([], lambda _timeout: None)
+
+    forms = Planned(client, wanted), GatewayApiForm(client, wanted)
+    with pytest.raises(ExomeshError, match=r"both need the same ports.*gateway_nlb.id"):
+        ensure(client, *forms, timeout=1, check_mode=True)
 
 
 def test_what_is_free_form_is_merged_last() -> None:
