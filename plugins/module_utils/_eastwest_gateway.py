@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
     PRUNED_KINDS,
@@ -196,13 +197,16 @@ class OperatorForm(Form):
         if self._istioctl is None:
             raise ValueError("istioctl is needed to install a gateway")
         client, istioctl = self._client, self._istioctl
-        installation = plan(client, istioctl, operator_settings(self._settings, announced))
+        settings = operator_settings(self._settings, announced)
+        installation = plan(client, istioctl, settings)
         exposing = [exposing_gateway(self._settings)]
         changes = compare_all(client, exposing, FIELD_MANAGER)
 
         def carry_out(timeout: int) -> None:
             if installation.differs:
-                install(client, istioctl, installation, timeout)
+                with ClusterLock(client, "istio-install", timeout) as lock:
+                    newest = plan(client, istioctl, settings) if lock.had_to_wait else installation
+                    install(client, istioctl, settings, newest, timeout)
             _apply(client, exposing, changes, timeout)
             wait_ready(client, installation.deployments, timeout)
 
