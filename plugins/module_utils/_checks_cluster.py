@@ -194,6 +194,8 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
             for gateway in cluster.gateways
         ]
         yield findings.GATEWAY_NOT_EXPOSED, told or [f"no Gateway in {ISTIO_NAMESPACE}"]
+    elif hosts := _too_narrow(cluster):
+        yield findings.GATEWAY_NARROW, [f"its hosts: {', '.join(hosts)}"]
     blocking = _blocking(cluster.network_policies, pods)
     if blocking:
         yield findings.GATEWAY_BLOCKED, [f"NetworkPolicy {name_of(policy)}" for policy in blocking]
@@ -316,7 +318,8 @@ def destination_rules(cluster: ClusterState, mesh: MeshState) -> Iterator[Findin
             findings.DESTINATION_RULE_NOT_MUTUAL,
             cluster=cluster.name,
             evidence=some(wrong),
-            breaks_out="endpoints" if for_all else None,
+            # The east-west gateway obeys it, too.
+            breaks="endpoints" if for_all else None,
         )
 
 
@@ -372,6 +375,23 @@ def _exposes(gateway: Object, pods: Sequence[Object]) -> bool:
         == "auto-passthrough"
         for listener in spec.get("listeners", [])
     )
+
+
+def _too_narrow(cluster: ClusterState) -> list[str]:
+    """The hosts that are exposed, where those of the test workload are not among them."""
+    hosts = []
+    for gateway in cluster.gateways:
+        spec = gateway.get("spec") or {}
+        for server in spec.get("servers", []):
+            if server.get("port", {}).get("number") == GATEWAY_PORT:
+                hosts += [host.rpartition("/")[2] for host in server.get("hosts", [])]
+        hosts += [
+            listener.get("hostname", "*")
+            for listener in spec.get("listeners", [])
+            if listener["port"] == GATEWAY_PORT
+        ]
+    tested = f"{workload_name(cluster.name)}.{VERIFY_NAMESPACE}.svc.cluster.local"
+    return [] if any(_covers(host, tested) for host in hosts) else hosts
 
 
 def _blocking(policies: Sequence[Object], pods: Sequence[Object]) -> list[Object]:

@@ -197,7 +197,7 @@ def _wire_problem(answer: Answer, pair: PairState) -> Kind | None:
     closed = pair.gateway is not None and not pair.gateway.connected
     if answer.status == 200:
         return None
-    if foreign or re.search(r"CERTIFICATE_VERIFY_FAILED|UNKNOWN_CA|TLS_error", words):
+    if foreign or re.search(r"CERTIFICATE_VERIFY_FAILED|UNKNOWN_CA|WRONG_VERSION|ALERT", words):
         return findings.WIRE_UNTRUSTED
     if closed or re.search(r"refused|connection[_ ]timeout|unreachable", words, re.IGNORECASE):
         return findings.GATEWAY_UNREACHABLE

@@ -279,6 +279,16 @@ GATEWAY_NOT_EXPOSED = Kind(
     _INSTALL,
     breaks_in="endpoints",
 )
+GATEWAY_NARROW = Kind(
+    "gateway-narrow",
+    "The Gateway does not expose the test workload: whether requests are answered cannot be told",
+    "gateway_expose_hosts leaves out the namespace exomesh-verify",
+    "Add *.exomesh-verify.svc.cluster.local to gateway_expose_hosts, then ansible-playbook "
+    "exomesh.istio.gateway --limit {cluster}",
+    _INSTALL,
+    severity=WARNING,
+    breaks_in="endpoints",
+)
 GATEWAY_BLOCKED = Kind(
     "gateway-blocked",
     "A NetworkPolicy keeps port 15443 of the east-west gateway closed",
@@ -563,7 +573,8 @@ KINDS: tuple[Kind, ...] = tuple(value for value in list(globals().values()) if i
 class Finding:
     """Something that is wrong with one cluster, or with the way from one to another.
 
-    :param breaks_out: where this one breaks more than its kind does.
+    :param breaks: where this one breaks more than its kind does: the first check that fails as a consequence,
+        for pairs that begin or end there.
     """
 
     kind: Kind
@@ -571,11 +582,11 @@ class Finding:
     source: str | None = None
     destination: str | None = None
     evidence: list[str] = field(default_factory=list)
-    breaks_out: str | None = None
+    breaks: str | None = None
 
     @property
     def severity(self) -> str:
-        return ERROR if self.breaks_out else self.kind.severity
+        return ERROR if self.breaks else self.kind.severity
 
     @property
     def is_error(self) -> bool:
@@ -586,9 +597,9 @@ class Finding:
         places = {"cluster": self.cluster, "source": self.source, "destination": self.destination}
         return self.kind.next_step.format(**{name: value or name for name, value in places.items()})
 
-    def breaks(self, check: str, source: str, destination: str) -> bool:
+    def explains(self, check: str, source: str, destination: str) -> bool:
         """Whether a failure of this check between these two follows from this finding."""
-        out, into = self.breaks_out or self.kind.breaks_out, self.kind.breaks_in
+        out, into = self.breaks or self.kind.breaks_out, self.breaks or self.kind.breaks_in
         first = (out if self.cluster == source else None, into if self.cluster == destination else None)
         return any(begin and CHECKS.index(check) >= CHECKS.index(begin) for begin in first)
 

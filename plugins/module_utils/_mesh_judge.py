@@ -78,8 +78,9 @@ def judge_pair(
     found: list[Finding] = []
     state = "ok"
     for check in CHECKS:
-        if any(finding.breaks(check, pair.source, pair.destination) for finding in of_clusters):
-            state = "failed"
+        causes = [cause for cause in of_clusters if cause.explains(check, pair.source, pair.destination)]
+        if causes:
+            state = "failed" if any(cause.is_error for cause in causes) else "unknown"
             break
         passed[check], problems = PAIR_CHECKS[check](pair, mesh)
         found += problems

@@ -35,7 +35,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     PairState,
     RemoteSecret,
     annotations_of,
-    is_ready,
+    is_running,
     labels_of,
     sidecar_of,
 )
@@ -215,7 +215,7 @@ def _read_certificates(state: ClusterState, client: KubernetesClient) -> None:
     proxies = [
         pod
         for pod in state.pods
-        if pod["metadata"]["namespace"] != ISTIO_NAMESPACE and sidecar_of(pod) and is_ready(pod)
+        if pod["metadata"]["namespace"] != ISTIO_NAMESPACE and sidecar_of(pod) and is_running(pod)
     ]
     oldest = sorted(proxies, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))[:_PROXIES]
 

@@ -139,12 +139,12 @@ def read_endpoints(cluster: ClusterState) -> dict[str, list[str]]:
 
 
 def ask(source: ClusterState, destination: str) -> Answer:
-    """Send one request from the source's pod to the destination's service."""
+    """Send one request from the source's pod to the destination's service, over a new connection."""
     command = ["curl", "--silent", "--show-error", "--max-time", str(_REQUEST_SECONDS)]
     headers = "\t".join(f"%header{{x-exomesh-{name}}}" for name in _HEADERS)
     command += ["--write-out", f"{_MARK}%{{exitcode}}\t%{{http_code}}\t{headers}\t%{{errormsg}}"]
     try:
-        output = _run(source, [*command, url_of(destination, SERVICE_PORT)])
+        output = _run(source, [*command, url_of(destination, NEW_CONNECTION_PORT)])
     except ExomeshError as error:
         return Answer(-1, 0, str(error))
     return parse_answer(output)

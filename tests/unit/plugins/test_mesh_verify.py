@@ -265,7 +265,13 @@ def cluster(name: str, number: int) -> ClusterState:
                 "metadata": {"name": "expose", "namespace": "istio-system"},
                 "spec": {
                     "selector": {"istio": "eastwest"},
-                    "servers": [{"port": {"number": 15443}, "tls": {"mode": "AUTO_PASSTHROUGH"}}],
+                    "servers": [
+                        {
+                            "port": {"number": 15443},
+                            "tls": {"mode": "AUTO_PASSTHROUGH"},
+                            "hosts": ["*.local"],
+                        }
+                    ],
                 },
             }
         ],
@@ -459,6 +465,10 @@ WAY = "vie -> fra"
         (no_gateway_pods, [("gateway-not-ready", "fra")]),
         (of_fra("gateways", []), [("gateway-not-exposed", "fra")]),
         (in_fra(lambda c: c.gateways[0]["spec"]["selector"].update(a="b")), [("gateway-not-exposed", "fra")]),
+        (
+            in_fra(lambda c: c.gateways[0]["spec"]["servers"][0].update(hosts=["*.shop.svc.cluster.local"])),
+            [("gateway-narrow", "fra")],
+        ),
         (of_fra("network_policies", policy(policyTypes=["Ingress"])), [("gateway-blocked", "fra")]),
         (
             of_fra("network_policies", policy(ingress=[{"ports": [{"port": 15021}]}])),
@@ -549,7 +559,7 @@ def test_a_rule_for_the_whole_mesh_is_an_error() -> None:
     mesh = healthy()
     mesh.clusters["fra"].destination_rules = [rule("*.local", "istio-system", "DISABLE")]
     assert not judge(mesh).healthy
-    assert failed(mesh) == {("fra", "vie"), ("fra", "gva")}
+    assert failed(mesh) == {("fra", "vie"), ("fra", "gva"), ("vie", "fra"), ("gva", "fra")}
 
 
 def test_without_requests_nothing_is_said_of_them() -> None:
