@@ -1,0 +1,163 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take a cluster out of a mesh that goes on."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mesh_leave
+short_description: Take a cluster out of a mesh that goes on
+version_added: 0.1.0
+description:
+  - Deletes, in every other member at once, the remote secret for the cluster that leaves, and waits until
+    every istiod replica has forgotten its endpoints, and sidecars have, too. Then, after a time for requests
+    in flight, deletes the accounts by which it read the others, and, where it answers, what it has of them.
+  - Refuses, before anything is changed, where services have endpoints in that cluster only, and where
+    something else made a remote secret for it.
+  - Some releases of Istio lose other clusters when one is removed. An istiod to which that happens is
+    restarted.
+  - The leaving cluster need not answer, nor be among O(members) any more. A run that was interrupted is
+    finished by the next one.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.members
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Refuses as the run does. Whether istiod will have to be restarted cannot be told.
+  diff_mode:
+    support: full
+    details:
+      - Names the objects only.
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - Name in the mesh of the cluster that leaves.
+    type: str
+    required: true
+  kubeconfig:
+    description:
+      - File with its credentials. It may be missing or useless; then that cluster itself is left as it is.
+    type: path
+    required: true
+  lost_services:
+    description:
+      - Go on although services have endpoints in that cluster only.
+    type: bool
+    default: false
+  foreign_secrets:
+    description:
+      - Delete remote secrets for that cluster that something else made, too.
+    type: bool
+    default: false
+  drain:
+    description:
+      - How long requests in flight may take to end, in seconds.
+    type: int
+    default: 10
+  timeout:
+    description:
+      - How long istiod may take to forget the cluster after a restart, in seconds.
+    type: int
+    default: 120
+requirements:
+  - Python package C(kubernetes) >= 31.0.0
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Take vienna out of the mesh
+  exomesh.istio.mesh_leave:
+    name: vienna
+    kubeconfig: /home/me/mesh/vienna.kubeconfig
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+"""
+
+RETURN = r"""
+objects:
+  description: By cluster, names of the objects that were deleted, or would be.
+  type: dict
+  returned: success
+  sample:
+    frankfurt: ["Secret istio-system/istio-remote-secret-vienna"]
+lost_services:
+  description: By cluster that may call them, services that had endpoints in the leaving cluster only.
+  type: dict
+  returned: success
+restarted:
+  description: Clusters whose istiod was restarted.
+  type: list
+  elements: str
+  returned: success
+report:
+  description: What was done, or would be, and what people have to know, as lines.
+  type: list
+  elements: str
+  returned: success
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._members import (
+    MEMBERS_ARGUMENT_SPEC,
+    members_of,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_leave import Choices, Departure
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Cut the ties, or say which would be; gives the module's result."""
+    params = module.params
+    choices = Choices(params["lost_services"], params["foreign_secrets"], params["drain"], params["timeout"])
+    departure = Departure(params["name"], params["kubeconfig"], members_of(params), choices)
+    outcome = departure.run(module.check_mode)
+    changed = {cluster: changes for cluster, changes in outcome.changes.items() if changes}
+    diff = [
+        {"before_header": cluster, "after_header": cluster, **render_diff(changes)}
+        for cluster, changes in changed.items()
+    ]
+    return {
+        "changed": bool(changed or outcome.restarted),
+        "objects": {cluster: [str(change.ref) for change in changes] for cluster, changes in changed.items()},
+        "lost_services": outcome.lost_services,
+        "restarted": outcome.restarted,
+        "report": outcome.report(params["name"]),
+        **({"diff": diff} if module._diff else {}),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **MEMBERS_ARGUMENT_SPEC,
+            "name": {"type": "str", "required": True},
+            "kubeconfig": {"type": "path", "required": True},
+            "lost_services": {"type": "bool", "default": False},
+            "foreign_secrets": {"type": "bool", "default": False},
+            "drain": {"type": "int", "default": 10},
+            "timeout": {"type": "int", "default": 120},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
