@@ -72,6 +72,20 @@ def known_gateways(client: KubernetesClient, replica: str) -> dict[str, set[str]
     return known
 
 
+def clusters_by_service(client: KubernetesClient, replica: str) -> dict[str, frozenset[str]]:
+    """Clusters that have endpoints of a service, by ``namespace/name``, as one replica of istiod has them.
+
+    :raises ExomeshError: ``istiod_silent``.
+    """
+    return {
+        f"{namespace}/{host.split('.', maxsplit=1)[0]}": frozenset(
+            key.partition("/")[2] for key, endpoints in found["Shards"].items() if endpoints
+        )
+        for host, namespaces in _debug(client, replica, "endpointShardz").items()
+        for namespace, found in namespaces.items()
+    }
+
+
 def lines_about(client: KubernetesClient, replica: str, cluster: str, limit: int = 3) -> list[str]:
     """The newest lines in which a replica complains about a cluster."""
     try:

@@ -16,33 +16,35 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ansible_collections.exomesh.istio.plugins.module_utils import _istiod as istiod
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._istiod import Replica, replicas, restart
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
     KubernetesClient,
     Object,
     ObjectRef,
     concurrently,
     wait_until_met,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import service_addresses
-from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import (
-    NAMESPACE,
+from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import (
     NETWORK_LABEL,
-    parse_endpoints,
+    service_addresses,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import ENVOY_ADMIN_PORT
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import VERIFY_NAMESPACE
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import parse_endpoints
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import DELETE, ObjectChange
+from ansible_collections.exomesh.istio.plugins.module_utils._reader_access import readers
 from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import (
     CLUSTER_ANNOTATION,
     MULTI_CLUSTER_LABEL,
+    annotations_of,
+    is_ours,
     secret_ref,
 )
 
-_SYSTEM_NAMESPACES = ("kube-system", ISTIO_NAMESPACE, NAMESPACE)
+_SYSTEM_NAMESPACES = ("kube-system", ISTIO_NAMESPACE, VERIFY_NAMESPACE)
 _SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
 _SIDECARS_ASKED = 20
 """Sidecars of a cluster that are asked what they still know; all, where it has fewer."""
@@ -50,8 +52,8 @@ _SIDECARS_ASKED = 20
 _FORGETS_WITHIN = 30.0
 """Seconds after which an istiod that has not forgotten the cluster, or has lost another, is restarted."""
 
-_EXEC_SECONDS = 20
-_ENDPOINTS = "config_dump?resource=dynamic_endpoint_configs&include_eds"
+_ANSWER_SECONDS = 10.0
+_ENDPOINTS = "/config_dump?resource=dynamic_endpoint_configs&include_eds"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,42 @@ class Outcome:
         ]
 
 
+@dataclass(frozen=True)
+class _Replica:
+    """What one istiod knows.
+
+    :param synced: status by cluster.
+    :param gateways: addresses by cluster.
+    :param services: clusters that have endpoints of a service, by ``namespace/name``.
+    """
+
+    pod: str
+    synced: dict[str, str]
+    gateways: dict[str, set[str]]
+    services: dict[str, frozenset[str]]
+
+    def knows(self, cluster: str) -> str | None:
+        """By what it still knows a cluster; None when it has forgotten it.
+
+        That its gateway stays in the list does not count: without endpoints nothing goes there.
+        """
+        if cluster in self.synced:
+            return f"{self.pod} still reads it ({self.synced[cluster]})"
+        if any(cluster in clusters for clusters in self.services.values()):
+            return f"{self.pod} still has endpoints of it"
+        return None
+
+    def lacks(self, cluster: str) -> str | None:
+        """What it lacks of a cluster that it has to know; None when nothing."""
+        if self.synced.get(cluster) != istiod.SYNCED:
+            return f"{self.pod} has not read {cluster} ({self.synced.get(cluster, 'unknown')})"
+        if not self.gateways.get(cluster):
+            return f"{self.pod} has no gateway of {cluster}"
+        if not any(cluster in clusters for clusters in self.services.values()):
+            return f"{self.pod} has no endpoints of {cluster}"
+        return None
+
+
 @dataclass
 class _Survivor:
     """A member that stays, and what it has of the one that leaves."""
@@ -104,7 +142,7 @@ class _Survivor:
     secrets: list[ObjectRef]
     foreign: list[str]
     accounts: list[ObjectRef]
-    replicas: list[Replica]
+    replicas: list[_Replica]
     namespaces: set[str]
     has_gateway: bool
     peers: set[str]
@@ -182,14 +220,14 @@ class Departure:
             pointing = [secret for secret in secrets if _cluster_of(secret) == self._name]
             named = client.get(secret_ref(self._name))
             if named and named["metadata"]["name"] not in {obj["metadata"]["name"] for obj in pointing}:
-                if _is_ours(named):
+                if is_ours(named):
                     pointing.append(named)  # someone took its label away
                 else:
                     self._notes.append(
                         f"{member.name} keeps Secret {named['metadata']['name']}: it is not ours, and "
                         f"does not say that it is for {self._name}"
                     )
-            deletable = [obj for obj in pointing if _is_ours(obj) or self._choices.foreign_secrets]
+            deletable = [obj for obj in pointing if is_ours(obj) or self._choices.foreign_secrets]
             gateways = client.list_objects(
                 "v1", "Service", ISTIO_NAMESPACE, labels=f"{NETWORK_LABEL}={member.network}"
             )
@@ -198,8 +236,8 @@ class Departure:
                 client=client,
                 secrets=[ObjectRef.of(obj) for obj in deletable],
                 foreign=[obj["metadata"]["name"] for obj in pointing if obj not in deletable],
-                accounts=_accounts(client, [self._name]),
-                replicas=replicas(client),
+                accounts=readers(client).get(self._name, []),
+                replicas=_replicas(client),
                 namespaces={obj["metadata"]["name"] for obj in client.list_objects("v1", "Namespace")},
                 has_gateway=any(service_addresses(service) for service in gateways),
                 peers={_cluster_of(secret) for secret in secrets} - {self._name},
@@ -211,8 +249,9 @@ class Departure:
     def _look_at_leaving(self) -> list[ObjectRef]:
         try:
             client = KubernetesClient(self._kubeconfig, name=self._name)
-            secrets = [obj for obj in _remote_secrets(client) if _is_ours(obj)]
-            accounts = _accounts(client, [member.name for member in self._staying])
+            secrets = [obj for obj in _remote_secrets(client) if is_ours(obj)]
+            staying = {member.name for member in self._staying}
+            accounts = [ref for reader, refs in readers(client).items() if reader in staying for ref in refs]
         except ExomeshError as error:
             self._notes.append(
                 f"{self._name} itself was left as it is, as it cannot be spoken to: {error.message}"
@@ -272,13 +311,12 @@ class Departure:
 
     def _cut(self, survivors: list[_Survivor], leaving: list[ObjectRef]) -> None:
         reachable = {survivor.name for survivor in survivors if survivor.has_gateway}
-        # Not known any more when this goes on after a run that was interrupted.
+        # As far as any istiod still has them.
         gateways = {
-            gateway.address
+            address
             for survivor in survivors
             for replica in survivor.replicas
-            for gateway in replica.gateways
-            if gateway.cluster == self._name
+            for address in replica.gateways.get(self._name, ())
         }
 
         def drop(survivor: _Survivor) -> None:
@@ -302,14 +340,14 @@ class Departure:
         """
 
         def still_known() -> str | None:
-            now = replicas(survivor.client)
+            now = _replicas(survivor.client)
             if not now:
                 return "no istiod is ready"
             told = [known for replica in now if (known := replica.knows(self._name))]
-            return "; ".join(told) or self._stale_sidecar(survivor.client, now, gateways)
+            return "; ".join(told) or self._stale_sidecar(survivor.client, gateways)
 
         def lost_peers() -> str | None:
-            now = replicas(survivor.client)
+            now = _replicas(survivor.client)
             lacking = [lack for replica in now for peer in sorted(peers) if (lack := replica.lacks(peer))]
             return "; ".join(lacking) or (None if now else "no istiod is ready")
 
@@ -317,7 +355,7 @@ class Departure:
         known, lost = wait_until_met(still_known, patience, 1.0), wait_until_met(lost_peers, patience, 1.0)
         if not known and not lost:
             return
-        restart(survivor.client, self._choices.timeout)
+        istiod.restart(survivor.client, self._choices.timeout)
         self._restarted.append(survivor.name)
         self._notes.append(f"istiod of {survivor.name} was restarted: {known or lost}.")
         known = wait_until_met(still_known, self._choices.timeout, 1.0)
@@ -330,38 +368,26 @@ class Departure:
                 next_step="Look at its log (kubectl -n istio-system logs deployment/istiod), run this again",
             )
 
-    def _stale_sidecar(self, client: KubernetesClient, now: list[Replica], gateways: set[str]) -> str | None:
+    @staticmethod
+    def _stale_sidecar(client: KubernetesClient, gateways: set[str]) -> str | None:
         """A sidecar that would still send requests to the leaving cluster; None when none would.
 
         :param gateways: addresses of its gateways, as far as they are known.
         """
-        known = {
-            gateway.address
-            for replica in now
-            for gateway in replica.gateways
-            if gateway.cluster != self._name
-        }
-        ports = {address.rpartition(":")[2] for address in known}
         pods = client.list_objects("v1", "Pod", labels=_SIDECAR_LABEL, fields="status.phase=Running")
 
         def ask(pod: Object) -> str | None:
             namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-            command = ["pilot-agent", "request", "GET", _ENDPOINTS]
             try:
-                answer = client.exec(namespace, name, "istio-proxy", command, _EXEC_SECONDS)
-                endpoints = {
-                    address
-                    for cluster, addresses in parse_endpoints(answer.stdout).items()
-                    for address in addresses
-                    # Not the own gateway as a service: outbound|15443||istio-eastwestgateway...
-                    if cluster.split("|")[1:2] != [address.rpartition(":")[2]]
-                }
-            except (ExomeshError, ValueError):
+                answer = client.get_from_pod(namespace, name, ENVOY_ADMIN_PORT, _ENDPOINTS, _ANSWER_SECONDS)
+                endpoints = parse_endpoints(answer.decode())
+            except ExomeshError:
                 return None  # it ends, or has just begun
             stale = {
-                endpoint
-                for endpoint in endpoints - known
-                if endpoint in gateways or (not gateways and endpoint.rpartition(":")[2] in ports)
+                address
+                for addresses in endpoints.values()
+                for address in addresses
+                if address.rpartition(":")[0] in gateways
             }
             return f"the sidecar of {namespace}/{name} still knows {', '.join(stale)}" if stale else None
 
@@ -395,30 +421,22 @@ def _remote_secrets(client: KubernetesClient) -> list[Object]:
 
 def _cluster_of(secret: Object) -> str:
     """The cluster that a remote secret is for."""
-    annotated = (secret["metadata"].get("annotations") or {}).get(CLUSTER_ANNOTATION)
-    return str(annotated or next(iter(secret.get("data") or {}), ""))
+    return str(annotations_of(secret).get(CLUSTER_ANNOTATION) or next(iter(secret.get("data") or {}), ""))
 
 
-def _is_ours(obj: Object) -> bool:
-    return (obj["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY
+def _replicas(client: KubernetesClient) -> list[_Replica]:
+    """What every ready istiod knows."""
 
+    def read(pod: str) -> _Replica:
+        return _Replica(
+            pod,
+            istiod.sync_states(client, pod),
+            istiod.known_gateways(client, pod),
+            istiod.clusters_by_service(client, pod),
+        )
 
-def reader_refs(reader: str) -> list[ObjectRef]:
-    name = f"exomesh-reader-{reader}"
-    rbac = "rbac.authorization.k8s.io/v1"
-    return [
-        ObjectRef("v1", "ServiceAccount", name, ISTIO_NAMESPACE),
-        ObjectRef("v1", "Secret", f"{name}-token", ISTIO_NAMESPACE),
-        ObjectRef(rbac, "ClusterRoleBinding", name),
-        ObjectRef(rbac, "RoleBinding", name, ISTIO_NAMESPACE),
-    ]
-
-
-def _accounts(client: KubernetesClient, readers: Sequence[str]) -> list[ObjectRef]:
-    """What is there of the accounts by which these clusters read this one."""
-    refs = [ref for reader in readers for ref in reader_refs(reader)]
-    found = concurrently(client.get, refs)
-    return [ref for ref, obj in zip(refs, found, strict=True) if obj and _is_ours(obj)]
+    ready, _lacking = istiod.replicas(client)
+    return concurrently(read, ready)
 
 
 def _deletions(refs: Sequence[ObjectRef]) -> list[ObjectChange]:
