@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +77,42 @@ def changes(output: str) -> dict[str, int]:
     """Number of changed tasks by host, from the play recap."""
     recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.M)
     return {host: int(count) for host, count in recap}
+
+
+class Traffic:
+    """One request after the other from the demo's client in a cluster to its server in another."""
+
+    def __init__(self, lab: RunningLab, cluster: str = "cluster1", namespace: str = "exodemo") -> None:
+        kubeconfig = lab.path / "nodes" / cluster / "etc" / "admin.kubeconfig"
+        script = (
+            "while :; do curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}\\n' "
+            "http://exo-webtest:3000/; sleep 0.02; done"
+        )
+        words = ["exec", "-n", namespace, "deploy/curl", "-c", "curl", "--", "sh", "-c", script]
+        self._process = subprocess.Popen(
+            [lab.path / "bin" / "kubectl", f"--kubeconfig={kubeconfig}", *words],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._codes: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self._codes.append(line.strip())
+
+    def codes(self, at_least: int) -> list[str]:
+        """The status of every request until now, when there were so many, or after two minutes."""
+        deadline = time.monotonic() + 120
+        while len(self._codes) < at_least and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return list(self._codes)
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._reader.join()
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .certificates import TestCa, intermediate, pem, root_ca
-from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, changes, run_playbook
+from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, Traffic, call, changes, run_playbook
 from .openbao import OpenBao, open_bao
 
 MEMBERS = ("cluster1", "cluster2")
@@ -607,11 +607,12 @@ def test_requests_go_on_while_intermediates_are_renewed(mesh: RunningLab) -> Non
     serials = {
         cluster: x509.load_pem_x509_certificate(held(mesh, cluster)).serial_number for cluster in MEMBERS
     }
-    traffic = _Traffic(mesh)
+    traffic = Traffic(mesh)
     begun = time.monotonic()
     result = playbook(mesh, "playbooks/renew_certificates.yml")
     seconds = time.monotonic() - begun
-    codes = traffic.stop(at_least=1000)
+    codes = traffic.codes(at_least=1000)
+    traffic.stop()
     assert result.returncode == 0, result.stdout[-5000:]
     failed = [code for code in codes if code != "200"]
     served = re.findall(r"with serial (\w+) after ([\d.]+) s, (with\w*) a restart", said(result))
@@ -625,39 +626,6 @@ def test_requests_go_on_while_intermediates_are_renewed(mesh: RunningLab) -> Non
         assert int(served[MEMBERS.index(cluster)][0], 16) == now
     assert len(codes) >= 1000
     assert not failed
-
-
-class _Traffic:
-    """One request after the other from the demo's client in cluster1 to its server in cluster2."""
-
-    def __init__(self, lab: RunningLab) -> None:
-        kubeconfig = lab.path / "nodes" / "cluster1" / "etc" / "admin.kubeconfig"
-        script = (
-            "while :; do curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}\\n' "
-            "http://exo-webtest:3000/; sleep 0.02; done"
-        )
-        words = ["exec", "-n", "exodemo", "deploy/curl", "-c", "curl", "--", "sh", "-c", script]
-        self._process = subprocess.Popen(
-            [lab.path / "bin" / "kubectl", f"--kubeconfig={kubeconfig}", *words],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._codes: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            self._codes.append(line.strip())
-
-    def stop(self, at_least: int) -> list[str]:
-        deadline = time.monotonic() + 120
-        while len(self._codes) < at_least and time.monotonic() < deadline:
-            time.sleep(0.2)
-        self._process.kill()
-        self._reader.join()
-        return self._codes
 
 
 def test_the_report_shows_every_certificate(mesh: RunningLab) -> None:

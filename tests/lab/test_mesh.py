@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import os
 import re
 import subprocess
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, changes, run_playbook
+from .conftest import RunningLab, changes, run_playbook
 
 MEMBERS = ("cluster1", "cluster2", "cluster3")
 PAIRS = list(itertools.permutations(MEMBERS, 2))
@@ -183,25 +182,6 @@ def test_verify_names_the_pairs_whose_gateway_is_gone_and_site_heals_it(healed: 
     assert result.returncode != 0
     failed = {pair for pair, verdict in verdicts(result.stdout).items() if verdict != "ok"}
     assert failed == {("cluster1", "cluster2"), ("cluster3", "cluster2")}
-
-
-def test_a_run_that_is_killed_is_finished_by_the_next(mesh: RunningLab) -> None:
-    """Take the mesh out of one cluster, kill the run that brings it back, run again."""
-    istioctl, kubeconfig = mesh.path / "bin" / "istioctl", mesh.path / "mesh" / "cluster3" / "kubeconfig"
-    removed = call(istioctl, f"--kubeconfig={kubeconfig}", "uninstall", "--purge", "--skip-confirmation")
-    assert removed.returncode == 0, removed.stderr
-    for seconds in (12, 20):
-        with subprocess.Popen(
-            [ANSIBLE_PLAYBOOK, "-i", mesh.inventory, "site.yml"],
-            cwd=PROJECT,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as run:
-            time.sleep(seconds)
-            os.killpg(run.pid, 9)
-    result = run_playbook(mesh, "site.yml")
-    assert result.returncode == 0, result.stdout[-5000:]
-    assert set(verdicts(result.stdout).values()) == {"ok"}
 
 
 @pytest.mark.parametrize(
