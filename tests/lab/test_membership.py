@@ -146,7 +146,8 @@ def test_teardown_wants_the_id_of_the_mesh(pair: RunningLab) -> None:
 def test_what_users_have_is_left_and_told(pair: RunningLab) -> None:
     manifest = (
         "{apiVersion: networking.istio.io/v1, kind: VirtualService, "
-        "metadata: {name: mine, namespace: default}, spec: {hosts: [mine], http: [{route: [{destination: {host: mine}}]}]}}"
+        "metadata: {name: mine, namespace: default}, "
+        "spec: {hosts: [mine], http: [{route: [{destination: {host: mine}}]}]}}"
     )
     pair.kubectl("cluster1", "create", "-f", "-", stdin=manifest)
     pair.kubectl("cluster1", "create", "configmap", "mine", "-n", "exodemo")
