@@ -275,7 +275,11 @@ class ServiceController:
             "lastTimestamp": now,
             "count": 1,
         }
-        self.core.create_namespaced_event(where["namespace"], event)
+        try:
+            self.core.create_namespaced_event(where["namespace"], event)
+        except client.ApiException as error:
+            # A namespace that is about to go takes no Events; its load balancers must go all the same.
+            log.info("%s: no Event: %s", self.cluster.name, error.reason)
 
 
 def _annotation(service: Service, name: str, default: str = "") -> str:

@@ -17,7 +17,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,6 +39,7 @@ try:
     from kubernetes.config import load_kube_config
     from kubernetes.config.config_exception import ConfigException
     from kubernetes.stream.ws_client import portforward_call, websocket_call
+    from websocket import WebSocketException
 
     IMPORT_ERROR: str | None = None
 except ImportError as error:
@@ -315,11 +316,46 @@ class KubernetesClient:
 
         :raises ApiError: when it cannot be started.
         """
+        stream = self._open_exec(namespace, pod, container, command)
+        try:
+            stream.run_forever(timeout=timeout)
+            stdout, stderr = stream.read_stdout(timeout=0) or "", stream.read_stderr(timeout=0) or ""
+            exit_code = None if stream.is_open() else stream.returncode
+        except (ApiException, WebSocketException, OSError, KeyError, TypeError, ValueError) as error:
+            raise self._exec_broke_off(command, namespace, pod, error) from None
+        finally:
+            stream.close()
+        return ExecResult(stdout, stderr, exit_code)
+
+    def exec_lines(
+        self, namespace: str, pod: str, container: str, command: list[str], stop: threading.Event
+    ) -> Iterator[str]:
+        """Run a command in a container: its output, by lines as it comes, until it ends or ``stop`` is set.
+
+        :raises ApiError: when it cannot be started, or the connection breaks.
+        """
+        stream = self._open_exec(namespace, pod, container, command)
+        text = ""
+        try:
+            while stream.is_open() and not stop.is_set():
+                text += stream.read_stdout(timeout=1) or ""
+                *lines, text = text.split("\n")
+                yield from lines
+        except (ApiException, WebSocketException, OSError) as error:
+            raise self._exec_broke_off(command, namespace, pod, error) from None
+        finally:
+            stream.close()
+
+    def _exec_broke_off(self, command: list[str], namespace: str, pod: str, error: Exception) -> ApiError:
+        message = f"Running {command[0]} in pod {namespace}/{pod} broke off: {error}"
+        return ApiError(message, 0, "ExecFailed", cluster=self.name)
+
+    def _open_exec(self, namespace: str, pod: str, container: str, command: list[str]) -> Any:
         query = [("container", container), ("stdout", "true"), ("stderr", "true")]
         query += [("command", word) for word in command]
         url = f"{self._configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}/exec"
         try:
-            stream = websocket_call(  # type: ignore[no-untyped-call]
+            return websocket_call(  # type: ignore[no-untyped-call]
                 self._configuration,
                 "GET",
                 url,
@@ -334,20 +370,6 @@ class KubernetesClient:
                 "ExecFailed",
                 cluster=self.name,
             ) from None
-        try:
-            stream.run_forever(timeout=timeout)
-            stdout, stderr = stream.read_stdout(timeout=0) or "", stream.read_stderr(timeout=0) or ""
-            exit_code = None if stream.is_open() else stream.returncode
-        except (ApiException, OSError, KeyError, TypeError, ValueError) as error:
-            raise ApiError(
-                f"Running {command[0]} in container {container} of pod {namespace}/{pod} broke off: {error}",
-                0,
-                "ExecFailed",
-                cluster=self.name,
-            ) from None
-        finally:
-            stream.close()
-        return ExecResult(stdout, stderr, exit_code)
 
     def served_certificate(self, namespace: str, pod: str, port: int, server_name: str) -> bytes:
         """The certificate (DER) with which a pod answers TLS on a port, reached through the API.

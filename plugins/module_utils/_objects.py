@@ -17,7 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
     ApiError,
     KubernetesClient,
     Object,
@@ -73,6 +76,28 @@ class ObjectChange:
     @property
     def title(self) -> str:
         return f"{self.ref} in {self.cluster}" if self.cluster else str(self.ref)
+
+
+def is_ours(obj: Object) -> bool:
+    """Whether the object has the label of what this collection made."""
+    return bool((obj["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY)
+
+
+def refuse_foreign(client: KubernetesClient, objects: Iterable[Object]) -> None:
+    """Check that what we call our own is: no live object lacks the label that its wanted form has.
+
+    :raises ExomeshError: ``foreign_object``.
+    """
+    own = [ObjectRef.of(obj) for obj in objects if is_ours(obj)]
+    live = concurrently(client.get, own)
+    foreign = [str(ref) for ref, obj in zip(own, live, strict=True) if obj and not is_ours(obj)]
+    if foreign:
+        raise ExomeshError(
+            f"{', '.join(foreign)} exists, but was not made by this collection: it is left as it is",
+            "foreign_object",
+            cause=f"It lacks the label {MANAGED_BY_LABEL}={MANAGED_BY}",
+            next_step="Choose another name for ours, or give the object that label to hand it over",
+        )
 
 
 def compare(

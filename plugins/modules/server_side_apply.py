@@ -36,6 +36,8 @@ options:
       - The objects, each with C(apiVersion), C(kind), C(metadata.name) and, where its kind has one,
         C(metadata.namespace).
       - They are applied in this order, and deleted in the opposite one.
+      - An object with the label C(app.kubernetes.io/managed-by=exomesh.istio) is the collection's own. Where
+        one of its name exists without that label, the module refuses to change or delete it.
     type: list
     elements: dict
     required: true
@@ -128,6 +130,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     ObjectChange,
     apply_patiently,
     compare_all,
+    refuse_foreign,
     render_diff,
     summarise,
 )
@@ -199,6 +202,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     client = KubernetesClient(module.params["kubeconfig"], module.params["context"])
     definitions = module.params["definitions"]
     try:
+        refuse_foreign(client, definitions)
         work = present if module.params["state"] == "present" else absent
         changes = work(client, definitions, module)
     except ExomeshError as error:

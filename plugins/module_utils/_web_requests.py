@@ -1,0 +1,235 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests from this machine to an ingress, or from a pod in the mesh (private to the collection)."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    FIELD_MANAGER,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    pod_unmet,
+    wait_until_met,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently, is_ours
+
+REQUEST_SECONDS = 5
+
+_BODY_LIMIT = 65536
+_MARK = "@@exomesh "
+_CLEANUP_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one request.
+
+    :param status: its HTTP status; 0 when none came.
+    :param at: when it came, by this machine's monotonic clock.
+    :param error: why there is no status.
+    """
+
+    status: int
+    body: str
+    at: float
+    error: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.status == 0 or self.status >= 500
+
+
+@dataclass
+class Tally:
+    """Requests by what answered them."""
+
+    pattern: re.Pattern[str]
+    statuses: Counter[str] = field(default_factory=Counter)
+    versions: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
+    failed: int = 0
+    first_error: str = ""
+
+    def add(self, answer: Answer) -> None:
+        self.sent += 1
+        self.statuses[str(answer.status or answer.error or "no answer")] += 1
+        found = self.pattern.search(answer.body)
+        if found:
+            self.versions[found.group(1)] += 1
+        if answer.failed:
+            self.failed += 1
+            self.first_error = self.first_error or answer.error or f"status {answer.status}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "sent": self.sent,
+            "failed": self.failed,
+            "statuses": dict(self.statuses),
+            "versions": dict(self.versions),
+        }
+
+    def __str__(self) -> str:
+        def counts(counter: Counter[str]) -> str:
+            return ", ".join(f"{count} {what}" for what, count in sorted(counter.items())) or "none"
+
+        return (
+            f"{self.sent} requests, {self.failed} failed "
+            f"(by version: {counts(self.versions)}; by status: {counts(self.statuses)})"
+        )
+
+
+def ask_urls(
+    urls: Sequence[str], headers: Mapping[str, str], count: int, seconds: float, threads: int = 4
+) -> Generator[Answer]:
+    """Ask for the pages in turn from this machine, evenly over ``seconds``; answers as they come.
+
+    No connection is used twice, so that every request is routed anew. Who stops listening stops the requests.
+    """
+    stop = threading.Event()
+    started = time.monotonic()
+
+    def ask(number: int) -> Answer | None:
+        if stop.wait(max(0.0, started + seconds * number / count - time.monotonic())):
+            return None
+        return _ask(urls[number % len(urls)], headers)
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        try:
+            yield from (answer for answer in pool.map(ask, range(count)) if answer)
+        finally:
+            stop.set()
+
+
+def _ask(url: str, headers: Mapping[str, str]) -> Answer:
+    parts = urlsplit(url)
+    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = connect(parts.hostname or "", parts.port, timeout=REQUEST_SECONDS)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection.request("GET", path, headers=dict(headers))
+        response = connection.getresponse()
+        body = response.read(_BODY_LIMIT).decode(errors="replace")
+        return Answer(response.status, body, time.monotonic())
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(0, "", time.monotonic(), f"{type(error).__name__}: {error}")
+    finally:
+        connection.close()
+
+
+class MeshClient:
+    """A pod of ours in a namespace of the mesh, with ``curl`` and a sidecar, that sends requests.
+
+    :param namespace: it must be there, with injection.
+    """
+
+    def __init__(self, client: KubernetesClient, namespace: str, name: str, image: str) -> None:
+        self._client = client
+        self._ref = ObjectRef("v1", "Pod", name, namespace)
+        self._image = image
+
+    @contextmanager
+    def running(self, timeout: float) -> Iterator[MeshClient]:
+        """The pod, ready; it is gone afterwards, and so is what a killed run left.
+
+        :raises ExomeshError: ``client_not_ready``, or a pod of its name is not ours.
+        """
+        try:
+            self._start(timeout)
+            yield self
+        finally:
+            self._remove()
+
+    def ask(
+        self, url: str, per_second: float, stop: threading.Event, limit: int = 100_000
+    ) -> Generator[Answer]:
+        """Ask for one page again and again, evenly, until ``stop`` is set; answers as they come."""
+        command = ["curl", "--silent", "--max-time", str(REQUEST_SECONDS)]
+        command += ["--rate", f"{round(per_second * 60)}/m"]
+        command += ["--write-out", f"\\n{_MARK}%{{http_code}} %{{errormsg}}\\n", f"{url}#[1-{limit}]"]
+        lines = self._client.exec_lines(self._ref.namespace or "", self._ref.name, "client", command, stop)
+        return parse_answers(lines)
+
+    def _start(self, timeout: float) -> None:
+        self._remove()
+        apply_patiently(self._client, self._pod(), FIELD_MANAGER, timeout)
+        missing = wait_until_met(lambda: pod_unmet(self._client.get(self._ref)), timeout)
+        if missing:
+            events = self._client.events("Pod", self._ref.namespace or "", self._ref.name, 3)
+            raise ExomeshError(
+                f"The client {self._ref} is not ready after {timeout:.0f} s",
+                "client_not_ready",
+                cluster=self._client.name,
+                cause="; ".join([missing, *events]),
+                next_step="Cure what it says; another image can be given",
+            )
+
+    def _remove(self) -> None:
+        pod = self._client.get(self._ref)
+        if pod is None:
+            return
+        if not is_ours(pod):
+            raise ExomeshError(
+                f"{self._ref} is there, but not ours", "foreign_object", cluster=self._client.name
+            )
+        self._client.delete(self._ref)
+        wait_until_met(lambda: "it is there" if self._client.get(self._ref) else None, _CLEANUP_SECONDS)
+
+    def _pod(self) -> Object:
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": self._ref.name,
+                "namespace": self._ref.namespace,
+                "labels": {MANAGED_BY_LABEL: MANAGED_BY, "sidecar.istio.io/inject": "true"},
+                "annotations": {"sidecar.istio.io/proxyCPU": "10m", "sidecar.istio.io/proxyMemory": "64Mi"},
+            },
+            "spec": {
+                "terminationGracePeriodSeconds": 1,
+                "automountServiceAccountToken": False,
+                "containers": [
+                    {
+                        "name": "client",
+                        "image": self._image,
+                        "command": ["sleep", "infinity"],
+                        "resources": {
+                            "requests": {"cpu": "10m", "memory": "16Mi"},
+                            "limits": {"cpu": "500m", "memory": "64Mi"},
+                        },
+                        "securityContext": {
+                            "allowPrivilegeEscalation": False,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                    }
+                ],
+            },
+        }
+
+
+def parse_answers(lines: Iterator[str]) -> Generator[Answer]:
+    """Answers in the output of :meth:`MeshClient.ask`'s command."""
+    body: list[str] = []
+    for line in lines:
+        if not line.startswith(_MARK):
+            body.append(line)
+            continue
+        status, _space, error = line.removeprefix(_MARK).partition(" ")
+        yield Answer(int(status), "\n".join(body), time.monotonic(), error.strip())
+        body.clear()

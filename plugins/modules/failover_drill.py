@@ -1,0 +1,313 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drain one cluster, show that its requests are answered elsewhere, and restore it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: failover_drill
+short_description: Drain one cluster, show that its requests are answered elsewhere, and restore it
+version_added: 0.2.0
+description:
+  - Asks for a service from every member all the time, from a pod with a sidecar, while the Deployments behind
+    the service in one member, and its gateways, are scaled to 0.
+  - Tells for each member how many requests were sent, how many failed, and after how many seconds another
+    cluster answered, all went well, and the cluster answered again when it was restored.
+  - Restores the cluster whatever happens. A Deployment that is scaled to 0 remembers its replicas in the
+    annotation C(exomesh.istio/drill-replicas), so that the next run restores what a killed one left, before
+    all else.
+  - Fails when requests did not move in time; the cluster is restored then, too.
+  - Disruptive. It must be confirmed, unless all that is drained has the label
+    C(app.kubernetes.io/managed-by=exomesh.istio), as the demo's own workload has.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.members
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Tells what would be drained, and asks for nothing.
+  diff_mode:
+    support: N/A
+    details:
+      - Nothing remains changed.
+  idempotent:
+    support: full
+    details:
+      - Changed is only what an earlier run left and this one restored.
+options:
+  state:
+    description:
+      - V(drilled) restores what an earlier drill left, and does one.
+      - V(restored) only restores.
+    type: str
+    choices: [drilled, restored]
+    default: drilled
+  cluster:
+    description:
+      - Name of the member that is drained.
+    type: str
+  namespace:
+    description:
+      - Namespace of the service.
+    type: str
+  service:
+    description:
+      - Name of the service, HTTP, and there in every member. Its answers must hold the name of the pod that
+        gave them.
+      - Its DestinationRule needs outlier detection, or requests will not move.
+    type: str
+  port:
+    description:
+      - Port of the service.
+    type: int
+    default: 80
+  gateways:
+    description:
+      - Gateways of the cluster that are drained, too, as C(namespace/name) of their Deployments. What else
+        comes in by them does not then.
+    type: list
+    elements: str
+    default: [istio-system/istio-eastwestgateway]
+  confirm:
+    description:
+      - The name of O(cluster) once more, where what is drained is not the demo's own.
+    type: str
+  client_image:
+    description:
+      - Image of the pods that ask. It must have C(curl) 7.84 or newer, and C(sleep).
+    type: str
+    default: docker.io/curlimages/curl:8.16.0
+  per_second:
+    description:
+      - Requests of each member in a second.
+    type: float
+    default: 10.0
+  within:
+    description:
+      - Seconds within which requests must have moved.
+    type: int
+    default: 30
+  hold:
+    description:
+      - Seconds that they must then go well.
+    type: int
+    default: 10
+  timeout:
+    description:
+      - Seconds that pods may take to be ready, before and after.
+    type: int
+    default: 180
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Drain the cart in Vienna, and the gateway with it
+  exomesh.istio.failover_drill:
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+    cluster: vienna
+    confirm: vienna
+    namespace: shop
+    service: cart
+    port: 8080
+
+- name: Restore what a drill that was killed has left
+  exomesh.istio.failover_drill:
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+    state: restored
+"""
+
+RETURN = r"""
+drained:
+  description: The Deployments that were drained, or would be.
+  type: list
+  elements: str
+  returned: success
+restored:
+  description: The Deployments that an earlier drill left and this run restored, or would.
+  type: list
+  elements: str
+  returned: success
+figures:
+  description: What every member saw. When requests did not move, it is in C(failure.details).
+  type: list
+  elements: dict
+  returned: success, after a drill
+  contains:
+    client:
+      description: The member that asked.
+      type: str
+    answered_by_before:
+      description: Members that answered before the drain.
+      type: list
+      elements: str
+    answered_by_drained:
+      description: Members that answered when requests had moved.
+      type: list
+      elements: str
+    sent:
+      description: Requests that were answered, or failed, from the drain until requests had moved and held.
+      type: int
+    failed:
+      description: Those of them that failed, with no answer or a status of 500 or more.
+      type: int
+    errors:
+      description: Why they failed.
+      type: list
+      elements: str
+    first_answer_elsewhere:
+      description: Seconds from the drain to the first answer of another member than the drained one.
+      type: float
+    stable_after:
+      description: Seconds from the drain to the last answer that failed or was the drained member's.
+      type: float
+    back_after:
+      description: Seconds from the restoration to the first answer of the drained member.
+      type: float
+report:
+  description: The same for people, line by line; when the module failed, too.
+  type: list
+  elements: str
+  returned: always
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+import signal
+import sys
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._failover_drill import (
+    Drill,
+    Limits,
+    Service,
+    left_behind,
+    restore,
+    targets,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import is_ours
+
+
+def run(module: AnsibleModule, report: list[str]) -> dict[str, Any]:
+    """Restore, then drill; gives the module's result, and what it saw in ``report``."""
+    params = module.params
+    clients = {
+        member.name: KubernetesClient(member.kubeconfig, name=member.name) for member in members_of(params)
+    }
+    restored = restore_all(module, clients)
+    report += [f"restored, left by an earlier drill: {name}" for name in restored]
+    result: dict[str, Any] = {
+        "changed": bool(restored),
+        "restored": restored,
+        "drained": [],
+        "report": report,
+    }
+    if params["state"] == "restored":
+        return result
+    cluster = params["cluster"]
+    if cluster not in clients:
+        raise ExomeshError(
+            f"There is no member {cluster}",
+            "cluster_not_found",
+            cause=f"the members are {', '.join(clients)}",
+        )
+    service = Service(params["namespace"], params["service"], params["port"])
+    drained = targets(clients[cluster], service, params["gateways"])
+    refs = [ObjectRef.of(deployment) for deployment in drained]
+    check_confirmed(cluster, params["confirm"], drained)
+    result["drained"] = [str(ref) for ref in refs]
+    if module.check_mode:
+        report += [f"would drain in {cluster}: {ref}" for ref in refs]
+        return result
+    limits = Limits(*(params[name] for name in ("within", "hold", "timeout", "per_second")))
+    drill = Drill(clients, cluster, refs, service, params["client_image"], limits)
+    try:
+        drill.run()
+    finally:
+        report += [f"drained in {cluster}: {', '.join(map(str, refs))}", *drill.report()]
+    return {**result, "figures": [figures.as_dict() for figures in drill.figures]}
+
+
+def restore_all(module: AnsibleModule, clients: dict[str, KubernetesClient]) -> list[str]:
+    """Restore what an earlier drill left in any member (in check mode only look); gives what that was."""
+
+    def one(item: tuple[str, KubernetesClient]) -> list[str]:
+        name, client = item
+        refs = left_behind(client) if module.check_mode else restore(client, module.params["timeout"])
+        return [f"{ref} in {name}" for ref in refs]
+
+    return [line for lines in concurrently(one, clients.items()) for line in lines]
+
+
+def check_confirmed(cluster: str, confirmed: str | None, drained: list[Object]) -> None:
+    """Check that somebody wants this.
+
+    :raises ExomeshError: ``not_confirmed``.
+    """
+    foreign = [str(ObjectRef.of(deployment)) for deployment in drained if not is_ours(deployment)]
+    if foreign and confirmed != cluster:
+        raise ExomeshError(
+            f"This drill would scale {', '.join(foreign)} to 0 for a while",
+            "not_confirmed",
+            cluster=cluster,
+            next_step=(
+                f"If that is what you want, say so: -e failover_drill_confirm={cluster}. The demo's own "
+                "workload alone needs no confirmation: -e '{\"failover_drill_gateways\": []}'"
+            ),
+        )
+
+
+def end_in_order(_signal: int, _frame: object) -> NoReturn:
+    """What is to be restored is restored on the way out."""
+    sys.exit("terminated")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **MEMBERS_ARGUMENT_SPEC,
+            "state": {"type": "str", "choices": ["drilled", "restored"], "default": "drilled"},
+            "cluster": {"type": "str"},
+            "namespace": {"type": "str"},
+            "service": {"type": "str"},
+            "port": {"type": "int", "default": 80},
+            "gateways": {
+                "type": "list",
+                "elements": "str",
+                "default": ["istio-system/istio-eastwestgateway"],
+            },
+            "confirm": {"type": "str"},
+            "client_image": {"type": "str", "default": "docker.io/curlimages/curl:8.16.0"},
+            "per_second": {"type": "float", "default": 10.0},
+            "within": {"type": "int", "default": 30},
+            "hold": {"type": "int", "default": 10},
+            "timeout": {"type": "int", "default": 180},
+        },
+        required_if=[("state", "drilled", ("cluster", "namespace", "service"))],
+        supports_check_mode=True,
+    )
+    signal.signal(signal.SIGTERM, end_in_order)
+    report: list[str] = []
+    try:
+        result = run(module, report)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments(), report=report)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

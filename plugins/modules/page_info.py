@@ -1,0 +1,156 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fetch a page from inside a cluster."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: page_info
+short_description: Fetch a page from inside a cluster
+version_added: 0.2.0
+description:
+  - Runs C(curl) in a pod that is there, until a page comes or the time is up.
+  - Proves what a browser on the controller cannot, that a request from that pod finds its way through the
+    mesh.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.attributes.info_module
+  - exomesh.istio.kubernetes
+attributes:
+  check_mode:
+    details:
+      - Does not ask, as the pod may not exist yet.
+options:
+  namespace:
+    description:
+      - Namespace of the pod.
+    type: str
+    required: true
+  labels:
+    description:
+      - Label selector of the pod. Any of those that are ready is taken.
+    type: str
+    required: true
+  container:
+    description:
+      - Container of the pod that has C(curl).
+    type: str
+    default: curl
+  url:
+    description:
+      - Address of the page, as the pod sees it.
+    type: str
+    required: true
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Fetch the tutorial's page
+  exomesh.istio.page_info:
+    kubeconfig: /home/me/mesh/frankfurt.kubeconfig
+    namespace: exodemo
+    labels: app=curl
+    url: http://exo-webtest:3000/
+    timeout: 60
+  register: page
+"""
+
+RETURN = r"""
+pod:
+  description: The pod that asked.
+  type: str
+  returned: success, except in check mode
+page:
+  description: The page, line by line.
+  type: list
+  elements: str
+  returned: success, except in check mode
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    KUBERNETES_ARGUMENT_SPEC,
+    KubernetesClient,
+    pod_unmet,
+    wait_until_met,
+)
+
+REQUEST_SECONDS = 5
+
+
+def fetch(client: KubernetesClient, params: dict[str, Any]) -> dict[str, Any]:
+    """Ask until a page comes.
+
+    :raises ExomeshError: ``no_page``, with what the last attempt gave.
+    """
+    namespace, url = params["namespace"], params["url"]
+    command = ["curl", "--silent", "--show-error", "--fail", "--max-time", str(REQUEST_SECONDS), url]
+    fetched: dict[str, Any] = {}
+
+    def unmet() -> str | None:
+        pods = client.list_objects("v1", "Pod", namespace, labels=params["labels"])
+        ready = [
+            pod["metadata"]["name"]
+            for pod in pods
+            if pod_unmet(pod) is None and "deletionTimestamp" not in pod["metadata"]
+        ]
+        if not ready:
+            return f"no pod with {params['labels']} in namespace {namespace} is ready"
+        try:
+            answer = client.exec(namespace, ready[0], params["container"], command, REQUEST_SECONDS * 2)
+        except ExomeshError as error:
+            return error.message
+        if answer.exit_code != 0:
+            return answer.stderr.strip() or f"curl ended with {answer.exit_code}"
+        fetched.update(pod=ready[0], page=answer.stdout.splitlines())
+        return None
+
+    started = time.monotonic()
+    missing = wait_until_met(unmet, params["timeout"], interval=1)
+    if missing:
+        raise ExomeshError(
+            f"No page came from {url} within {time.monotonic() - started:.0f} s",
+            "no_page",
+            cause=missing,
+            next_step="Run playbook exomesh.istio.verify to see which part of the mesh does not work",
+        )
+    return fetched
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **KUBERNETES_ARGUMENT_SPEC,
+            "namespace": {"type": "str", "required": True},
+            "labels": {"type": "str", "required": True},
+            "container": {"type": "str", "default": "curl"},
+            "url": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    if module.check_mode:
+        module.exit_json(changed=False)
+    try:
+        client = KubernetesClient(module.params["kubeconfig"], module.params["context"])
+        try:
+            result = fetch(client, module.params)
+        except ExomeshError as error:
+            raise error.about(cluster=client.name) from None
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

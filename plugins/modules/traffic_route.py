@@ -1,0 +1,358 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Route requests from an ingress gateway to the versions of a service."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: traffic_route
+short_description: Route requests from an ingress gateway to the versions of a service
+version_added: 0.2.0
+description:
+  - Splits requests by weight between the versions of a service, sends those with a header or a cookie to a
+    version of its own (A/B), and mirrors requests to a version whose answers nobody gets.
+  - Writes the route in Istio's own form or in the Gateway API's. What the other form left is deleted.
+  - Where the versions run does not matter, as long as every cluster has this route; the east-west gateways
+    need it, too.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.kubernetes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Works where namespaces and kinds of the objects do not exist yet, too.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  namespace:
+    description:
+      - Namespace of the service and of the route.
+    type: str
+    required: true
+  service:
+    description:
+      - Name of the service, and of the objects of the route.
+      - Its pods have the labels C(app), with this name, and C(version).
+    type: str
+    required: true
+  port:
+    description:
+      - Port of the service.
+    type: int
+    required: true
+  hosts:
+    description:
+      - Host names that the route answers to.
+    type: list
+    elements: str
+    default: ["*"]
+  form:
+    description:
+      - V(istio) writes Gateway, VirtualService and DestinationRule.
+      - V(gateway-api) writes Gateway and HTTPRoute, and a Service for every version. Its kinds must be
+        installed.
+    type: str
+    choices: [istio, gateway-api]
+    default: istio
+  versions:
+    description:
+      - Names of the versions of the service, the values of the pods' label C(version).
+    type: list
+    elements: str
+    required: true
+  weights:
+    description:
+      - Parts of the versions in the requests that no rule takes, in percent, by name.
+      - Without any, the route keeps the weights that it has, for example those to which
+        M(exomesh.istio.traffic_shift) brought it. A new route gives all to the first version.
+    type: dict
+    default: {}
+  rules:
+    description:
+      - Requests that go to one version whatever the weights are. The first rule that matches counts.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      version:
+        description:
+          - Where they go.
+        type: str
+        required: true
+      headers:
+        description:
+          - Headers that a request must have, all of them, with exactly these values.
+        type: dict
+        default: {}
+      cookie:
+        description:
+          - A cookie that a request must have.
+        type: dict
+        suboptions:
+          name:
+            description:
+              - Its name.
+            type: str
+            required: true
+          value:
+            description:
+              - Its value.
+            type: str
+            required: true
+  mirror:
+    description:
+      - A version that gets copies of the requests that are split by weight.
+    type: dict
+    suboptions:
+      version:
+        description:
+          - The version.
+        type: str
+        required: true
+      percent:
+        description:
+          - How many of the requests are copied.
+        type: int
+        default: 100
+  ejection:
+    description:
+      - When an endpoint counts as failed. Then requests go to the other endpoints of its locality, and when
+        those have failed to the next locality.
+    type: dict
+    default: {}
+    suboptions:
+      errors:
+        description:
+          - Errors in a row after which it counts as failed.
+        type: int
+        default: 5
+      interval:
+        description:
+          - Seconds between two looks at the endpoints.
+        type: int
+        default: 5
+      seconds:
+        description:
+          - Seconds for which it is taken out, the first time.
+        type: int
+        default: 30
+  ingress:
+    description:
+      - The ingress gateway by which requests come in.
+    type: dict
+    default: {}
+    suboptions:
+      namespace:
+        description:
+          - Its namespace.
+        type: str
+        default: istio-ingress
+      service:
+        description:
+          - Name of its Service.
+        type: str
+        default: istio-ingressgateway
+      selector:
+        description:
+          - Labels of its pods.
+        type: dict
+        default: {istio: ingressgateway}
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Give a tenth of the requests to v2, and all of those with a cookie
+  exomesh.istio.traffic_route:
+    kubeconfig: /home/me/mesh/vienna.kubeconfig
+    namespace: shop
+    service: cart
+    port: 8080
+    hosts: [cart.example.com]
+    versions: [v1, v2]
+    weights: {v1: 90, v2: 10}
+    rules:
+      - version: v2
+        cookie: {name: group, value: beta}
+"""
+
+RETURN = r"""
+weights:
+  description: Weight by version, as the route has it, or would.
+  type: dict
+  returned: success, where there is a kubeconfig
+  sample: {v1: 90, v2: 10}
+objects:
+  description: Names of the objects by what happened to them, or would, as M(exomesh.istio.server_side_apply)
+    gives them.
+  type: dict
+  returned: success
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    FIELD_MANAGER,
+    KUBERNETES_ARGUMENT_SPEC,
+    KubernetesClient,
+    ObjectRef,
+    concurrently,
+    kubeconfig_is_to_come,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
+    DELETE,
+    UNCHANGED,
+    ObjectChange,
+    apply_patiently,
+    compare_all,
+    is_ours,
+    refuse_foreign,
+    render_diff,
+    summarise,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._traffic_route import (
+    GATEWAY_API,
+    ISTIO,
+    Ejection,
+    Ingress,
+    Mirror,
+    Route,
+    Rule,
+    render,
+    route_ref,
+    starting_weights,
+)
+
+
+def route_of(params: dict[str, Any]) -> Route:
+    """The route in the module's parameters.
+
+    :raises ExomeshError: a rule or the mirror names a version that there is not.
+    """
+    rules = [
+        Rule(
+            rule["version"],
+            {name: str(value) for name, value in rule["headers"].items()},
+            (rule["cookie"]["name"], rule["cookie"]["value"]) if rule["cookie"] else None,
+        )
+        for rule in params["rules"]
+    ]
+    return Route(
+        params["namespace"],
+        params["service"],
+        params["port"],
+        params["hosts"],
+        params["versions"],
+        rules,
+        Mirror(**params["mirror"]) if params["mirror"] else None,
+        Ejection(**params["ejection"]),
+        Ingress(**params["ingress"]),
+    )
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Make the route as given; gives the module's result."""
+    params = module.params
+    route = route_of(params)
+    if kubeconfig_is_to_come(module):
+        return {"changed": True, "objects": summarise([])}
+    client = KubernetesClient(params["kubeconfig"], params["context"])
+    form, other = (ISTIO, GATEWAY_API) if params["form"] == ISTIO else (GATEWAY_API, ISTIO)
+    # A route that changes its form keeps its weights.
+    live = [client.get(route_ref(each, route.namespace, route.service)) for each in (form, other)]
+    weights = starting_weights(route.versions, params["weights"], live[0] or live[1])
+    try:
+        objects = render(form, route, weights)
+        refuse_foreign(client, objects)
+        changes = compare_all(client, objects, FIELD_MANAGER)
+        changes += _left_by(client, render(other, route, weights), {change.ref for change in changes})
+        if not module.check_mode:
+            for obj, change in zip(objects, changes, strict=False):
+                if change.action != UNCHANGED:
+                    apply_patiently(client, obj, FIELD_MANAGER, params["timeout"])
+            for change in changes[len(objects) :]:
+                client.delete(change.ref)
+    except ExomeshError as error:
+        raise error.about(cluster=client.name) from None
+    return {
+        "changed": any(change.action != UNCHANGED for change in changes),
+        "weights": weights,
+        "objects": summarise(changes),
+        **({"diff": render_diff(changes)} if module._diff else {}),
+    }
+
+
+def _left_by(
+    client: KubernetesClient, other: list[dict[str, Any]], kept: set[ObjectRef]
+) -> list[ObjectChange]:
+    """What the other form of the route left, and is ours."""
+    refs = [ref for ref in map(ObjectRef.of, other) if ref not in kept]
+    live = concurrently(client.get, refs)
+    return [
+        ObjectChange(ref, DELETE, {}, {}) for ref, obj in zip(refs, live, strict=True) if obj and is_ours(obj)
+    ]
+
+
+def _defaults(options: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """An option whose suboptions have their defaults although it is not given."""
+    return {"type": "dict", "default": {}, "apply_defaults": True, "options": options}
+
+
+def main() -> None:
+    string: dict[str, Any] = {"type": "str", "required": True}
+    cookie = {"name": string, "value": string}
+    rule = {
+        "version": string,
+        "headers": {"type": "dict", "default": {}},
+        "cookie": {"type": "dict", "options": cookie},
+    }
+    ejection = {
+        "errors": {"type": "int", "default": 5},
+        "interval": {"type": "int", "default": 5},
+        "seconds": {"type": "int", "default": 30},
+    }
+    ingress: dict[str, dict[str, Any]] = {
+        "namespace": {"type": "str", "default": "istio-ingress"},
+        "service": {"type": "str", "default": "istio-ingressgateway"},
+        "selector": {"type": "dict", "default": {"istio": "ingressgateway"}},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            **KUBERNETES_ARGUMENT_SPEC,
+            "namespace": string,
+            "service": string,
+            "port": {"type": "int", "required": True},
+            "hosts": {"type": "list", "elements": "str", "default": ["*"]},
+            "form": {"type": "str", "choices": [ISTIO, GATEWAY_API], "default": ISTIO},
+            "versions": {"type": "list", "elements": "str", "required": True},
+            "weights": {"type": "dict", "default": {}},
+            "rules": {"type": "list", "elements": "dict", "default": [], "options": rule},
+            "mirror": {
+                "type": "dict",
+                "options": {"version": string, "percent": {"type": "int", "default": 100}},
+            },
+            "ejection": _defaults(ejection),
+            "ingress": _defaults(ingress),
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,337 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Move requests from one version of a service to another, step by step."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: traffic_shift
+short_description: Move requests from one version of a service to another, step by step
+version_added: 0.2.0
+description:
+  - Changes the weights of a VirtualService or an HTTPRoute in every member, and after every step sends real
+    requests and counts which version answered, and how.
+  - When more of them fail than may, or the answers do not follow the weights, all requests go back to the
+    version that they came from, and the module fails and says what was seen.
+  - Before the first step the requests must be answered, or nothing is moved.
+  - A run that was interrupted leaves the routes at the step that it had reached, and the next run goes on
+    there.
+  - Works for any route that has both versions in one rule, not only for those of
+    M(exomesh.istio.traffic_route).
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.members
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Tells the steps that would be done. No requests are sent.
+  diff_mode:
+    support: full
+    details:
+      - Shows the part of RV(canary) before and after.
+  idempotent:
+    support: full
+options:
+  namespace:
+    description:
+      - Namespace of the route.
+    type: str
+    required: true
+  name:
+    description:
+      - Name of the route.
+    type: str
+    required: true
+  form:
+    description:
+      - What the route is, V(istio) for a VirtualService and V(gateway-api) for an HTTPRoute.
+    type: str
+    choices: [istio, gateway-api]
+    default: istio
+  rule:
+    description:
+      - Name of the rule of the route. Without it, the only one that has both versions.
+    type: str
+  stable:
+    description:
+      - The version that has the requests, as a subset, or as a Service of that name or ending.
+    type: str
+    required: true
+  canary:
+    description:
+      - The version that shall have them.
+    type: str
+    required: true
+  steps:
+    description:
+      - The parts of O(canary), in percent of what both versions get together.
+    type: list
+    elements: int
+    default: [10, 50, 100]
+  requests:
+    description:
+      - Requests of one check.
+    type: int
+    default: 200
+  seconds:
+    description:
+      - Seconds over which the requests of one check are spread.
+    type: int
+    default: 10
+  max_error_percent:
+    description:
+      - Requests of one check that may fail, in percent. A request has failed when no answer came, or one with
+        a status of 500 or more. A check ends as soon as there are more.
+    type: float
+    default: 1.0
+  settle:
+    description:
+      - Seconds that the proxies may take to follow a step.
+    type: int
+    default: 60
+  pattern:
+    description:
+      - Regular expression whose first group finds the version in an answer. Where it finds none, only
+        failures count.
+    type: str
+    default: 'VERSION:?\s*([\w.-]+)'
+  urls:
+    description:
+      - Addresses to ask, in turn. Without them, those of the ingress gateways of all members that have one.
+    type: list
+    elements: str
+    default: []
+  host:
+    description:
+      - Host name to ask for, where it is not that of the address.
+    type: str
+  ingress:
+    description:
+      - The Service of the ingress gateway, as C(namespace/name), whose address is asked.
+    type: str
+    default: istio-ingress/istio-ingressgateway
+  client_cluster:
+    description:
+      - Name of a member. The requests come from a pod in there, in O(namespace) and with a sidecar, instead
+        of from this machine; for a service that no ingress serves. Needs O(urls).
+    type: str
+  client_image:
+    description:
+      - Image of that pod. It must have C(curl) 7.84 or newer, and C(sleep).
+    type: str
+    default: docker.io/curlimages/curl:8.16.0
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Move the cart from v1 to v2
+  exomesh.istio.traffic_shift:
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+    namespace: shop
+    name: cart
+    stable: v1
+    canary: v2
+    steps: [5, 25, 100]
+    host: cart.example.com
+"""
+
+RETURN = r"""
+start:
+  description: The part of the canary before, in percent.
+  type: int
+  returned: success
+steps:
+  description: The steps that were done, or would be.
+  type: list
+  elements: int
+  returned: success
+checks:
+  description: What every check saw. When the module failed, it is in C(failure.details).
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    percent:
+      description: The part of the canary.
+      type: int
+    sent:
+      description: Requests sent.
+      type: int
+    failed:
+      description: Requests that failed.
+      type: int
+    versions:
+      description: Answers by version.
+      type: dict
+    statuses:
+      description: Answers by status, or by what kept them from coming.
+      type: dict
+    problem:
+      description: What was wrong; null where all was well.
+      type: str
+report:
+  description: The same for people, line by line; when the module failed, too.
+  type: list
+  elements: str
+  returned: always
+failure:
+  description: Why the module failed, for programs.
+  type: dict
+  returned: failure
+"""
+
+import re
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, concurrently
+from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import addresses
+from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
+from ansible_collections.exomesh.istio.plugins.module_utils._traffic_route import (
+    GATEWAY_API,
+    ISTIO,
+    route_ref,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._traffic_shift import ClusterRoute, Limits, Shift
+from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import Answer, MeshClient, ask_urls
+
+CLIENT_NAME = "exomesh-shift-client"
+CLIENT_READY_SECONDS = 120
+
+Ask = Callable[[int, float], Generator[Answer]]
+
+
+@contextmanager
+def requests(params: dict[str, Any], clients: dict[str, KubernetesClient]) -> Iterator[Ask]:
+    """What sends the requests of a check.
+
+    :raises ExomeshError: there is nothing to ask, or the pod that asks does not start.
+    """
+    headers = {"Host": params["host"]} if params["host"] else {}
+    if not params["client_cluster"]:
+        urls = params["urls"] or ingress_urls(params["ingress"], clients)
+        yield lambda count, seconds: ask_urls(urls, headers, count, seconds)
+        return
+    pod = MeshClient(
+        clients[params["client_cluster"]], params["namespace"], CLIENT_NAME, params["client_image"]
+    )
+
+    def ask(count: int, seconds: float) -> Generator[Answer]:
+        return pod.ask(params["urls"][0], count / seconds, threading.Event(), count)
+
+    with pod.running(CLIENT_READY_SECONDS):
+        yield ask
+
+
+def ingress_urls(ingress: str, clients: dict[str, KubernetesClient]) -> list[str]:
+    """Addresses of the ingress gateways that there are.
+
+    :raises ExomeshError: ``no_ingress``.
+    """
+    namespace, _slash, name = ingress.partition("/")
+    found = concurrently(lambda client: addresses(client, namespace, name), clients.values())
+    urls = [f"http://{every[0]}/" for every in found if every]
+    if not urls:
+        raise ExomeshError(
+            f"No member has an ingress gateway {ingress} with an address",
+            "no_ingress",
+            next_step="Install one (playbook exomesh.istio.traffic), or give urls",
+        )
+    return urls
+
+
+def run(module: AnsibleModule, shift: Shift, clients: dict[str, KubernetesClient]) -> dict[str, Any]:
+    """Do the steps (in check mode only tell them); gives the module's result."""
+    params = module.params
+    steps = shift.plan()
+    done = not steps and not shift.under_way
+    if not module.check_mode and not done:
+        with requests(params, clients) as shift.ask:
+            shift.run()
+    end = steps[-1] if steps else shift.start
+    where = f"{shift.canary} has {shift.start} %"
+    told = ", ".join(f"{step} %" for step in steps)
+    return {
+        "changed": not done,
+        "start": shift.start,
+        "steps": steps,
+        "checks": [check.as_dict() for check in shift.checks],
+        "report": [
+            f"{where}: nothing is left to do" if done else f"{where}, then: {told or 'one more check'}",
+            *shift.report(),
+        ],
+        "diff": {
+            "before": f"{shift.canary}: {shift.start} %\n",
+            "after": f"{shift.canary}: {end} %\n",
+        },
+    }
+
+
+def main() -> None:
+    string = {"type": "str", "required": True}
+    module = AnsibleModule(
+        argument_spec={
+            **MEMBERS_ARGUMENT_SPEC,
+            "namespace": string,
+            "name": string,
+            "form": {"type": "str", "choices": [ISTIO, GATEWAY_API], "default": ISTIO},
+            "rule": {"type": "str"},
+            "stable": string,
+            "canary": string,
+            "steps": {"type": "list", "elements": "int", "default": [10, 50, 100]},
+            "requests": {"type": "int", "default": 200},
+            "seconds": {"type": "int", "default": 10},
+            "max_error_percent": {"type": "float", "default": 1.0},
+            "settle": {"type": "int", "default": 60},
+            "pattern": {"type": "str", "default": r"VERSION:?\s*([\w.-]+)"},
+            "urls": {"type": "list", "elements": "str", "default": []},
+            "host": {"type": "str"},
+            "ingress": {"type": "str", "default": "istio-ingress/istio-ingressgateway"},
+            "client_cluster": {"type": "str"},
+            "client_image": {"type": "str", "default": "docker.io/curlimages/curl:8.16.0"},
+        },
+        required_by={"client_cluster": ["urls"]},
+        supports_check_mode=True,
+    )
+    params = module.params
+    steps = params["steps"]
+    if not steps or sorted(set(steps)) != steps or not 0 < steps[0] <= steps[-1] <= 100:
+        module.fail_json(msg=f"steps must rise, between 1 and 100: {steps}")
+    if params["requests"] < 1 or params["seconds"] < 1:
+        module.fail_json(msg="requests and seconds must be 1 or more")
+    shift = None
+    try:
+        members = members_of(params)
+        clients = {member.name: KubernetesClient(member.kubeconfig, name=member.name) for member in members}
+        if params["client_cluster"] not in (None, *clients):
+            module.fail_json(
+                msg=f"client_cluster {params['client_cluster']} is not one of {', '.join(clients)}"
+            )
+        ref = route_ref(params["form"], params["namespace"], params["name"])
+        versions = params["stable"], params["canary"]
+        limits = (params[name] for name in ("requests", "seconds", "max_error_percent", "settle"))
+        shift = Shift(
+            [ClusterRoute(client, ref, *versions, params["rule"]) for client in clients.values()],
+            *versions,
+            steps,
+            Limits(*limits),
+            re.compile(params["pattern"]),
+        )
+        result = run(module, shift, clients)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments(), report=shift.report() if shift else [])
+    except re.error as error:
+        module.fail_json(msg=f"pattern is no regular expression: {error}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
