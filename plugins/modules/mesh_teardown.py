@@ -49,7 +49,7 @@ options:
       - Names of the IstioOperators by which this collection installs.
     type: list
     elements: str
-    default: [installed-state, eastwest]
+    default: [installed-state, eastwest, ingress]
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -145,7 +145,11 @@ def main() -> None:
             **KUBERNETES_ARGUMENT_SPEC,
             "name": {"type": "str", "required": True},
             "mesh_id": {"type": "str", "required": True},
-            "operators": {"type": "list", "elements": "str", "default": ["installed-state", "eastwest"]},
+            "operators": {
+                "type": "list",
+                "elements": "str",
+                "default": ["installed-state", "eastwest", "ingress"],
+            },
         },
         supports_check_mode=True,
     )

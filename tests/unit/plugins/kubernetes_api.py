@@ -43,6 +43,7 @@ RESOURCES = {
         ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations", False),
     ],
     "/apis/coordination.k8s.io/v1": [("Lease", "leases", True)],
+    "/apis/networking.istio.io/v1": [("VirtualService", "virtualservices", True)],
 }
 
 PLURALS = {plural for group in RESOURCES.values() for _kind, plural, _namespaced in group}
@@ -142,7 +143,13 @@ class ApiServer:
         return 200, live
 
     def _list(self, path: str, selector: str) -> tuple[int, Any]:
-        found = [obj for key, obj in self.objects.items() if key.rsplit("/", 1)[0] == path]
+        group, plural = path.rsplit("/", 1)
+        found = [
+            obj
+            for key, obj in self.objects.items()
+            if (parts := key.rsplit("/", 1)[0]) == path
+            or (parts.startswith(f"{group}/namespaces/") and parts.endswith(f"/{plural}"))
+        ]
         return 200, {"items": [obj for obj in found if matches(selector, labels_of(obj))]}
 
     def _create(self, path: str, body: Object) -> tuple[int, Any]:
