@@ -108,7 +108,7 @@ def test_only_the_demos_own_workload_needs_no_confirmation(api: ApiServer) -> No
     check_confirmed("vie", None, own)
     check_confirmed("vie", "vie", all_of_it)
     with pytest.raises(
-        ExomeshError, match="istio-eastwestgateway to 0 for a while.*failover_drill_confirm=vie"
+        ExomeshError, match=r"istio-eastwestgateway to 0 for a while.*failover_drill_confirm=vie"
     ):
         check_confirmed("vie", "fra", all_of_it)
 
