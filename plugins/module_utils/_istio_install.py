@@ -508,12 +508,23 @@ def _compare_default_tag(
 ) -> list[ObjectChange]:
     objects = _default_tag(client, istioctl, settings, labels)
     if objects is None:
-        found = concurrently(client.get, _DEFAULT_TAG)
+        revision = labels[_REVISION_LABEL]
         return [
-            ObjectChange(ref, UNCHANGED if live else CREATE, {}, {})
-            for ref, live in zip(_DEFAULT_TAG, found, strict=True)
+            _taken_over(ref, live, revision)
+            for ref, live in zip(_DEFAULT_TAG, concurrently(client.get, _DEFAULT_TAG), strict=True)
         ]
     return compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_own_changes)
+
+
+def _taken_over(ref: ObjectRef, live: Object | None, revision: str) -> ObjectChange:
+    """What happens to an object of the default tag when a revision that is not there yet is installed."""
+    holder = live and live["metadata"]["labels"].get(_REVISION_LABEL)
+    if not holder:
+        return ObjectChange(ref, CREATE, {}, {})
+    if holder == revision:
+        return ObjectChange(ref, UNCHANGED, {}, {})
+    path = f"metadata.labels['{_REVISION_LABEL}']"
+    return ObjectChange(ref, UPDATE, {path: holder}, {path: revision})
 
 
 def _apply_default_tag(

@@ -138,9 +138,7 @@ class ApiServer:
             return status(404, "NotFound")
         if method == "DELETE":
             return self._delete(path, live, body or {})
-        if method == "PUT":
-            return self._replace(path, live, body, dry_run="dryRun" in query)
-        return 200, live
+        return self._replace(path, live, body, "dryRun" in query) if method == "PUT" else (200, live)
 
     def _list(self, path: str, selector: str) -> tuple[int, Any]:
         group, plural = path.rsplit("/", 1)

@@ -270,6 +270,15 @@ def test_tag_of_another_revision_is_left_alone(place: Place) -> None:
     assert "tag generate" not in place.calls
 
 
+def test_default_tag_that_a_new_revision_takes_over(place: Place) -> None:
+    place.put_installed()
+    canary = OperatorSettings(network="network-vie", revision="canary", revision_tags=["default"])
+    changes = [change for change in plan(place.client, place.istioctl, canary).changes if change.before]
+    taken = [change for change in changes if "default" in change.ref.name]
+    assert len(taken) == 3
+    assert {value for change in taken for value in change.after.values()} == {"canary"}
+
+
 def test_tag_with_the_name_of_a_revision_is_refused(place: Place) -> None:
     with pytest.raises(ExomeshError, match="The revision tag canary is called like a revision"):
         plan(place.client, place.istioctl, OperatorSettings(revision="canary", revision_tags=["canary"]))

@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Objects as given, or absent: what is somebody else's, items that were added, and a webhook that is away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubeconfigs import run_module
+from kubernetes_api import ApiServer, Object, status
+
+PATH = "/api/v1/namespaces/istio-system/services/gateway"
+LABELS = {"app.kubernetes.io/managed-by": "exomesh.istio"}
+
+
+def service(*ports: Object, **labels: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "gateway", "namespace": "istio-system", "labels": labels},
+        "spec": {"ports": list(ports)},
+    }
+
+
+TLS: Object = {"name": "tls", "port": 15443}
+STATUS: Object = {"name": "status", "port": 15021}
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ApiServer]:
+    server = ApiServer(tmp_path, "vie")
+    yield server
+    server.close()
+
+
+def apply(api: ApiServer, definition: Object, **options: Any) -> dict[str, Any]:
+    arguments = {"kubeconfig": str(api.kubeconfig), "definitions": [definition], "timeout": 5}
+    return run_module("server_side_apply", **arguments, **options)
+
+
+def test_what_somebody_else_made_is_refused_and_left(api: ApiServer) -> None:
+    api.put(PATH, service(TLS))
+    ours = service(TLS, **LABELS)
+    refused = apply(api, ours, only_ours=True)
+    assert refused["failure"]["code"] == "foreign_object"
+    assert "Service istio-system/gateway" in refused["msg"]
+    assert not apply(api, ours, only_ours=True, state="absent")["changed"]
+    assert PATH in api.objects
+
+
+def test_what_is_ours_is_made_and_deleted(api: ApiServer) -> None:
+    ours = service(TLS, **LABELS)
+    assert apply(api, ours, only_ours=True)["objects"]["create"] == ["Service istio-system/gateway"]
+    assert apply(api, ours, only_ours=True)["objects"]["unchanged"] == ["Service istio-system/gateway"]
+    assert apply(api, ours, only_ours=True, state="absent")["changed"]
+    assert PATH not in api.objects
+
+
+def test_a_port_that_someone_added_or_moved_is_told_and_removed(api: ApiServer) -> None:
+    api.put(PATH, service(STATUS, {**TLS, "port": 15444, "nodePort": 30444}))
+    wanted = service(STATUS, TLS)
+    assert apply(api, wanted, check=True)["changed"]
+    assert api.objects[PATH]["spec"]["ports"][1]["port"] == 15444
+    assert apply(api, wanted)["changed"]
+    assert api.objects[PATH]["spec"]["ports"] == [STATUS, TLS]
+    assert not apply(api, wanted)["changed"]
+
+
+def test_check_mode_does_without_a_webhook_that_is_away(api: ApiServer) -> None:
+    api.put(PATH, service(TLS))
+    away = status(500, "InternalError", 'failed calling webhook "validation.istio.io"')
+    api.failures[("PATCH", PATH)] = [away, away]
+    assert not apply(api, service(TLS), check=True)["changed"]
+    assert apply(api, service(TLS, app="gateway"), check=True)["changed"]
