@@ -44,6 +44,9 @@ options:
     type: str
     required: true
   timeout:
+    description:
+      - Seconds that each wait may take, for a token, for the proof by a pod, and for istiod to read a peer.
+    type: int
     default: 60
   own_accounts:
     description:
