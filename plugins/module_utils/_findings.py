@@ -70,8 +70,8 @@ class Kind:
 
 CLUSTER_UNREACHABLE = Kind(
     "cluster-unreachable",
-    "The cluster's API does not answer",
-    "the address in the kubeconfig is wrong or blocked, or its credentials ran out",
+    "The cluster's API does not answer, or refuses to",
+    "the address in the kubeconfig is wrong or blocked, its credentials ran out, or do not suffice",
     "ansible-playbook exomesh.istio.kubeconfig --limit {cluster}",
     _MULTICLUSTER,
     breaks_out="secret",

@@ -63,7 +63,7 @@ def result(mesh: MeshState, verdict: Verdict, seconds: float, only: Sequence[str
 
 def lines(verification: Result) -> list[str]:
     """The verification for people: matrix of the pairs, latencies, findings."""
-    told = matrix(verification) + latencies(verification)
+    told = matrix(verification) + latencies(verification) + rights(verification)
     if verification["mesh"]["mode"] == "status":
         told += ["", "Only what can be read was looked at, and no requests were sent."]
     for finding in verification["findings"]:
@@ -124,6 +124,21 @@ def latencies(verification: Result) -> list[str]:
     ]
     more = len(measured) - _SLOWEST
     return ["", *told, *([f"and {more} quicker pairs"] if more > 0 else [])]
+
+
+def rights(verification: Result) -> list[str]:
+    """What the accounts of the remote secrets may read in the peers; equal pairs on one line."""
+    pairs: dict[tuple[tuple[str, bool], ...], list[str]] = {}
+    for pair in verification["pairs"]:
+        if pair["rights"]:
+            held = tuple(pair["rights"].items())
+            pairs.setdefault(held, []).append(f"{pair['source']} -> {pair['destination']}")
+    told = []
+    for held, places in pairs.items():
+        where = "all" if len(pairs) == 1 else ", ".join(places)
+        may, may_not = (", ".join(right for right, yes in held if yes is wanted) for wanted in (True, False))
+        told.append(f"{where}: may {may or 'nothing'}" + (f"; may not {may_not}" if may_not else ""))
+    return ["", "Accounts of remote secrets, in the destination:", *told] if told else []
 
 
 def junit(verification: Result) -> str:

@@ -636,6 +636,14 @@ def test_lines_name_finding_place_and_next_step() -> None:
     assert any(line.startswith("fra -> vie") and "2.0 / 3.0" in line for line in lines)
 
 
+def test_rights_are_told_once_for_all_that_have_them() -> None:
+    mesh = healthy()
+    needed = "list namespaces, list nodes, list pods, list services, list endpointslices"
+    assert report.rights(told(mesh))[2:] == [f"all: may {needed}; may not list secrets"]
+    pair_of(mesh, "vie", "fra").rights["list secrets"] = True
+    assert report.rights(told(mesh))[2].startswith("vie -> fra: may list namespaces")
+
+
 def test_junit_opens_in_a_reader(tmp_path: Path) -> None:
     (tmp_path / "junit.xml").write_text(report.junit(told(broken())))
     suites = {suite.name: suite for suite in junitparser.JUnitXml.fromfile(str(tmp_path / "junit.xml"))}
