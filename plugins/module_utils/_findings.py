@@ -531,8 +531,8 @@ WIRE_UNTRUSTED = Kind(
 CONNECTION_CLOSED = Kind(
     "connection-closed",
     "The destination's gateway accepts connections of the source and closes them again",
-    "the gateway has no route for the service's name (SNI): the Gateway's hosts do not cover it, or an "
-    "AuthorizationPolicy of the gateway denies it",
+    "the gateway has no route for the service's name (SNI): exportTo hides the service from it, or its "
+    "istiod does not know it",
     "istioctl proxy-config listeners deploy/istio-eastwestgateway.istio-system, in {destination}",
     _ISSUES + "40624",
     check="wire",
