@@ -188,9 +188,18 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     begun = time.monotonic()
     reads = params["read_only"] or module.check_mode
-    workload = None if reads else Workload(params["server_image"], params["client_image"])
+    # Half an hour after its time at the latest, nobody waits for it any more.
+    lifetime = params["timeout"] + 1800
+    workload = None if reads else Workload(params["server_image"], params["client_image"], lifetime)
+    members = members_of(params)
+    if unknown := set(params["only"]) - {member.name for member in members}:
+        raise ExomeshError(
+            f"only names {', '.join(sorted(unknown))}, which is no member of the mesh",
+            "unknown_member",
+            next_step=f"The members are {', '.join(member.name for member in members)}",
+        )
     verification = Verification(
-        members_of(params), workload, params["timeout"], params["only"], params["least_privilege"]
+        members, workload, params["timeout"], params["only"], params["least_privilege"]
     )
     with verification:
         mesh, verdict = verification.look()
