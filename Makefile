@@ -11,7 +11,7 @@ TYPES := build/types/ansible_collections/exomesh
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
-	test lint spec findings build sanity unit molecule lab-test clean
+	test lint spec findings screenshots build sanity unit molecule lab-test clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ spec: venv  ## Role specs against defaults and uses; the action group; docs/find
 
 findings: venv  ## docs/findings.md, from the code
 	$(BIN)/python tools/make_findings.py
+
+screenshots: venv  ## What the page of a verification looks like, in docs/, with Debian's Chromium
+	$(BIN)/python tools/make_screenshots.py
 
 build: venv  ## The collection's artifact, in build/
 	$(BIN)/ansible-galaxy collection build --force --output-path build

@@ -57,7 +57,8 @@ options:
   output_dir:
     description:
       - Folder for the verification as files C(verification.json) (its form is
-        C(docs/schema/verification.schema.json)) and C(junit.xml). It is made where it does not exist.
+        C(docs/schema/verification.schema.json)), C(verification.html) and C(junit.xml). It is made where it
+        does not exist.
     type: path
   server_image:
     description:
@@ -76,6 +77,7 @@ options:
     default: 120
 requirements:
   - Python package C(kubernetes) >= 31.0.0
+  - Python package C(jinja2), which ansible-core brings, for O(output_dir)
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -179,6 +181,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report as report
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_page import html
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import Verification
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import Workload
 
@@ -230,6 +233,7 @@ def write(folder: Path, told: report.Result) -> None:
     files = {
         "verification.json": json.dumps(told, indent=2) + "\n",
         "junit.xml": report.junit(told),
+        "verification.html": html(told),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

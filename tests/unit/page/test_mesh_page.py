@@ -17,6 +17,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_page import (
     html,
     pictures,
 )
+from ansible_collections.exomesh.istio.plugins.modules.mesh_verify import write
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
@@ -84,6 +85,12 @@ CASES = {
     "hostile": hostile(),
     "example": EXAMPLE,
 }
+
+
+def test_is_written_beside_the_other_files(tmp_path: Path) -> None:
+    write(tmp_path / "reports", EXAMPLE)
+    written = (tmp_path / "reports/verification.html").read_text(encoding="utf-8")
+    assert written == html(EXAMPLE)
 
 
 def text_of(told: dict[str, Any]) -> str:
