@@ -373,7 +373,7 @@ REMOTE_SECRET_UNKNOWN = Kind(
     "remote-secret-unknown",
     "The cluster has a remote secret for a cluster that is no member of the mesh",
     "a cluster left the mesh and its secret stayed, or the inventory lacks a member",
-    "ansible-playbook exomesh.istio.peering --limit {cluster}, or kubectl -n istio-system delete the secret",
+    "ansible-playbook exomesh.istio.peering without --limit, or kubectl -n istio-system delete the secret",
     _ISSUES + "27187",
     severity=WARNING,
 )

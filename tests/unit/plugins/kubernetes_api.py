@@ -136,9 +136,9 @@ class ApiServer:
         live = self.objects.get(path)
         if live is None:
             return status(404, "NotFound")
-        if method == "DELETE":
-            return self._delete(path, live, body or {})
-        return self._replace(path, live, body, "dryRun" in query) if method == "PUT" else (200, live)
+        if method == "PUT":
+            return self._replace(path, live, body, "dryRun" in query)
+        return self._delete(path, live, body or {}) if method == "DELETE" else (200, live)
 
     def _list(self, path: str, selector: str) -> tuple[int, Any]:
         group, plural = path.rsplit("/", 1)
