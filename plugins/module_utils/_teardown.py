@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock, lock_ref
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
@@ -53,6 +54,7 @@ _DERIVED = ("Event", "Endpoints", "EndpointSlice")
 _ROOT_CONFIG_MAPS = ("istio-ca-root-cert", "istio-ca-crl")
 _BORN_WITH_A_NAMESPACE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 
+_LOCK = "istio-install"
 _ROUNDS = 3
 _NAMED = 10
 """Names that a line about what is left shows at most."""
@@ -110,6 +112,7 @@ class Teardown:
         self._client = client
         self._cluster = cluster
         self._mesh_id = mesh_id
+        self._is_locked = False
         self._installed = f"{_OWNER_LABEL} in ({','.join(operators)})"
 
     def plan(self) -> Plan:
@@ -120,6 +123,8 @@ class Teardown:
         client = self._client
         kinds = client.kinds()
         ours = self._find(kinds, f"{MANAGED_BY_LABEL}={MANAGED_BY}")
+        if self._is_locked:  # the lock goes when it is released
+            ours = [obj for obj in ours if ObjectRef.of(obj) != lock_ref(_LOCK)]
         installed = [
             obj for obj in self._find(kinds, self._installed) if _key(obj) not in set(map(_key, ours))
         ]
@@ -169,19 +174,24 @@ class Teardown:
     def run(self, timeout: float) -> tuple[list[ObjectChange], list[Left]]:
         """Do it; gives what went, and what stays.
 
-        :raises ExomeshError: ``not_deleted``, with what holds it.
+        :raises ExomeshError: ``not_deleted``, with what holds it, or ``locked``.
         """
-        deadline = time.monotonic() + timeout
-        gone: dict[ObjectRef, ObjectChange] = {}
-        for _round in range(_ROUNDS):
-            plan = self.plan()
-            if not plan.changes():
-                break
-            gone |= {change.ref: change for change in plan.changes()}
-            for stage in plan.stages:
-                self._delete(stage, deadline)
-            for change in plan.released:
-                self._client.apply(_bare_namespace(change.ref.name))
+        plan = self.plan()
+        if not plan.changes():
+            return [], plan.left
+        gone = {change.ref: change for change in plan.changes()}
+        with ClusterLock(self._client, _LOCK, timeout):
+            self._is_locked = True
+            deadline = time.monotonic() + timeout
+            for _round in range(_ROUNDS):
+                plan = self.plan()
+                if not plan.changes():
+                    break
+                gone |= {change.ref: change for change in plan.changes()}
+                for stage in plan.stages:
+                    self._delete(stage, deadline)
+                for change in plan.released:
+                    self._client.apply(_bare_namespace(change.ref.name))
         return list(gone.values()), self.plan().left
 
     # Finding
