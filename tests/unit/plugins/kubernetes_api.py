@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import re
 import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,7 +44,11 @@ RESOURCES = {
         ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations", False),
     ],
     "/apis/coordination.k8s.io/v1": [("Lease", "leases", True)],
-    "/apis/networking.istio.io/v1": [("VirtualService", "virtualservices", True)],
+    "/apis/apiextensions.k8s.io/v1": [("CustomResourceDefinition", "customresourcedefinitions", False)],
+    "/apis/networking.istio.io/v1": [
+        ("Gateway", "gateways", True),
+        ("VirtualService", "virtualservices", True),
+    ],
 }
 
 PLURALS = {plural for group in RESOURCES.values() for _kind, plural, _namespaced in group}
@@ -115,10 +120,13 @@ class ApiServer:
                 return 200, self.pod_log
             if path == "/version":
                 return 200, {"gitVersion": "v1.36.3"}
+            if path == "/apis":
+                groups = [group.removeprefix("/apis/") for group in RESOURCES if group.startswith("/apis/")]
+                return 200, {"groups": [{"preferredVersion": {"groupVersion": group}} for group in groups]}
             if path in RESOURCES:
                 return 200, {
                     "resources": [
-                        {"kind": kind, "name": plural, "namespaced": namespaced}
+                        {"kind": kind, "name": plural, "namespaced": namespaced, "verbs": ["list", "delete"]}
                         for kind, plural, namespaced in RESOURCES[path]
                     ]
                 }
@@ -212,8 +220,12 @@ def labels_of(obj: Object) -> dict[str, str]:
 
 
 def matches(selector: str, labels: Object) -> bool:
-    """Whether labels match a selector of the forms ``key=value``, ``key`` and ``!key``."""
-    for wanted in filter(None, selector.split(",")):
+    """Whether labels match a selector of the forms ``key=value``, ``key in (a,b)``, ``key`` and ``!key``."""
+    for wanted in filter(None, re.split(r",(?![^(]*\))", selector)):
+        if choice := re.fullmatch(r"(\S+) in \((.*)\)", wanted):
+            if labels.get(choice[1]) not in choice[2].split(","):
+                return False
+            continue
         key, equals, value = wanted.lstrip("!").partition("=")
         if (labels.get(key) == value if equals else key in labels) is wanted.startswith("!"):
             return False
