@@ -949,6 +949,13 @@ def test_the_mesh_is_healthy_again_and_the_table_is_shown(looks: Looks) -> None:
         print(f"  {name:{widths[0]}}  {way:{widths[1]}}  {told:{widths[2]}}  {seconds:5.1f} s")
 
 
+def test_accounts_that_may_read_secrets_are_told_where_they_must_not(mesh: Mesh) -> None:
+    seen, verdict = Verification(mesh.members, None, 2, least_privilege=True).look()
+    assert {finding.kind.code for finding in verdict.findings} == {"reader-too-mighty"}
+    assert len(verdict.findings) == len(seen.pairs) == 6
+    assert verdict.healthy
+
+
 def test_files_of_a_verification_are_of_their_published_form(mesh: Mesh, tmp_path: Path) -> None:
     with mesh.deleted("cluster1", remote("cluster2")):
         result = run_playbook(
