@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _findings as findings
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
@@ -46,9 +45,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
 from ansible_collections.exomesh.istio.plugins.module_utils._registries import retired
 from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import secret_ref
 
-if TYPE_CHECKING:
-    pass
-
 _CA_DAYS, _LEAF_SHARE = 30, 0.1
 """What a CA and a proxy's own certificate must have left: days, and the share of its life."""
 
@@ -65,6 +61,9 @@ def about_cluster(cluster: ClusterState, mesh: MeshState) -> Iterator[Finding]:
 
 
 Found = Iterator[tuple[Kind, list[str]]]
+
+
+# What is wrong with it, and by which evidence
 
 
 def certificates(cluster: ClusterState, mesh: MeshState) -> Found:
@@ -219,7 +218,7 @@ def services(cluster: ClusterState, _mesh: MeshState) -> Found:
             if pod["metadata"]["namespace"] == namespace and is_running(pod) and is_selected(pod, selector)
         ]
         if service["spec"].get("clusterIP") == "None":
-            named = [pod["spec"]["hostname"] for pod in pods if pod["spec"].get("subdomain")]
+            named = [pod["spec"].get("hostname", "") for pod in pods if pod["spec"].get("subdomain")]
             headless.append(
                 f"{name_of(service)}" + (f", with pods by name: {', '.join(named)}" if named else "")
             )

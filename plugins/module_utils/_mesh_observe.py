@@ -183,7 +183,8 @@ def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
     # With a revision it is istio-REVISION.
     names = ["istio", *sorted(name for name in by_name if name.startswith("istio-"))]
     text = next((by_name[name]["mesh"] for name in names if "mesh" in by_name.get(name, {})), "")
-    state.mesh_config = yaml.safe_load(text) or {}
+    with suppress(yaml.YAMLError):  # istiod goes on with what it read before
+        state.mesh_config = yaml.safe_load(text) or {}
 
 
 def _read_gateways(state: ClusterState, client: KubernetesClient) -> None:

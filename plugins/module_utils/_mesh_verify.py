@@ -171,9 +171,10 @@ def _settle(mesh: MeshState, deadline: float) -> None:
         if not pairs or time.monotonic() >= deadline:
             return
         time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
-        for cluster in [clusters[name] for name in {pair.source for pair in pairs}]:
-            for istiod in cluster.istiods:
-                ask_istiod(cluster.reached, istiod)
+        sources = [clusters[name] for name in {pair.source for pair in pairs}]
+        concurrently(
+            lambda asked: ask_istiod(*asked), [(c.reached, istiod) for c in sources for istiod in c.istiods]
+        )
 
 
 def _look_at_endpoints(cluster: ClusterState, pairs: Sequence[PairState]) -> None:

@@ -173,8 +173,8 @@ def measure(pair: PairState, source: ClusterState, destination: ClusterState) ->
     ]
     try:
         seen = parse_measures(_run(source, command))
-    except ExomeshError:
-        return
+    except (ExomeshError, ValueError):
+        return  # it took too long; what is to be judged was seen before
     # The first of each connects to the sidecar, too.
     kept, new = (tuple(seen.get(name, ()))[1:] for name in ("kept", "new"))
     pair.kept, pair.new = Sample(kept) if kept else None, Sample(new) if new else None
@@ -222,7 +222,8 @@ def parse_measures(output: str) -> dict[str, list[Any]]:
             if status == "200":
                 times.append(float(seconds) * 1000)
         else:
-            seen[name] = rest.split("\t", 3)
+            connect, status, error, certificates = rest.split("\t", 3)
+            seen[name] = [connect, status, error, certificates]
     return seen
 
 
