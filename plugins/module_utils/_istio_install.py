@@ -143,7 +143,8 @@ class Istioctl:
             try:
                 result = subprocess.run(
                     [self._path, *arguments],
-                    input="" if operator is None else yaml.safe_dump(operator),
+                    # JSON, as a name like "n" is a truth value in the YAML of Go alone.
+                    input="" if operator is None else json.dumps(operator),
                     env=environment,
                     capture_output=True,
                     text=True,

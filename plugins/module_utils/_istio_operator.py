@@ -146,6 +146,13 @@ def _preset(revision: str) -> dict[str, Any]:
                 _INGRESS_VALUES: {
                     "autoscaleMin": 2,
                     "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
+                }
+            },
+        },
+        # istioctl's own check does not know what the chart understands here.
+        "unvalidatedValues": {
+            "gateways": {
+                _INGRESS_VALUES: {
                     "podAntiAffinityTermLabelSelector": [
                         {
                             "key": "istio",
@@ -153,10 +160,10 @@ def _preset(revision: str) -> dict[str, Any]:
                             "values": "eastwestgateway",
                             "topologyKey": _HOSTNAME_LABEL,
                         }
-                    ],
+                    ]
                 }
-            },
-        }
+            }
+        },
     }
 
 
