@@ -56,7 +56,7 @@ options:
   checksums:
     description:
       - Known sha256 of the archives of release O(version), by platform, as in C(linux-amd64). Where neither
-        this nor O(checksum) has one, it is read from the file beside the archive whose name ends in C(.sha256).
+        this nor O(checksum) has one, it is read from the file C(.sha256) beside the archive.
     type: dict
     default: {}
   allow_unsafe:

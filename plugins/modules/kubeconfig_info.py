@@ -37,6 +37,12 @@ options:
       - How long to wait for one answer of the API server at most, in seconds.
     type: float
     default: 20
+  istio_version:
+    description:
+      - Istio release for the cluster. Where O(min_version) and O(max_version) are not given, they are the
+        oldest and the newest Kubernetes that it supports, as far as this collection knows them.
+    type: str
+    version_added: 0.2.0
   min_version:
     description:
       - Oldest Kubernetes that will do, as in V(1.32).
@@ -181,8 +187,18 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils._api_server import ApiServer, Right, Window
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions import (
+    Release,
+    kubernetes_window,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import require_libraries
 from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig_merge import source_entry
+
+
+def window_of(istio: str | None, oldest: str | None, newest: str | None) -> Window:
+    """The Kubernetes versions that will do: those given, else those that the Istio release supports."""
+    known = kubernetes_window(Release.parse(istio)) if istio else (None, None)
+    return Window.parse(oldest or known[0], newest or known[1])
 
 
 def run(module: AnsibleModule) -> tuple[dict[str, Any], list[str]]:
@@ -190,8 +206,8 @@ def run(module: AnsibleModule) -> tuple[dict[str, Any], list[str]]:
     require_libraries()
     params = module.params
     path = real_path(params["kubeconfig"])
-    window = Window.parse(params["min_version"], params["max_version"])
     try:
+        window = window_of(params["istio_version"], params["min_version"], params["max_version"])
         entry = source_entry(path, None, params["context"])
         server = ApiServer(str(path), entry.name, params["cluster"], params["timeout"])
         identity = server.identity()
@@ -216,6 +232,7 @@ def main() -> None:
             "context": {"type": "str"},
             "cluster": {"type": "str"},
             "timeout": {"type": "float", "default": 20.0},
+            "istio_version": {"type": "str"},
             "min_version": {"type": "str"},
             "max_version": {"type": "str"},
             "max_clock_skew": {"type": "float", "default": 30.0},
