@@ -66,7 +66,7 @@ def checksum(mirror: str, version: str, platform: str, compare: bool) -> str:
 def fetched(url: str) -> bytes:
     """The content of a URL."""
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - the user's own words
+        with urllib.request.urlopen(url, timeout=60) as answer:
             content: bytes = answer.read()
             return content
     except urllib.error.HTTPError as error:
