@@ -252,11 +252,12 @@ def install(
     _require_pull_secrets(client, settings)
     for namespace in installation.namespaces:
         client.apply(namespace)
-    for ref, (_found, replicas) in installation.replicas.items():
-        client.scale(ref, replicas)
+    _scale(client, installation.replicas)
     if installation.needs_installer:
         concurrently(lambda obj: remove_surplus(client, obj), installation.objects)
         _run_installer(client, istioctl, installation, timeout)
+        # An autoscaler takes a while to see that there are too few.
+        _scale(client, _replicas_out_of_range(client, installation.objects))
     if any(_is_istiod(obj) for obj in installation.objects):
         _apply_default_tag(client, istioctl, settings, installation)
 
@@ -412,6 +413,11 @@ def _replicas_out_of_range(
     found = {ref: obj["spec"].get("replicas", 1) for ref, obj in zip(unsized, live, strict=True) if obj}
     sizes = {ref: (size, _clamp(size, *limits.get(ref.name, (1, None)))) for ref, size in found.items()}
     return {ref: (size, wanted) for ref, (size, wanted) in sizes.items() if size != wanted}
+
+
+def _scale(client: KubernetesClient, sizes: Mapping[ObjectRef, tuple[int, int]]) -> None:
+    for ref, (_found, wanted) in sizes.items():
+        client.scale(ref, wanted)
 
 
 def _clamp(replicas: int, least: int, most: int | None) -> int:
