@@ -37,7 +37,7 @@ options:
         C(metadata.namespace).
       - They are applied in this order, and deleted in the opposite one.
       - An object with the label C(app.kubernetes.io/managed-by=exomesh.istio) is the collection's own. Where
-        one of its name exists without that label, the module refuses to change or delete it.
+        one of its name exists without that label, V(state=present) fails, and V(state=absent) leaves it.
     type: list
     elements: dict
     required: true
@@ -52,12 +52,6 @@ options:
       - Wait until every Deployment among the objects is ready.
     type: bool
     default: true
-  only_ours:
-    description:
-      - Touch an object that exists only if it has the labels of its definition. Another one is someone
-        else's. V(present) fails on it, and V(absent) leaves it.
-    type: bool
-    default: false
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -130,6 +124,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     ObjectChange,
     apply_patiently,
     compare_all,
+    is_ours,
     refuse_foreign,
     render_diff,
     summarise,
@@ -138,14 +133,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
 
 def present(client: KubernetesClient, definitions: list[Object], module: AnsibleModule) -> list[ObjectChange]:
     """Apply the objects that differ; gives what changed, or would."""
-    if module.params["only_ours"]:
-        foreign = [str(ObjectRef.of(obj)) for obj in definitions if is_foreign(client, obj)]
-        if foreign:
-            raise ExomeshError(
-                f"Somebody else made {', '.join(foreign)}",
-                "foreign_object",
-                next_step="Delete it, or leave this setting to whoever made it",
-            )
+    refuse_foreign(client, definitions)
     changes = compare_all(client, definitions, FIELD_MANAGER)
     if module.check_mode:
         return changes
@@ -160,13 +148,16 @@ def present(client: KubernetesClient, definitions: list[Object], module: Ansible
 
 def absent(client: KubernetesClient, definitions: list[Object], module: AnsibleModule) -> list[ObjectChange]:
     """Delete the objects and wait until they are gone; gives what changed, or would."""
-    if module.params["only_ours"]:
-        definitions = [obj for obj in definitions if not is_foreign(client, obj)]
-    refs = [ObjectRef.of(obj) for obj in reversed(definitions)]
+    definitions = definitions[::-1]
+    refs = [ObjectRef.of(obj) for obj in definitions]
     exist = concurrently(client.get, refs)
+    going = [
+        live is not None and (is_ours(live) or not is_ours(obj))
+        for live, obj in zip(exist, definitions, strict=True)
+    ]
     changes = [
-        ObjectChange(ref, DELETE if found else UNCHANGED, {}, {})
-        for ref, found in zip(refs, exist, strict=True)
+        ObjectChange(ref, DELETE if goes else UNCHANGED, {}, {})
+        for ref, goes in zip(refs, going, strict=True)
     ]
     if module.check_mode:
         return changes
@@ -188,13 +179,6 @@ def absent(client: KubernetesClient, definitions: list[Object], module: AnsibleM
     return changes
 
 
-def is_foreign(client: KubernetesClient, definition: Object) -> bool:
-    """Whether the object exists, and lacks labels of its definition."""
-    live = client.get(ObjectRef.of(definition))
-    labels = definition["metadata"].get("labels") or {}
-    return live is not None and not labels.items() <= (live["metadata"].get("labels") or {}).items()
-
-
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Make the objects present or absent; gives the module's result."""
     if kubeconfig_is_to_come(module):
@@ -202,7 +186,6 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     client = KubernetesClient(module.params["kubeconfig"], module.params["context"])
     definitions = module.params["definitions"]
     try:
-        refuse_foreign(client, definitions)
         work = present if module.params["state"] == "present" else absent
         changes = work(client, definitions, module)
     except ExomeshError as error:
@@ -221,7 +204,6 @@ def main() -> None:
             "definitions": {"type": "list", "elements": "dict", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "wait": {"type": "bool", "default": True},
-            "only_ours": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

@@ -45,18 +45,18 @@ def apply(api: ApiServer, definition: Object, **options: Any) -> dict[str, Any]:
 def test_what_somebody_else_made_is_refused_and_left(api: ApiServer) -> None:
     api.put(PATH, service(TLS))
     ours = service(TLS, **LABELS)
-    refused = apply(api, ours, only_ours=True)
+    refused = apply(api, ours)
     assert refused["failure"]["code"] == "foreign_object"
     assert "Service istio-system/gateway" in refused["msg"]
-    assert not apply(api, ours, only_ours=True, state="absent")["changed"]
+    assert not apply(api, ours, state="absent")["changed"]
     assert PATH in api.objects
 
 
 def test_what_is_ours_is_made_and_deleted(api: ApiServer) -> None:
     ours = service(TLS, **LABELS)
-    assert apply(api, ours, only_ours=True)["objects"]["create"] == ["Service istio-system/gateway"]
-    assert apply(api, ours, only_ours=True)["objects"]["unchanged"] == ["Service istio-system/gateway"]
-    assert apply(api, ours, only_ours=True, state="absent")["changed"]
+    assert apply(api, ours)["objects"]["create"] == ["Service istio-system/gateway"]
+    assert apply(api, ours)["objects"]["unchanged"] == ["Service istio-system/gateway"]
+    assert apply(api, ours, state="absent")["changed"]
     assert PATH not in api.objects
 
 
