@@ -63,15 +63,15 @@ def test_new_object_is_predicted_without_a_dry_run(client: KubernetesClient, api
 
 
 def test_object_of_an_unknown_kind_is_predicted_too(client: KubernetesClient) -> None:
-    gateway = {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "Gateway",
+    telemetry = {
+        "apiVersion": "telemetry.istio.io/v1",
+        "kind": "Telemetry",
         "metadata": {"name": "g", "namespace": "n"},
     }
-    api_error = "has no kind Gateway of networking.istio.io/v1"
-    assert compare(client, gateway, "me").action == "create"
+    api_error = "has no kind Telemetry of telemetry.istio.io/v1"
+    assert compare(client, telemetry, "me").action == "create"
     with pytest.raises(ApiError, match=api_error):
-        client.apply(gateway)
+        client.apply(telemetry)
 
 
 def test_only_fields_that_differ_are_told(client: KubernetesClient, api: ApiServer) -> None:
