@@ -425,18 +425,23 @@ def _cluster_of(secret: Object) -> str:
 
 
 def _replicas(client: KubernetesClient) -> list[_Replica]:
-    """What every ready istiod knows."""
+    """What every ready istiod knows; one that ends meanwhile is passed over."""
 
-    def read(pod: str) -> _Replica:
-        return _Replica(
-            pod,
-            istiod.sync_states(client, pod),
-            istiod.known_gateways(client, pod),
-            istiod.clusters_by_service(client, pod),
-        )
+    def read(pod: str) -> _Replica | None:
+        try:
+            return _Replica(
+                pod,
+                istiod.sync_states(client, pod),
+                istiod.known_gateways(client, pod),
+                istiod.clusters_by_service(client, pod),
+            )
+        except ExomeshError:
+            if pod in istiod.replicas(client)[0]:
+                raise
+            return None
 
     ready, _lacking = istiod.replicas(client)
-    return concurrently(read, ready)
+    return [replica for replica in concurrently(read, ready) if replica]
 
 
 def _deletions(refs: Sequence[ObjectRef]) -> list[ObjectChange]:
