@@ -1,0 +1,160 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Walk the way of one request, and say where it stops."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mesh_diagnose
+short_description: Walk the way of one request through the mesh, and say where it stops
+version_added: 0.1.0
+description:
+  - Looks at what the proxies on the way of a request were really configured with, from a sidecar in one
+    cluster to the pods of a service in another.
+  - The steps are certificates, configuration that was rejected, listener, route, cluster, endpoints, the
+    gateway of the destination, and the pods there. The first that does not hold is told with its evidence, a
+    likely cause, and the next command.
+  - A request is taken to be C(GET /) without further headers. None is sent.
+  - Does not fail when the way stops, but says so in RV(stops_at).
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.members
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+    details:
+      - It only reads.
+  idempotent:
+    support: full
+options:
+  source:
+    description:
+      - The member in which the request begins.
+    type: str
+    required: true
+  service:
+    description:
+      - The service that is asked for, as C(NAME.NAMESPACE) or C(NAME.NAMESPACE:PORT). Without a port, the
+        first one.
+    type: str
+    required: true
+  destination:
+    description:
+      - The member that should answer. Without it, the first other one that has the service, or else
+        O(source).
+    type: str
+    default: ""
+  pod:
+    description:
+      - The pod that asks, as C(NAMESPACE/NAME). Without it, one with a sidecar, if there is one in the
+        service's own namespace.
+    type: str
+    default: ""
+requirements:
+  - Python package C(kubernetes) >= 31.0.0
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Why does the page of cluster2 not come up in cluster1?
+  exomesh.istio.mesh_diagnose:
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+    source: cluster1
+    service: exo-webtest.exodemo:3000
+    destination: cluster2
+"""
+
+RETURN = r"""
+stops_at:
+  description: The step at which the way stops; empty when it does not.
+  type: str
+  returned: success
+  sample: gateway
+pod:
+  description: The pod that asks.
+  type: str
+  returned: success
+destination:
+  description: The member that should answer.
+  type: str
+  returned: success
+steps:
+  description: Every step, in order.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    name:
+      description: Name of the step.
+      type: str
+    state:
+      description: V(ok), V(stop), V(follows) where a later step is the cause, or V(unknown) behind a stop.
+      type: str
+    told:
+      description: What was seen, in a few words.
+      type: str
+    evidence:
+      description: What was seen, in detail.
+      type: list
+      elements: str
+    cause:
+      description: The likely cause of a stop.
+      type: str
+    next_step:
+      description: The next command.
+      type: str
+report:
+  description: The same as lines for people.
+  type: list
+  elements: str
+  returned: success
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_diagnose import STOP, lines, look, walk
+
+
+def run(params: dict[str, Any]) -> dict[str, Any]:
+    """Walk the way; gives the module's result."""
+    way = look(members_of(params), params["source"], params["service"], params["destination"], params["pod"])
+    steps = walk(way)
+    return {
+        "changed": False,
+        "stops_at": next((step.name for step in steps if step.state == STOP), ""),
+        "pod": way.pod,
+        "destination": way.destination.name,
+        "steps": [asdict(step) for step in steps],
+        "report": lines(way, steps),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **MEMBERS_ARGUMENT_SPEC,
+            "source": {"type": "str", "required": True},
+            "service": {"type": "str", "required": True},
+            "destination": {"type": "str", "default": ""},
+            "pod": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module.params)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""mesh_diagnose on two real clusters: the way of one request, broken at one step after the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_diagnose import (
+    STOP,
+    Step,
+    lines,
+    look,
+    walk,
+)
+
+from .conftest import RunningLab, changes, run_playbook
+
+DEMO = ("-n", "exodemo")
+SYSTEM = ("-n", "istio-system")
+EXPOSE = ("gateways.networking.istio.io", "cross-network-gateway")
+SERVICE = "exo-webtest.exodemo:3000"
+HOST = "exo-webtest.exodemo.svc.cluster.local"
+SETTLES = 40.0
+
+Fault = Callable[["Mesh"], Any]
+
+
+class Mesh:
+    """The mesh under test, and the ways to harm it. What is changed is put back when a context ends."""
+
+    def __init__(self, lab: RunningLab) -> None:
+        self.lab = lab
+        self.members = [
+            Member(name, f"network-{name}", str(lab.path / "mesh" / name / "kubeconfig"))
+            for name in ("cluster1", "cluster2")
+        ]
+
+    def walked(self) -> tuple[list[Step], str]:
+        way = look(self.members, "cluster1", SERVICE, "cluster2")
+        steps = walk(way)
+        return steps, "\n".join(lines(way, steps))
+
+    def stops_at(self) -> tuple[str, str]:
+        """The step at which the way stops, and what is said of it."""
+        try:
+            steps, told = self.walked()
+        except ExomeshError as error:
+            return error.code, str(error)
+        return next((step.name for step in steps if step.state == STOP), ""), told
+
+    def settled(self, expected: str, words: str = "") -> str:
+        """What is said when the way stops where it is expected to."""
+        deadline = time.monotonic() + SETTLES
+        while True:
+            step, told = self.stops_at()
+            if (step == expected and words in told) or time.monotonic() > deadline:
+                assert step == expected, told
+                assert words in told
+                return told
+            time.sleep(0.5)
+
+    @contextmanager
+    def added(self, cluster: str, obj: dict[str, Any]) -> Iterator[None]:
+        where = ("-n", obj["metadata"]["namespace"])
+        self.lab.kubectl(cluster, "apply", "-f", "-", stdin=json.dumps(obj))
+        try:
+            yield
+        finally:
+            self.lab.kubectl(cluster, *where, "delete", f"{obj['kind']}/{obj['metadata']['name']}")
+
+    @contextmanager
+    def removed(self, cluster: str, *words: str) -> Iterator[None]:
+        held = json.loads(self.lab.kubectl(cluster, "get", *words, "-o", "json"))
+        for field in ("resourceVersion", "uid", "managedFields"):
+            held["metadata"].pop(field, None)
+        self.lab.kubectl(cluster, "delete", *words)
+        try:
+            yield
+        finally:
+            self.lab.kubectl(cluster, "create", "-f", "-", stdin=json.dumps(held))
+
+    @contextmanager
+    def scaled_to_none(self, cluster: str) -> Iterator[None]:
+        words = (*DEMO, "scale", "deployment/exo-webtest")
+        self.lab.kubectl(cluster, *words, "--replicas=0")
+        try:
+            yield
+        finally:
+            self.lab.kubectl(cluster, *words, "--replicas=1")
+
+    @contextmanager
+    def without_sidecar(self, cluster: str) -> Iterator[None]:
+        def inject(value: str | None) -> None:
+            template = {"metadata": {"labels": {"sidecar.istio.io/inject": value}}}
+            patch = json.dumps({"spec": {"template": template}})
+            self.lab.kubectl(cluster, *DEMO, "patch", "deployment/exo-webtest", "-p", patch)
+            self.lab.kubectl(cluster, *DEMO, "rollout", "status", "deployment/exo-webtest", "--timeout=60s")
+
+        inject("false")
+        try:
+            yield
+        finally:
+            inject(None)
+
+    @contextmanager
+    def relabelled(self, cluster: str, network: str) -> Iterator[None]:
+        words = (*DEMO, "label", "pods", "--selector=app=exo-webtest", "--overwrite")
+        self.lab.kubectl(cluster, *words, f"topology.istio.io/network={network}")
+        try:
+            yield
+        finally:
+            self.lab.kubectl(cluster, *words, f"topology.istio.io/network=network-{cluster}")
+
+
+def made(kind: str, group: str, name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    """A manifest."""
+    return {
+        "apiVersion": f"{group}.istio.io/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+PLAIN = made(
+    "DestinationRule", "networking", "plain", "exodemo", host=HOST, trafficPolicy={"tls": {"mode": "DISABLE"}}
+)
+TO_NO_SUBSET = made(
+    "VirtualService",
+    "networking",
+    "canary",
+    "exodemo",
+    hosts=[HOST],
+    http=[{"route": [{"destination": {"host": HOST, "subset": "v9"}}]}],
+)
+FOR_NO_PATH = made(
+    "VirtualService",
+    "networking",
+    "narrow",
+    "exodemo",
+    hosts=[HOST],
+    http=[{"match": [{"uri": {"prefix": "/api"}}], "route": [{"destination": {"host": HOST}}]}],
+)
+HIDES = made("Sidecar", "networking", "default", "exodemo", egress=[{"hosts": ["istio-system/*"]}])
+NO_MTLS = made(
+    "PeerAuthentication",
+    "security",
+    "plain",
+    "exodemo",
+    selector={"matchLabels": {"app": "exo-webtest"}},
+    mtls={"mode": "DISABLE"},
+)
+NO_GOOD_CONFIGURATION = {
+    "apiVersion": "networking.istio.io/v1alpha3",
+    "kind": "EnvoyFilter",
+    "metadata": {"name": "wrong", "namespace": "exodemo"},
+    "spec": {
+        "configPatches": [
+            {
+                "applyTo": "CLUSTER",
+                "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"service": HOST}},
+                "patch": {"operation": "MERGE", "value": {"connect_timeout": "-1s"}},
+            }
+        ]
+    },
+}
+NOBODY_IN = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "closed", "namespace": "istio-system"},
+    "spec": {
+        "podSelector": {"matchLabels": {"istio": "eastwestgateway"}},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"ports": [{"port": 15021}]}],
+    },
+}
+
+FAULTS: dict[str, tuple[Fault, str, str]] = {
+    "a configuration that Envoy rejects": (
+        lambda mesh: mesh.added("cluster1", NO_GOOD_CONFIGURATION), "configuration", "positive duration",
+    ),
+    "a Sidecar that hides the service": (lambda mesh: mesh.added("cluster1", HIDES), "listener", "Sidecar"),
+    "a remote secret that is gone": (
+        lambda mesh: mesh.removed("cluster1", *SYSTEM, "secret", "istio-remote-secret-cluster2"),
+        "listener", "cluster2 as not known",
+    ),
+    "a route to a subset that is not there": (
+        lambda mesh: mesh.added("cluster1", TO_NO_SUBSET), "route", "exodemo/canary",
+    ),
+    "routes of which none matches": (lambda mesh: mesh.added("cluster1", FOR_NO_PATH), "route", "no route"),
+    "a DestinationRule with TLS DISABLE": (
+        lambda mesh: mesh.added("cluster1", PLAIN), "cluster", "DestinationRule exodemo/plain",
+    ),
+    "pods that are taken for near ones": (
+        lambda mesh: mesh.relabelled("cluster2", "network-cluster1"), "endpoints", "past its gateway",
+    ),
+    "an expose Gateway that is gone": (
+        lambda mesh: mesh.removed("cluster2", *SYSTEM, *EXPOSE), "gateway", "exposes",
+    ),
+    "a NetworkPolicy before the gateway": (
+        lambda mesh: mesh.added("cluster2", NOBODY_IN), "gateway", "istio-system/closed",
+    ),
+    "pods scaled to 0": (lambda mesh: mesh.scaled_to_none("cluster2"), "peer", "scaled to 0"),
+    "mutual TLS that is off": (
+        lambda mesh: mesh.added("cluster2", NO_MTLS), "peer", "PeerAuthentication exodemo/plain",
+    ),
+    "pods without a sidecar": (lambda mesh: mesh.without_sidecar("cluster2"), "peer", "no sidecar"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mesh(lab: RunningLab) -> Mesh:
+    lab.up(2)
+    result = run_playbook(lab, "site.yml")
+    assert result.returncode == 0, result.stdout
+    return Mesh(lab)
+
+
+def test_the_playbook_walks_a_good_way_to_its_end(mesh: Mesh) -> None:
+    words = ("-e", "from=cluster1", "-e", "service=exo-webtest.exodemo")
+    result = run_playbook(mesh.lab, "playbooks/diagnose.yml", *words)
+    assert result.returncode == 0, result.stdout
+    assert "Every step is well" in result.stdout
+    assert set(changes(result.stdout).values()) == {0}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_way_stops_where_it_is_broken(mesh: Mesh, fault: str) -> None:
+    harm, step, words = FAULTS[fault]
+    mesh.settled("")
+    with ExitStack() as stack:
+        stack.enter_context(harm(mesh))
+        told = mesh.settled(step, words)
+    print(f"\n{fault}:\n{told}")
+    mesh.settled("")
+
+
+def test_the_playbook_fails_where_the_way_stops(mesh: Mesh) -> None:
+    mesh.settled("")
+    with mesh.added("cluster1", PLAIN):
+        mesh.settled("cluster")
+        words = ("-e", "from=cluster1", "-e", "to=cluster2", "-e", f"service={SERVICE}")
+        result = run_playbook(mesh.lab, "playbooks/diagnose.yml", *words)
+    assert result.returncode != 0
+    said = " ".join(result.stdout.split())  # without the line breaks of its YAML
+    assert "The way stops at cluster" in said
+    assert "kubectl -n exodemo get destinationrule plain -o yaml, in cluster1" in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "words"),
+    [
+        (("cluster9", SERVICE), "unknown_member", "cluster1, cluster2"),
+        (("cluster1", "nobody.exodemo"), "unknown_service", "exo-webtest"),
+        (("cluster1", "exo-webtest.exodemo:80"), "unknown_port", "3000"),
+        (("cluster1", "http://x"), "unknown_service", "NAME.NAMESPACE"),
+        (("cluster1", SERVICE, "", "exodemo/nobody"), "no_sidecar", "no such pod"),
+    ],
+)
+def test_what_is_not_there_is_said(mesh: Mesh, asked: tuple[str, ...], code: str, words: str) -> None:
+    with pytest.raises(ExomeshError) as caught:
+        look(mesh.members, *asked)
+    assert caught.value.code == code
+    assert words in str(caught.value)
