@@ -278,6 +278,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         changes = compare_all(client, objects, FIELD_MANAGER)
         changes += _left_by(client, render(other, route, weights), {change.ref for change in changes})
         if not module.check_mode:
+            if form == GATEWAY_API:
+                require_gateway_api(client)
             for obj, change in zip(objects, changes, strict=False):
                 if change.action != UNCHANGED:
                     apply_patiently(client, obj, FIELD_MANAGER, params["timeout"])
@@ -291,6 +293,20 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "objects": summarise(changes),
         **({"diff": render_diff(changes)} if module._diff else {}),
     }
+
+
+def require_gateway_api(client: KubernetesClient) -> None:
+    """Check that the cluster has the kinds of the Gateway API.
+
+    :raises ExomeshError: ``no_gateway_api``.
+    """
+    crd = "httproutes.gateway.networking.k8s.io"
+    if client.get(ObjectRef("apiextensions.k8s.io/v1", "CustomResourceDefinition", crd)) is None:
+        raise ExomeshError(
+            "The cluster does not have the kinds of the Gateway API",
+            "no_gateway_api",
+            next_step="Install them (README of role gateway), or use traffic_form=istio",
+        )
 
 
 def _left_by(

@@ -298,7 +298,6 @@ def main() -> None:
             "client_cluster": {"type": "str"},
             "client_image": {"type": "str", "default": "docker.io/curlimages/curl:8.16.0"},
         },
-        required_by={"client_cluster": ["urls"]},
         supports_check_mode=True,
     )
     params = module.params
@@ -307,6 +306,8 @@ def main() -> None:
         module.fail_json(msg=f"steps must rise, between 1 and 100: {steps}")
     if params["requests"] < 1 or params["seconds"] < 1:
         module.fail_json(msg="requests and seconds must be 1 or more")
+    if params["client_cluster"] and not params["urls"]:
+        module.fail_json(msg="client_cluster needs urls: what shall the pod ask?")
     shift = None
     try:
         members = members_of(params)
