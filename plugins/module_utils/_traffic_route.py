@@ -206,14 +206,21 @@ def _gateway_api_objects(route: Route, weights: Mapping[str, int]) -> list[Objec
         weighted["filters"] = [{"type": "RequestMirror", "requestMirror": mirror}]
     hostnames = [host for host in route.hosts if host != "*"]
     address = f"{route.ingress.service}.{route.ingress.namespace}.svc.cluster.local"
+    from_here = {"matchLabels": {"kubernetes.io/metadata.name": route.namespace}}
+    listener = {
+        "name": "http",
+        "port": 80,
+        "protocol": "HTTP",
+        "allowedRoutes": {"namespaces": {"from": "Selector", "selector": from_here}},
+    }
     gateway = {
         "gatewayClassName": "istio",
-        # The ingress gateway that is there, and not one of its own.
+        # The ingress gateway that is there, and not one of its own; so it must be in that one's namespace.
         "addresses": [{"type": "Hostname", "value": address}],
-        "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
+        "listeners": [listener],
     }
     http_route = {
-        "parentRefs": [{"name": route.service}],
+        "parentRefs": [{"name": route.service, "namespace": route.ingress.namespace}],
         **({"hostnames": hostnames} if hostnames else {}),
         "rules": [*rules, weighted],
     }
@@ -232,13 +239,19 @@ def _gateway_api_objects(route: Route, weights: Mapping[str, int]) -> list[Objec
     return [
         *objects,
         _object(route, _ISTIO_API, "DestinationRule", route.service, _destination_rule(route, "", [])),
-        _object(route, _GATEWAY_API, "Gateway", route.service, gateway),
+        _object(route, _GATEWAY_API, "Gateway", route.service, gateway, route.ingress.namespace),
         _object(route, _GATEWAY_API, "HTTPRoute", route.service, http_route),
     ]
 
 
-def _object(route: Route, api_version: str, kind: str, name: str, spec: Object) -> Object:
-    metadata = {"name": name, "namespace": route.namespace, "labels": {MANAGED_BY_LABEL: MANAGED_BY}}
+def _object(
+    route: Route, api_version: str, kind: str, name: str, spec: Object, namespace: str = ""
+) -> Object:
+    metadata = {
+        "name": name,
+        "namespace": namespace or route.namespace,
+        "labels": {MANAGED_BY_LABEL: MANAGED_BY},
+    }
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
 
 

@@ -45,6 +45,12 @@ options:
       - Port of the service.
     type: int
     required: true
+  state:
+    description:
+      - V(absent) deletes the route in either form. The service and its versions stay.
+    type: str
+    choices: [present, absent]
+    default: present
   hosts:
     description:
       - Host names that the route answers to.
@@ -198,6 +204,7 @@ failure:
   returned: failure
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -266,27 +273,30 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     route = route_of(params)
     if kubeconfig_is_to_come(module):
-        return {"changed": True, "objects": summarise([])}
+        return {"changed": params["state"] == "present", "objects": summarise([])}
     client = KubernetesClient(params["kubeconfig"], params["context"])
     form, other = (ISTIO, GATEWAY_API) if params["form"] == ISTIO else (GATEWAY_API, ISTIO)
     # A route that changes its form keeps its weights.
     live = [client.get(route_ref(each, route.namespace, route.service)) for each in (form, other)]
     weights = starting_weights(route.versions, params["weights"], live[0] or live[1])
+    objects, surplus = render(form, route, weights), render(other, route, weights)
+    if params["state"] == "absent":
+        objects, surplus = [], [*objects, *surplus]
     try:
-        objects = render(form, route, weights)
         refuse_foreign(client, objects)
         changes = compare_all(client, objects, FIELD_MANAGER)
-        changes += _left_by(client, render(other, route, weights), {change.ref for change in changes})
+        deletions = _ours_among(client, {ObjectRef.of(obj) for obj in surplus} - {c.ref for c in changes})
         if not module.check_mode:
-            if form == GATEWAY_API:
+            if objects and form == GATEWAY_API:
                 require_gateway_api(client)
-            for obj, change in zip(objects, changes, strict=False):
+            for obj, change in zip(objects, changes, strict=True):
                 if change.action != UNCHANGED:
                     apply_patiently(client, obj, FIELD_MANAGER, params["timeout"])
-            for change in changes[len(objects) :]:
+            for change in deletions:
                 client.delete(change.ref)
     except ExomeshError as error:
         raise error.about(cluster=client.name) from None
+    changes += deletions
     return {
         "changed": any(change.action != UNCHANGED for change in changes),
         "weights": weights,
@@ -309,14 +319,14 @@ def require_gateway_api(client: KubernetesClient) -> None:
         )
 
 
-def _left_by(
-    client: KubernetesClient, other: list[dict[str, Any]], kept: set[ObjectRef]
-) -> list[ObjectChange]:
-    """What the other form of the route left, and is ours."""
-    refs = [ref for ref in map(ObjectRef.of, other) if ref not in kept]
-    live = concurrently(client.get, refs)
+def _ours_among(client: KubernetesClient, refs: Iterable[ObjectRef]) -> list[ObjectChange]:
+    """The deletion of those that are there and ours."""
+    ordered = sorted(refs)
+    live = concurrently(client.get, ordered)
     return [
-        ObjectChange(ref, DELETE, {}, {}) for ref, obj in zip(refs, live, strict=True) if obj and is_ours(obj)
+        ObjectChange(ref, DELETE, {}, {})
+        for ref, obj in zip(ordered, live, strict=True)
+        if obj and is_ours(obj)
     ]
 
 
@@ -349,6 +359,7 @@ def main() -> None:
             "namespace": string,
             "service": string,
             "port": {"type": "int", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "hosts": {"type": "list", "elements": "str", "default": ["*"]},
             "form": {"type": "str", "choices": [ISTIO, GATEWAY_API], "default": ISTIO},
             "versions": {"type": "list", "elements": "str", "required": True},

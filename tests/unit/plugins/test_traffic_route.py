@@ -62,8 +62,13 @@ def test_every_version_has_a_service_in_the_gateway_api() -> None:
     rules = objects["HTTPRoute cart"]["spec"]["rules"]
     assert rules[-1]["backendRefs"][0] == {"name": "cart-v1", "port": 80, "weight": 90}
     assert "hostnames" not in objects["HTTPRoute cart"]["spec"]
-    address = objects["Gateway cart"]["spec"]["addresses"]
-    assert address == [{"type": "Hostname", "value": "istio-ingressgateway.istio-ingress.svc.cluster.local"}]
+    gateway = objects["Gateway cart"]
+    # Istio lets a Gateway use a Service of its own namespace only.
+    assert gateway["metadata"]["namespace"] == "istio-ingress"
+    assert objects["HTTPRoute cart"]["spec"]["parentRefs"][0]["namespace"] == "istio-ingress"
+    assert gateway["spec"]["addresses"] == [
+        {"type": "Hostname", "value": "istio-ingressgateway.istio-ingress.svc.cluster.local"}
+    ]
 
 
 @pytest.mark.parametrize(
