@@ -12,8 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,13 +129,26 @@ def killed_when(
         [ANSIBLE_PLAYBOOK, "-i", lab.inventory, playbook, *variables],
         cwd=PROJECT,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,
     ) as run:
         try:
             wait_for(moment, 120)
         finally:
-            os.killpg(run.pid, 9)
+            for process in {run.pid, *descendants(run.pid)}:
+                with suppress(ProcessLookupError):
+                    os.kill(process, 9)
     yield
+
+
+def descendants(process: int) -> set[int]:
+    """All processes that came of one; Ansible's modules are in sessions of their own, and would live on."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {process}
 
 
 def replicas(lab: RunningLab, namespace: str, name: str) -> int:
