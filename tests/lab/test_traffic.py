@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from typing import Any
 
 import pytest
 from exolab import build
 
-from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, changes, run_playbook
+from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, changes, descendants, run_playbook
 
 MEMBERS = ("cluster1", "cluster2")
 CLUSTERS = {"v1": "cluster1", "v2": "cluster2", "v3": "cluster2"}
@@ -137,18 +136,6 @@ def killed_when(
                 with suppress(ProcessLookupError):
                     os.kill(process, 9)
     yield
-
-
-def descendants(process: int) -> set[int]:
-    """All processes that came of one; Ansible's modules are in sessions of their own, and would live on."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    found = {process}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {process}
 
 
 def replicas(lab: RunningLab, namespace: str, name: str) -> int:

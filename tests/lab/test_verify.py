@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
@@ -46,7 +46,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, run_playbook
+from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, descendants, run_playbook
 
 NAMES = ("cluster1", "cluster2", "cluster3")
 SYSTEM = "istio-system"
@@ -1006,11 +1006,12 @@ def test_a_killed_verification_is_noticed_and_cleared_up(mesh: Mesh, looks: Look
         [ANSIBLE_PLAYBOOK, "-i", mesh.lab.inventory, "playbooks/verify.yml"],
         cwd=PROJECT,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,
     ) as run:
         there = lambda: None if mesh.clients["cluster1"].get(namespace) else "not yet"  # noqa: E731
         assert wait_until_met(there, 60, 0.2) is None
-        os.killpg(run.pid, signal.SIGKILL)
+        for process in {run.pid, *descendants(run.pid)}:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
     # Its half hour has passed.
     for client in mesh.clients.values():
         live = client.get(namespace)
