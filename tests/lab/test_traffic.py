@@ -241,6 +241,7 @@ def test_a_version_that_fails_is_rolled_back(mesh: RunningLab, ingress: Ingress)
 
 
 def test_a_shift_that_is_killed_goes_on_where_it_was(mesh: RunningLab, ingress: Ingress) -> None:
+    route(mesh, {"v2": 100})
     variables = extra(traffic_shift_from="v2", traffic_shift_to="v1", traffic_shift_seconds=4)
     with killed_when(
         mesh, "playbooks/shift_traffic.yml", variables, lambda: weights_of(mesh, "cluster2")["v1"] >= 10
