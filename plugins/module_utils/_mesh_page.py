@@ -91,7 +91,11 @@ def latency_of(pair: Mapping[str, Any]) -> float | None:
 def label_of(pair: Mapping[str, Any]) -> str:
     """What is said of a pair where there is little room: how quick it is, or where it breaks."""
     if pair["state"] == "failed":
-        return next((check["name"] for check in pair["checks"] if check["state"] == "failed"), "failed")
+        # A check that fails because of its cluster is left unknown: there, too, is where the way breaks.
+        for state in ("failed", "unknown"):
+            if broken := [check["name"] for check in pair["checks"] if check["state"] == state]:
+                return str(broken[0])
+        return "failed"
     latency = latency_of(pair)
     return str(pair["state"]) if latency is None else _milliseconds(latency)
 
