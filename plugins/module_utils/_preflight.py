@@ -404,6 +404,7 @@ class Preflight:
     def _webhooks(self) -> Check:
         """Webhooks of an Istio that is gone keep the API from creating pods, or take what nobody checks."""
         blocking: list[str] = []
+        passed_over: list[str] = []
         waiting: list[str] = []
         for configuration in self._seen.webhooks:
             for webhook in configuration.get("webhooks") or []:
@@ -418,7 +419,12 @@ class Preflight:
                     f"{where}, webhook {webhook['name']}: there is no Service {'/'.join(place)}, "
                     f"failurePolicy {webhook.get('failurePolicy', 'Fail')}"
                 )
-                (waiting if place == (ISTIO_NAMESPACE, self._wanted.istiod) else blocking).append(line)
+                if place == (ISTIO_NAMESPACE, self._wanted.istiod):
+                    waiting.append(line)
+                elif webhook.get("failurePolicy") == "Ignore":
+                    passed_over.append(line)
+                else:
+                    blocking.append(line)
         if blocking:
             return Check(
                 "webhook-leftover",
@@ -427,6 +433,14 @@ class Preflight:
                 blocking,
                 "With failurePolicy Fail no pod is created in the namespaces that they select",
                 "Delete these webhook configurations",
+            )
+        if passed_over:
+            return Check(
+                "webhook-leftover",
+                WARNING,
+                "Webhooks are asked that nobody answers; failurePolicy Ignore lets requests pass",
+                passed_over,
+                next_step="Delete these webhooks if nothing needs them",
             )
         if waiting:
             return Check(

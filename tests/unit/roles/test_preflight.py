@@ -334,6 +334,11 @@ def test_webhooks_that_the_new_istiod_will_answer_are_no_obstacle(cluster: Clust
     assert cluster.check("webhook-leftover", revision="canary").outcome == "error"
 
 
+def test_webhooks_that_let_requests_pass_are_a_warning(cluster: Cluster) -> None:
+    cluster.put(webhook("istiod-old", policy="Ignore"))
+    assert cluster.check("webhook-leftover").outcome == "warning"
+
+
 def test_webhooks_that_are_switched_off_are_no_obstacle(cluster: Cluster) -> None:
     off = webhook("istiod-old")
     off["webhooks"][0]["namespaceSelector"] = {"matchLabels": {"istio.io/deactivated": "never-match"}}
