@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _findings as findings
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _RESOLVE_FAILED = 6  # curl's exit code
 
 
-Checked = tuple[bool | None, list[Finding]]
+Checked: TypeAlias = "tuple[bool | None, list[Finding]]"
 
 
 def _secret(pair: PairState, mesh: MeshState) -> Checked:

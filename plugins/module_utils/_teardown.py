@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock, lock_ref
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
@@ -59,7 +59,7 @@ _ROUNDS = 3
 _NAMED = 10
 """Names that a line about what is left shows at most."""
 
-_Key = tuple[str, str | None, str]
+_Key: TypeAlias = "tuple[str, str | None, str]"
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,6 @@ failure:
 """
 
 import signal
-import sys
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -273,7 +272,7 @@ def check_confirmed(cluster: str, confirmed: str | None, drained: list[Object]) 
 
 def end_in_order(_signal: int, _frame: object) -> NoReturn:
     """What is to be restored is restored on the way out."""
-    sys.exit("terminated")
+    raise SystemExit("terminated")
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ attributes:
   diff_mode:
     support: full
     details:
-      - Shows the part of RV(canary) before and after.
+      - Shows the part of O(canary) before and after.
   idempotent:
     support: full
 options:
