@@ -90,7 +90,7 @@ def locked(path: Path, timeout: float = 60.0) -> Iterator[None]:
         os.close(directory)
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: str | bytes) -> None:
     """Replace a file in one step, mode 0600; whoever is killed in between leaves the old file or the new one.
 
     To be called while the file is :func:`locked`. The owner of an existing file stays its owner.
@@ -103,13 +103,13 @@ def write_private(path: Path, text: str) -> None:
     temporary: str | None = None
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=_TEMPORARY_SUFFIX, dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), FILE_MODE)
             if path.exists():
                 before = path.stat()
                 if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
                     os.fchown(stream.fileno(), before.st_uid, before.st_gid)
-            stream.write(text)
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

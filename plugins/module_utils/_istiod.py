@@ -54,7 +54,7 @@ def sync_states(client: KubernetesClient, replica: str) -> dict[str, str]:
 
     :raises ExomeshError: ``istiod_silent``.
     """
-    entries = _debug(client, replica, "clusterz")
+    entries = debug(client, replica, "clusterz")
     try:
         return {entry["id"]: entry["syncStatus"] for entry in entries}
     except (TypeError, KeyError):
@@ -67,7 +67,7 @@ def known_gateways(client: KubernetesClient, replica: str) -> dict[str, set[str]
     :raises ExomeshError: ``istiod_silent``.
     """
     known: dict[str, set[str]] = {}
-    for entry in _debug(client, replica, "networkz") or []:
+    for entry in debug(client, replica, "networkz") or []:
         known.setdefault(str(entry.get("Cluster")), set()).add(str(entry.get("Addr")))
     return known
 
@@ -81,7 +81,7 @@ def clusters_by_service(client: KubernetesClient, replica: str) -> dict[str, fro
         f"{namespace}/{host.split('.', maxsplit=1)[0]}": frozenset(
             key.partition("/")[2] for key, endpoints in found["Shards"].items() if endpoints
         )
-        for host, namespaces in _debug(client, replica, "endpointShardz").items()
+        for host, namespaces in debug(client, replica, "endpointShardz").items()
         for namespace, found in namespaces.items()
     }
 
@@ -143,7 +143,11 @@ def version(deployment: Object) -> tuple[int, ...]:
     return ()
 
 
-def _debug(client: KubernetesClient, replica: str, page: str) -> Any:
+def debug(client: KubernetesClient, replica: str, page: str) -> Any:
+    """What a replica tells on a page of its debug interface.
+
+    :raises ExomeshError: ``istiod_silent``, or of the API.
+    """
     answer = client.get_from_pod(ISTIO_NAMESPACE, replica, _DEBUG_PORT, f"/debug/{page}", _ANSWER_SECONDS)
     try:
         return json.loads(answer)

@@ -239,6 +239,20 @@ class KubernetesClient:
         # The items of a list do not say what they are.
         return [{"apiVersion": api_version, "kind": kind, **item} for item in items]
 
+    def list_rows(self, api_version: str, kind: str, namespace: str) -> list[dict[str, Any]]:
+        """The objects of a kind as ``kubectl get`` shows them: of a Secret its type, and none of its data."""
+        path = self._require_path(ObjectRef(api_version, kind, "", namespace), collection=True)
+        accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        response = self._send("GET", path, {"includeObject": "None"}, accept=accept)
+        if response.status >= 400:
+            message = f"The {kind}s of {namespace} cannot be listed"
+            raise ApiError(message, response.status, str(response.status), cluster=self.name)
+        table = json.loads(response.data)
+        if table.get("kind") != "Table":  # a server that does not know tables would give all the data
+            raise ApiError(f"The API does not list {kind}s as a table", 0, "NoTable", cluster=self.name)
+        columns = [column["name"] for column in table["columnDefinitions"]]
+        return [dict(zip(columns, row["cells"], strict=True)) for row in table["rows"]]
+
     def create(self, obj: Object) -> Object:
         return self._request("POST", self._require_path(ObjectRef.of(obj), collection=True), body=obj)
 
@@ -447,9 +461,15 @@ class KubernetesClient:
         lines = [f"{event.get('reason')}: {str(event.get('message', '')).strip()}" for event in found]
         return list(dict.fromkeys(lines))[-limit:]
 
-    def logs(self, namespace: str, pod: str, container: str, tail: int | None = None) -> str:
-        """What a container has said so far, its last ``tail`` lines, or all."""
+    def logs(
+        self, namespace: str, pod: str, container: str, tail: int | None = None, previous: bool = False
+    ) -> str:
+        """What a container has said so far, its last ``tail`` lines, or all.
+
+        :param previous: of the container before it was restarted.
+        """
         query = {"container": container} | ({"tailLines": str(tail)} if tail else {})
+        query |= {"previous": "true"} if previous else {}
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
         response = self._send("GET", path, query, accept="*/*")
         if response.status < 400:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import stat
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_diagnose import (
@@ -20,6 +24,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_diagnose impor
 )
 
 from .conftest import RunningLab, changes, run_playbook
+from .secret_values import secret_values
 
 DEMO = ("-n", "exodemo")
 SYSTEM = ("-n", "istio-system")
@@ -228,6 +233,92 @@ def test_the_playbook_walks_a_good_way_to_its_end(mesh: Mesh) -> None:
     assert result.returncode == 0, result.stdout
     assert "Every step is well" in result.stdout
     assert set(changes(result.stdout).values()) == {0}
+
+
+@pytest.fixture
+def a_dead_one(mesh: Mesh, tmp_path: Path) -> Path:
+    """Inventory with a third member, whose API does not answer."""
+    kubeconfig = yaml.safe_load(Path(mesh.members[0].kubeconfig).read_text())
+    kubeconfig["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    inventory = tmp_path / "dead.yml"
+    dead = {"mesh_kubeconfig": str(tmp_path / "kubeconfig")}
+    inventory.write_text(yaml.safe_dump({"mesh": {"hosts": {"cluster3": dead}}}))
+    return inventory
+
+
+def test_a_support_bundle_has_what_helps_and_no_secret(mesh: Mesh, a_dead_one: Path, tmp_path: Path) -> None:
+    values = {"env": [{"name": "SOME_PASSWORD", "value": "not-to-be-seen"}]}
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "has-secrets", "namespace": "istio-system"},
+        "data": {"password": "not-to-be-seen", "values": json.dumps(values)},
+    }
+    folder = tmp_path / "support"
+    words = ("-i", str(a_dead_one), "-e", f"support_bundle_dir={folder}")
+    with mesh.added("cluster1", config):
+        result = run_playbook(mesh.lab, "playbooks/support_bundle.yml", *words)
+    assert result.returncode == 0, result.stdout
+    (path,) = folder.iterdir()
+    assert str(path) in result.stdout
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with tarfile.open(path) as archive:
+        files = {
+            name.partition("/")[2]: file.read().decode()
+            for name in archive.getnames()
+            if (file := archive.extractfile(name))
+        }
+    assert list(files) == sorted(files)
+
+    everything = "\n".join(files.values())
+    for what, forms in secret_values(mesh.lab, ("cluster1", "cluster2")).items():
+        assert not [form for form in forms if form in everything or form in result.stdout], what
+    assert "PRIVATE KEY-----" not in everything
+    assert "not-to-be-seen" not in everything
+    assert json.loads(files["redactions.json"])["clusters/cluster1/istio-system/ConfigMap.json"]
+    assert "redacted: " in result.stdout
+
+    for name in ("cluster1", "cluster2"):
+        held = {
+            file.removeprefix(f"clusters/{name}/") for file in files if file.startswith(f"clusters/{name}/")
+        }
+        expected = {"version.json", "Node.json", "istio/Gateway.networking.istio.io.json"}
+        expected |= {
+            f"istio-system/{kind}.json" for kind in ("ConfigMap", "Event", "Pod", "Secret", "Service")
+        }
+        assert expected <= held
+        istiod = next(file for file in held if file.endswith("/clusterz.json"))
+        assert {entry["id"] for entry in json.loads(files[f"clusters/{name}/{istiod}"])} == {
+            "cluster1",
+            "cluster2",
+        }
+        dump = next(file for file in held if file.startswith("gateways/"))
+        assert "outbound_.3000_._.exo-webtest" in files[f"clusters/{name}/{dump}"]
+        assert any(
+            file.startswith("logs/istio-system/istiod-") and files[f"clusters/{name}/{file}"] for file in held
+        )
+        assert any(file.startswith("logs/istio-system/istio-eastwestgateway-") for file in held)
+        secrets = {row["Name"] for row in json.loads(files[f"clusters/{name}/istio-system/Secret.json"])}
+        assert "cacerts" in secrets
+    assert json.loads(files["verification.json"])["schema"]
+    versions = json.loads(files["versions.json"])
+    assert all(versions.values()), versions
+
+    problems = json.loads(files["problems.json"])
+    assert "127.0.0.1:1 does not answer" in problems.pop("cluster3")[0]
+    assert not problems
+    assert "Not reached: cluster3" in files["README.txt"]
+    assert "not read, cluster3" in result.stdout
+
+
+def test_check_mode_tells_where_a_support_bundle_would_be(mesh: Mesh, tmp_path: Path) -> None:
+    words = ("--check", "-e", f"support_bundle_dir={tmp_path / 'support'}")
+    result = run_playbook(mesh.lab, "playbooks/support_bundle.yml", *words)
+    assert result.returncode == 0, result.stdout
+    assert "would be written" in result.stdout
+    assert sum(changes(result.stdout).values()) == 1
+    assert not (tmp_path / "support").exists()
 
 
 @pytest.mark.parametrize("fault", FAULTS)

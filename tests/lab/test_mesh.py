@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
-import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ import pytest
 import yaml
 
 from .conftest import RunningLab, changes, run_playbook
+from .secret_values import secret_values
 
 MEMBERS = ("cluster1", "cluster2", "cluster3")
 PAIRS = list(itertools.permutations(MEMBERS, 2))
@@ -100,34 +99,7 @@ def test_no_secret_is_in_the_output_at_any_verbosity(
     mesh: RunningLab, first_run: subprocess.CompletedProcess[str]
 ) -> None:
     output = first_run.stdout + first_run.stderr
-    secrets = {}
-    credentials = yaml.safe_load((mesh.inventory / "group_vars" / "mesh.yml").read_text())
-    secrets["API secret"] = credentials["kubeconfig_api_secret"]
-    secrets["root key"] = next((mesh.path / "mesh").rglob("root-key.pem")).read_text()
-    for name in MEMBERS:
-        kubeconfig = yaml.safe_load((mesh.path / "mesh" / name / "kubeconfig").read_text())
-        secrets[f"{name}: client key"] = kubeconfig["users"][0]["user"]["client-key-data"]
-        for secret in json.loads(mesh.kubectl(name, "get", "secrets", "-n", "istio-system", "-o=json"))[
-            "items"
-        ]:
-            for key, value in secret.get("data", {}).items():
-                if re.search(r"key|token|^cluster\d$", key):
-                    secrets[f"{name}: {secret['metadata']['name']} {key}"] = value
-    assert len(secrets) >= 2 + len(MEMBERS) * (1 + 1 + 2 + 1)
-    for what, secret in secrets.items():
-        forms = {secret.strip(), base64.b64encode(secret.encode()).decode()}
-        try:
-            decoded = base64.b64decode(secret, validate=True).decode()
-        except ValueError:
-            decoded = secret
-        forms.add(decoded.strip())
-        # A key that is printed line by line would still show one of its lines.
-        forms |= {
-            line
-            for form in (decoded, secret)
-            for line in form.splitlines()
-            if len(line) >= 60 and "-----" not in line
-        }
+    for what, forms in secret_values(mesh, MEMBERS).items():
         assert not [form for form in forms if form in output], what
     assert "PRIVATE KEY" not in output
 

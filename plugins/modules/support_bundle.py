@@ -1,0 +1,193 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put what helps to find a fault of a mesh into one archive, without secrets."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: support_bundle
+short_description: Put what helps to find a fault of a mesh into one archive, without secrets
+version_added: 0.1.0
+description:
+  - Reads from every member, concurrently, its nodes, the objects of Istio and of the Gateway API, what is in
+    C(istio-system), admission webhooks, logs of istiod and the gateways (of a restarted container the one
+    before, too), what istiod knows of the other clusters, and how the gateways' proxies are configured.
+  - Adds what M(exomesh.istio.mesh_verify) finds when it only reads.
+  - The data of Secrets do not come into it. All texts are searched for private keys, tokens, credentials in
+    URLs, and values with the name of a secret, also in base64; what is found is replaced and counted.
+    Certificates stay, and so do names and addresses of your clusters. Look at it before you give it away.
+  - A member that does not answer is noted in the archive, and the others are read all the same.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.members
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Nothing is read then.
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
+    details:
+      - Every run makes an archive of that moment.
+options:
+  directory:
+    description:
+      - Folder for the archive, C(support-MESH_ID-TIME.tar.gz) with the time in UTC. It is made where it does
+        not exist.
+    type: path
+    required: true
+  mesh_id:
+    description:
+      - Name of the mesh, for the name of the archive.
+    type: str
+    required: true
+  istioctl:
+    description:
+      - Program whose version is to be noted, if it is there.
+    type: path
+  collection_version:
+    description:
+      - Version of this collection, to be noted.
+    type: str
+  least_privilege:
+    description:
+      - Whether it is a finding when the account of a remote secret may read Secrets.
+    type: bool
+    default: false
+  log_lines:
+    description:
+      - So many of the newest lines of each container's log.
+    type: int
+    default: 2000
+  timeout:
+    description:
+      - How long the verification may look again at what is not healthy, in seconds.
+    type: int
+    default: 10
+requirements:
+  - Python package C(kubernetes) >= 31.0.0
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Put all of the mesh into one archive
+  exomesh.istio.support_bundle:
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+    mesh_id: "{{ mesh_id }}"
+    directory: "{{ mesh_state_dir }}/support"
+"""
+
+RETURN = r"""
+path:
+  description: The archive. In check mode, one that would have been written at that moment.
+  type: str
+  returned: success
+size:
+  description: Its size in bytes.
+  type: int
+  returned: when it was written
+files:
+  description: What is in it.
+  type: list
+  elements: str
+  returned: when it was written
+redacted:
+  description: How many secrets were taken out, by kind.
+  type: dict
+  returned: when it was written
+not_reached:
+  description: Members that did not answer.
+  type: list
+  elements: str
+  returned: when it was written
+problems:
+  description: What could not be read, by member.
+  type: dict
+  returned: when it was written
+report:
+  description: All that as lines for people.
+  type: list
+  elements: str
+  returned: success
+"""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils import _support_bundle as support
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import version_of
+from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Make the archive; gives the module's result."""
+    params = module.params
+    request = support.Request(
+        members_of(params),
+        params["mesh_id"],
+        datetime.now(UTC),
+        {
+            "exomesh.istio": params["collection_version"],
+            "ansible-core": str(module.ansible_version),
+            "istioctl": None if module.check_mode else _version(params["istioctl"]),
+        },
+        params["log_lines"],
+        params["timeout"],
+        params["least_privilege"],
+    )
+    if module.check_mode:
+        path = f"{Path(params['directory']) / request.name}.tar.gz"
+        return {"changed": True, "path": path, "report": [f"{path} would be written"]}
+    bundle = support.collect(request)
+    written = support.write(request, bundle, Path(params["directory"]))
+    size = written.stat().st_size
+    return {
+        "changed": True,
+        "path": str(written),
+        "size": size,
+        "files": sorted(bundle.files),
+        "redacted": bundle.totals(),
+        "not_reached": sorted(bundle.not_reached),
+        "problems": bundle.problems,
+        "report": support.report(bundle, written, size),
+    }
+
+
+def _version(program: str | None) -> str | None:
+    with suppress(ExomeshError):  # it need not be there
+        return version_of(Path(program)) if program else None
+    return None
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **MEMBERS_ARGUMENT_SPEC,
+            "directory": {"type": "path", "required": True},
+            "mesh_id": {"type": "str", "required": True},
+            "istioctl": {"type": "path"},
+            "collection_version": {"type": "str"},
+            "least_privilege": {"type": "bool", "default": False},
+            "log_lines": {"type": "int", "default": 2000},
+            "timeout": {"type": "int", "default": 10},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except ExomeshError as error:
+        module.fail_json(**error.fail_arguments())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
