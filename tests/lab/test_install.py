@@ -133,7 +133,7 @@ class Drift:
 
     words: tuple[str, ...]
     object: str
-    field: str = ""
+    field: str | tuple[str, ...] = ""
 
     def apply(self, lab: RunningLab, cluster: str) -> None:
         lab.kubectl(cluster, *self.words, *NAMESPACE)
@@ -192,11 +192,11 @@ DRIFTS = {
             "webhooks[foreign.example.com]",
         ),
     ),
-    "mesh settings edited, right removed": (
+    "networks edited, right removed": (
         Drift(
-            ("patch", "configmap", "istio", '--patch={"data": {"mesh": "trustDomain: other"}}'),
+            ("patch", "configmap", "istio", '--patch={"data": {"meshNetworks": "networks: {other: {}}"}}'),
             "ConfigMap istio-system/istio",
-            "data.mesh",
+            "data.meshNetworks",
         ),
         Drift(
             patched("clusterrole", "istiod-clusterrole-istio-system", "remove", "/rules/0"),
@@ -220,7 +220,7 @@ DRIFTS = {
         Drift(
             ("patch", "secret", "istio-remote-secret-cluster2", '--patch={"stringData": {"cluster2": "{}"}}'),
             "Secret istio-system/istio-remote-secret-cluster2",
-            "data.cluster2",
+            ("kubeconfig", "server", "ca", "token", "rest"),
         ),
         Drift(
             ("delete", "service", "istiod-revision-tag-default"),
