@@ -204,11 +204,11 @@ DRIFTS = {
             "rules[",
         ),
     ),
-    "network changed, image changed": (
+    "autoscaler changed, image changed": (
         Drift(
-            ("label", "namespace", "istio-system", "topology.istio.io/network=elsewhere", "--overwrite"),
-            "Namespace istio-system",
-            "metadata.labels['topology.istio.io/network']",
+            ("patch", "hpa", "istiod", '--patch={"spec": {"maxReplicas": 9}}'),
+            "HorizontalPodAutoscaler istio-system/istiod",
+            "spec.maxReplicas",
         ),
         Drift(
             ("set", "image", "deployment/istiod", "discovery=docker.io/istio/pilot:none"),

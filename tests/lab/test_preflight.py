@@ -58,7 +58,7 @@ def applied(lab: RunningLab, *objects: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        lab.kubectl("cluster1", "delete", "--wait=false", "-f", "-", stdin=manifest)
+        lab.kubectl("cluster1", "delete", "--now", "-f", "-", stdin=manifest)
 
 
 def test_pods_that_do_not_reach_a_peer_are_found(two: RunningLab) -> None:
