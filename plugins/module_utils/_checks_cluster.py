@@ -16,7 +16,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
 from ansible_collections.exomesh.istio.plugins.module_utils._checks_mesh import told_roots
 from ansible_collections.exomesh.istio.plugins.module_utils._findings import Finding, Kind, some
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    GATEWAY_PORT,
     ISTIO_NAMESPACE,
+    NETWORK_LABEL,
     Object,
     pod_unmet,
 )
@@ -28,8 +30,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates i
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     EXPIRES_ANNOTATION,
-    GATEWAY_PORT,
-    NETWORK_LABEL,
     VERIFY_NAMESPACE,
     ClusterState,
     MeshState,

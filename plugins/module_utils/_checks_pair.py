@@ -20,6 +20,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._findings import Finding, Kind
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    GATEWAY_PORT,
     ISTIO_NAMESPACE,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import (
@@ -27,7 +28,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates i
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import access_to
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
-    GATEWAY_PORT,
     VERIFY_NAMESPACE,
     Answer,
     ClusterState,

@@ -38,14 +38,15 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
     MANAGED_BY,
     MANAGED_BY_LABEL,
+    NETWORK_LABEL,
     KubernetesClient,
     Object,
     ObjectRef,
     concurrently,
+    is_ours,
     wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import (
-    NETWORK_LABEL,
     service_addresses,
     wait_for_addresses,
 )
@@ -222,7 +223,7 @@ class OperatorForm(Form):
         exposing = self._client.get(ObjectRef.of(exposing_gateway(self._settings)))
         return [
             *(ObjectRef.of(obj) for objects in found for obj in objects),
-            *(ObjectRef.of(obj) for obj in [exposing] if obj and _is_ours(obj)),
+            *(ObjectRef.of(obj) for obj in [exposing] if obj and is_ours(obj)),
         ]
 
     def withdraw(self, timeout: int) -> None:
@@ -260,7 +261,7 @@ class GatewayApiForm(Form):
 
     def parts(self) -> list[ObjectRef]:
         refs = [ObjectRef.of(obj) for obj in reversed(gateway_api_objects(self._settings, True))]
-        return [ref for ref in refs if (obj := self._client.get(ref)) and _is_ours(obj)]
+        return [ref for ref in refs if (obj := self._client.get(ref)) and is_ours(obj)]
 
     def withdraw(self, timeout: int) -> None:
         # Taken from the Service alone, the label would be put back by istiod.
@@ -282,7 +283,7 @@ class GatewayApiForm(Form):
     def _refuse_foreign(self, objects: Iterable[Object]) -> None:
         for ref in [ObjectRef.of(obj) for obj in objects]:
             live = self._client.get(ref)
-            if live and not _is_ours(live):
+            if live and not is_ours(live):
                 raise ExomeshError(
                     f"{ref} is there, but not ours: it lacks the label {MANAGED_BY_LABEL}={MANAGED_BY}",
                     "foreign_object",
@@ -573,10 +574,6 @@ def _record(client: KubernetesClient, ref: ObjectRef, address: str) -> None:
         "annotations": {ADDRESS_ANNOTATION: address},
     }
     client.apply({"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata})
-
-
-def _is_ours(obj: Object) -> bool:
-    return (obj["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY
 
 
 def _invalid(message: str) -> ExomeshError:

@@ -45,6 +45,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
     MANAGED_BY,
     MANAGED_BY_LABEL,
+    NETWORK_LABEL,
     ApiError,
     KubernetesClient,
     Object,
@@ -71,7 +72,6 @@ with contextlib.suppress(ImportError):
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NETWORK_LABEL = "topology.istio.io/network"
 _REQUEST = "ca-request.pem"
 
 

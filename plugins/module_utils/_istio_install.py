@@ -34,6 +34,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator impo
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
     ISTIO_NAMESPACE,
+    NETWORK_LABEL,
+    OWNER_LABEL,
     KubernetesClient,
     Object,
     ObjectRef,
@@ -59,7 +61,6 @@ with suppress(ImportError):  # whoever connects to a cluster is told that it is 
 INSTALLER_FIELD_MANAGER = "istio-operator"
 
 _COMPONENT_LABEL = "operator.istio.io/component"
-_OWNER_LABEL = "install.operator.istio.io/owning-resource"
 _NOT_PRUNED_LABEL = "install.operator.istio.io/owning-resource-not-pruned"
 _REVISION_LABEL, _TAG_LABEL = "istio.io/rev", "istio.io/tag"
 
@@ -313,7 +314,7 @@ def readiness(client: KubernetesClient, deployments: list[ObjectRef]) -> dict[st
 
 
 def _explain_unready(client: KubernetesClient, operator: Object) -> str:
-    selector = f"{_OWNER_LABEL}={operator['metadata']['name']}"
+    selector = f"{OWNER_LABEL}={operator['metadata']['name']}"
     try:
         deployments = client.list_objects("apps/v1", "Deployment", ISTIO_NAMESPACE, labels=selector)
         names = [obj["metadata"]["name"] for obj in deployments if deployment_unmet(obj)]
@@ -339,7 +340,7 @@ def _namespace(operator: Object, rendered: list[Object]) -> list[Object]:
     network = operator["spec"].get("values", {}).get("global", {}).get("network")
     if not network or not any(_is_istiod(obj) for obj in rendered):
         return []
-    metadata = {"name": operator["metadata"]["namespace"], "labels": {"topology.istio.io/network": network}}
+    metadata = {"name": operator["metadata"]["namespace"], "labels": {NETWORK_LABEL: network}}
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}]
 
 
@@ -357,7 +358,7 @@ def _owner_labels(operator: Object, version: str) -> dict[str, str]:
     return {
         "operator.istio.io/managed": "Reconcile",
         "operator.istio.io/version": version,
-        _OWNER_LABEL: operator["metadata"]["name"],
+        OWNER_LABEL: operator["metadata"]["name"],
         "install.operator.istio.io/owning-resource-namespace": operator["metadata"]["namespace"],
         _REVISION_LABEL: _revision(operator) or DEFAULT_REVISION,
     }
@@ -377,7 +378,7 @@ def _without_own_changes(obj: Object) -> Object:
     """Leave out what the installer and istiod write themselves, beside the manifest."""
     labels = obj["metadata"].get("labels") or {}
     # The default tag is every installation's: its owner is the one whose installer ran last.
-    own = {_COMPONENT_LABEL} | ({_OWNER_LABEL} if _NOT_PRUNED_LABEL in labels else set())
+    own = {_COMPONENT_LABEL} | ({OWNER_LABEL} if _NOT_PRUNED_LABEL in labels else set())
     labels = {key: value for key, value in labels.items() if key not in own}
     obj = {**obj, "metadata": {**obj["metadata"], "labels": labels}}
     if obj["kind"].endswith("WebhookConfiguration"):

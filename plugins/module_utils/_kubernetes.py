@@ -53,6 +53,10 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "exomesh.istio"
 FIELD_MANAGER = "exomesh.istio"
 ISTIO_NAMESPACE = "istio-system"
+NETWORK_LABEL = "topology.istio.io/network"
+OWNER_LABEL = "install.operator.istio.io/owning-resource"
+GATEWAY_PORT = 15443
+"""Port of east-west gateways for services of other networks."""
 
 REQUEST_TIMEOUT = 30.0
 """Seconds that one answer of the API may take."""
@@ -106,6 +110,11 @@ class ClusterUnreachableError(ExomeshError):
             cause=cause,
             next_step="Check that the address is right and that firewalls let this machine through",
         )
+
+
+def is_ours(obj: Mapping[str, Any]) -> bool:
+    """Whether the object has the label of what this collection made."""
+    return bool((obj["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY)
 
 
 @dataclass(frozen=True, order=True)

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    NETWORK_LABEL,
     KubernetesClient,
     Object,
     ObjectRef,
     wait_until_met,
 )
-
-NETWORK_LABEL = "topology.istio.io/network"
 
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (

@@ -30,7 +30,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._envoy_config import
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._findings import Finding
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    GATEWAY_PORT,
     ISTIO_NAMESPACE,
+    NETWORK_LABEL,
     KubernetesClient,
     Object,
     concurrently,
@@ -39,8 +41,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import observe_cluster
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
-    GATEWAY_PORT,
-    NETWORK_LABEL,
     ClusterState,
     MeshState,
     is_ready,

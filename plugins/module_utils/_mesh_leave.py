@@ -20,16 +20,15 @@ from ansible_collections.exomesh.istio.plugins.module_utils import _istiod as is
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
+    NETWORK_LABEL,
     KubernetesClient,
     Object,
     ObjectRef,
     concurrently,
+    is_ours,
     wait_until_met,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import (
-    NETWORK_LABEL,
-    service_addresses,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import service_addresses
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import ENVOY_ADMIN_PORT
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import VERIFY_NAMESPACE
@@ -40,7 +39,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets impo
     CLUSTER_ANNOTATION,
     MULTI_CLUSTER_LABEL,
     annotations_of,
-    is_ours,
     secret_ref,
 )
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
+    NETWORK_LABEL,
     KubernetesClient,
     Object,
     pod_unmet,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import Seen
     from cryptography import x509
 
-GATEWAY_PORT = 15443
-NETWORK_LABEL = "topology.istio.io/network"
 PROXY = "istio-proxy"
 VERIFY_NAMESPACE = "exomesh-verify"
 EXPIRES_ANNOTATION = "exomesh.istio/expires"

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlparse
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
+    GATEWAY_PORT,
     MANAGED_BY,
     MANAGED_BY_LABEL,
     KubernetesClient,
@@ -35,7 +36,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     EXPIRES_ANNOTATION,
-    GATEWAY_PORT,
     VERIFY_NAMESPACE,
     Answer,
     ClusterState,

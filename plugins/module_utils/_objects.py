@@ -26,6 +26,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     Object,
     ObjectRef,
     concurrently,
+    is_ours,
 )
 
 with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
@@ -76,11 +77,6 @@ class ObjectChange:
     @property
     def title(self) -> str:
         return f"{self.ref} in {self.cluster}" if self.cluster else str(self.ref)
-
-
-def is_ours(obj: Object) -> bool:
-    """Whether the object has the label of what this collection made."""
-    return bool((obj["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY)
 
 
 def refuse_foreign(client: KubernetesClient, objects: Iterable[Object]) -> None:

@@ -24,6 +24,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils import _istiod
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
+    NETWORK_LABEL,
     KubernetesClient,
     Object,
     ObjectRef,
@@ -56,7 +57,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets impo
     write_secret,
 )
 
-NETWORK_LABEL = "topology.istio.io/network"
 REMOTE_CREDENTIALS = "PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER"
 LAST_WITHOUT_OPT_OUT = (1, 31, 1)
 """Up to here istiod is known to die of its first remote secret when it is told not to read those Secrets."""

@@ -34,7 +34,10 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions impo
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig_merge import source_entry
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    GATEWAY_PORT,
     ISTIO_NAMESPACE,
+    NETWORK_LABEL,
+    OWNER_LABEL,
     KubernetesClient,
     Object,
     ObjectRef,
@@ -54,8 +57,6 @@ with suppress(ImportError):  # whoever connects to a cluster is told that it is 
 
 ERROR, WARNING, NOTE, OK = "error", "warning", "note", "ok"
 
-NETWORK_LABEL = "topology.istio.io/network"
-OWNER_LABEL = "install.operator.istio.io/owning-resource"
 VERSION_LABEL = "operator.istio.io/version"
 NODE_POOL_LABEL = "node.exoscale.net/nodepool-id"
 ANNOTATION_PREFIX = "service.beta.kubernetes.io/exoscale-loadbalancer-"
@@ -63,7 +64,6 @@ POOL_ANNOTATIONS = (
     f"{ANNOTATION_PREFIX}service-instancepool-id",
     f"{ANNOTATION_PREFIX}service-sks-nodepool-name",
 )
-GATEWAY_PORT = 15443
 
 _DEACTIVATED = {"istio.io/deactivated": "never-match"}
 

@@ -24,6 +24,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     Object,
     ObjectRef,
     concurrently,
+    is_ours,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     CREATE,
@@ -44,7 +45,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets impo
     SHARED_TOKEN,
     TOKEN_TYPE,
     annotations_of,
-    is_ours,
     reader_objects,
     secrets_binding,
     shared_token_secret,

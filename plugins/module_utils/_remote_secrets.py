@@ -319,8 +319,3 @@ def _kubeconfig_fingerprint(document: Any) -> Fields:
 
 def annotations_of(obj: Mapping[str, Any]) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}
-
-
-def is_ours(obj: Mapping[str, Any]) -> bool:
-    """Whether this collection made the object."""
-    return (obj["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY

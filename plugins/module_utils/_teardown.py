@@ -22,12 +22,14 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
     MANAGED_BY,
     MANAGED_BY_LABEL,
+    OWNER_LABEL,
     ApiError,
     Kind,
     KubernetesClient,
     Object,
     ObjectRef,
     concurrently,
+    is_ours,
     wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import likely_cause
@@ -42,7 +44,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._trust import CACERT
 with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
     import yaml
 
-_OWNER_LABEL = "install.operator.istio.io/owning-resource"
 _LEADER_ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
 _SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
 _BACKUP_PREFIX = f"{CACERTS_REF.name}-backup-"
@@ -113,7 +114,7 @@ class Teardown:
         self._cluster = cluster
         self._mesh_id = mesh_id
         self._is_locked = False
-        self._installed = f"{_OWNER_LABEL} in ({','.join(operators)})"
+        self._installed = f"{OWNER_LABEL} in ({','.join(operators)})"
 
     def plan(self) -> Plan:
         """What there is of ours, in the order in which it has to go; only reads.
@@ -141,7 +142,7 @@ class Teardown:
                 left.append(Left(str(ObjectRef.of(obj)), "it keeps a CA that something else had made"))
             elif ObjectRef.of(obj) == CACERTS_REF:
                 last.append(obj)
-            elif obj["kind"] in _WEBHOOKS or _is_ours(obj):
+            elif obj["kind"] in _WEBHOOKS or is_ours(obj):
                 mesh.append(obj)
             else:
                 istio.append(obj)
@@ -244,7 +245,7 @@ class Teardown:
             *(
                 obj
                 for obj in leases
-                if str(obj["spec"].get("holderIdentity", "")).startswith("istiod") and not _is_ours(obj)
+                if str(obj["spec"].get("holderIdentity", "")).startswith("istiod") and not is_ours(obj)
             ),
         ]
 
@@ -306,7 +307,7 @@ class Teardown:
         injected = [
             obj["metadata"]["name"]
             for obj in self._client.list_objects("v1", "Namespace", labels="istio-injection=enabled")
-            if obj["metadata"]["name"] not in namespaces and not _is_ours(obj)
+            if obj["metadata"]["name"] not in namespaces and not is_ours(obj)
         ]
         if injected:
             left.append(Left(f"Label istio-injection of {_list(injected)}", "users have set it"))
@@ -375,10 +376,6 @@ def _key(obj: Object) -> _Key:
 
 def _labels(obj: Object) -> Mapping[str, str]:
     return obj["metadata"].get("labels") or {}
-
-
-def _is_ours(obj: Object) -> bool:
-    return _labels(obj).get(MANAGED_BY_LABEL) == MANAGED_BY
 
 
 def _is_derived(obj: Object) -> bool:

@@ -26,12 +26,11 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
     KubernetesClient,
     Object,
     ObjectRef,
     concurrently,
+    is_ours,
 )
 
 if TYPE_CHECKING:
@@ -192,11 +191,6 @@ def secret_text(secret: Mapping[str, Any], key: str) -> str:
         return base64.b64decode((secret.get("data") or {}).get(key, "")).decode()
     except (binascii.Error, UnicodeDecodeError):
         return ""
-
-
-def is_ours(secret: Mapping[str, Any]) -> bool:
-    """Whether this collection wrote an object."""
-    return (secret["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY
 
 
 def _cacerts(client: KubernetesClient, secret: Object) -> Cacerts:

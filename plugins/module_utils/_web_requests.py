@@ -25,10 +25,11 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KubernetesClient,
     Object,
     ObjectRef,
+    is_ours,
     pod_unmet,
     wait_until_met,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently, is_ours
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently
 
 REQUEST_SECONDS = 5
 

@@ -196,9 +196,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     Object,
     ObjectRef,
     concurrently,
+    is_ours,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import is_ours
 
 
 def run(module: AnsibleModule, report: list[str]) -> dict[str, Any]:

@@ -115,6 +115,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     Object,
     ObjectRef,
     concurrently,
+    is_ours,
     kubeconfig_is_to_come,
     wait_until_met,
 )
@@ -124,7 +125,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     ObjectChange,
     apply_patiently,
     compare_all,
-    is_ours,
     refuse_foreign,
     render_diff,
     summarise,

@@ -215,6 +215,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KubernetesClient,
     ObjectRef,
     concurrently,
+    is_ours,
     kubeconfig_is_to_come,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
@@ -223,7 +224,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     ObjectChange,
     apply_patiently,
     compare_all,
-    is_ours,
     refuse_foreign,
     render_diff,
     summarise,
