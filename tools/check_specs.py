@@ -5,7 +5,8 @@
 
 For every role: `meta/argument_specs.yml` and `defaults/main.yml` give the same defaults, every option is
 described and used, and every variable of the role that its files use is an option or a fact that it sets.
-Options of several roles (`mesh_...`) are the same in each. The action group names every module.
+Options of several roles (`mesh_...`) are the same in each, and have their defaults in the role `mesh`, on
+which the others depend. The action group names every module.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT / "roles/mesh"  # has defaults and nothing else
 
 
 def main() -> int:
     """Print every difference; return 1 when there is one."""
-    roles = sorted(path.parent for path in ROOT.glob("roles/*/meta"))
+    roles = sorted({path.parent for path in ROOT.glob("roles/*/meta")} - {SHARED})
     problems = [*mesh_wide_problems(roles), *action_group_problems()]
     for role in roles:
         problems += [f"roles/{role.name}: {problem}" for problem in role_problems(role)]
@@ -37,7 +39,11 @@ def role_problems(role: Path) -> Iterator[str]:
     if not (role / "meta/argument_specs.yml").is_file():
         yield "has no meta/argument_specs.yml"
         return
-    options, defaults, text = options_of(role), load(role / "defaults/main.yml"), text_of(role)
+    options, text = options_of(role), text_of(role)
+    own, shared = load(role / "defaults/main.yml"), load(SHARED / "defaults/main.yml")
+    defaults = own | {name: shared[name] for name in shared.keys() & options.keys()}
+    if load(role / "meta/main.yml")["dependencies"] != [{"role": "exomesh.istio.mesh"}]:
+        yield "does not depend on exomesh.istio.mesh alone"
     # A filter reads variables of hosts.
     filters = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("plugins/filter/*.py"))
     for name, option in options.items():
@@ -46,14 +52,14 @@ def role_problems(role: Path) -> Iterator[str]:
         if option.get("required") and "default" in option:
             yield f"{name} is required, and has a default"
         if "default" in option and name not in defaults:
-            yield f"{name} has a default in the spec, but none in defaults/main.yml"
+            yield f"{name} has a default in the spec, but none in {source_of(name)}"
         if not re.search(rf"\b{name}\b", text + filters):
             yield f"{name} is used nowhere"
     for name, default in defaults.items():
         if name not in options:
             yield f"{name} is in defaults/main.yml, but no option"
         elif "default" not in options[name]:
-            yield f"{name} has a default in defaults/main.yml, but none in the spec"
+            yield f"{name} has a default in {source_of(name)}, but none in the spec"
         elif options[name]["default"] != default:
             yield f"{name} defaults to {options[name]['default']!r} in the spec, but to {default!r}"
     used = set(re.findall(rf"(?<![\w./-])(?:mesh|{role.name})_[a-z0-9_]+\b(?![/.]?\()", text))
@@ -61,8 +67,13 @@ def role_problems(role: Path) -> Iterator[str]:
         yield f"{name} is used, but is neither an option nor a fact of the role"
 
 
+def source_of(name: str) -> str:
+    """Tell where the default of an option is."""
+    return "roles/mesh/defaults/main.yml" if name.startswith("mesh_") else "defaults/main.yml"
+
+
 def mesh_wide_problems(roles: list[Path]) -> Iterator[str]:
-    """Find options of several roles that differ in type or default."""
+    """Find options of several roles that differ in type or default, and shared defaults that no role uses."""
     first: dict[str, tuple[str, Any]] = {}
     for role in roles:
         for name, option in options_of(role).items():
@@ -70,6 +81,8 @@ def mesh_wide_problems(roles: list[Path]) -> Iterator[str]:
             owner, known = first.setdefault(name, (role.name, meaning))
             if known != meaning:
                 yield f"{name} differs: {known} in roles/{owner}, {meaning} in roles/{role.name}"
+    for name in load(SHARED / "defaults/main.yml").keys() - first.keys():
+        yield f"roles/mesh: {name} is an option of no role"
 
 
 def action_group_problems() -> Iterator[str]:

@@ -1,0 +1,38 @@
+"""The defaults that roles share are there also for a role that a task names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def asked_and_rescued(**how: Any) -> dict[str, Any]:
+    """A task that names the role teardown, which asks for a confirmation that is not given."""
+    return {"block": [how], "rescue": [{"ansible.builtin.meta": "clear_host_errors"}], "tags": ["asked"]}
+
+
+def test_shared_defaults(tmp_path: Path) -> None:
+    role, applied = {"name": "exomesh.istio.teardown"}, {"apply": {"tags": ["asked"]}}
+    tasks = [
+        asked_and_rescued(**{"ansible.builtin.import_role": role}),
+        asked_and_rescued(**{"ansible.builtin.include_role": role | applied}),
+    ]
+    (tmp_path / "play.yml").write_text(
+        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}])
+    )
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    finished = subprocess.run(
+        [program, "-i", "east,", "-c", "local", "play.yml", "--tags", "asked"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    failures = [line for line in finished.stdout.splitlines() if line.startswith("fatal: [east]")]
+    assert len(failures) == len(tasks), finished.stdout + finished.stderr
+    for failure in failures:
+        assert "out of cluster east of mesh mesh1." in failure
