@@ -149,9 +149,8 @@ CERTIFICATE_EXPIRING = Kind(
 TRUST_DOMAIN_DIFFERS = Kind(
     "trust-domain-differs",
     "The cluster's trust domain differs from that of its peers",
-    "meshConfig.trustDomain is set in one cluster only",
-    "Set the same meshConfig.trustDomain in istio_overlay for all, then ansible-playbook exomesh.istio.istio "
-    "--limit {cluster}",
+    "istio_trust_domain, or meshConfig.trustDomain in istio_overlay, is set for one cluster only",
+    "Set the same istio_trust_domain for all, then ansible-playbook exomesh.istio.istio --limit {cluster}",
     _ISSUES + "39204",
     breaks_out="wire",
     breaks_in="wire",
@@ -230,7 +229,7 @@ RETIRED_REGISTRY = Kind(
     "retired-registry",
     "Pods run images of a registry that is switched off in December 2026",
     "Istio was installed with the registry that was its default until 1.30",
-    "Set mesh_istio_hub to docker.io/istio or a mirror, ansible-playbook exomesh.istio.istio --limit "
+    "Set istio_hub to docker.io/istio or a mirror, ansible-playbook exomesh.istio.istio --limit "
     "{cluster}, then restart the workloads",
     "https://istio.io/latest/blog/2026/retirement-of-gcp/",
     severity=WARNING,

@@ -172,6 +172,19 @@ def test_workload_is_in_its_own_namespace_with_limits() -> None:
 # The kinds of findings
 
 
+def test_next_steps_name_variables_and_playbooks_that_exist() -> None:
+    specs = [yaml.safe_load(path.read_text()) for path in PROJECT.glob("roles/*/meta/argument_specs.yml")]
+    entries = [entry for spec in specs for entry in spec["argument_specs"].values()]
+    variables = {name for entry in entries for name in entry["options"]}
+    said = " ".join(f"{kind.cause} {kind.next_step}" for kind in KINDS)
+    named = set(re.findall(r"\b[a-z]+_[a-z_]+\b", said))
+    assert len(named) > 5
+    assert named <= variables | {"renew_certificates", "s_client"}  # a playbook, and of openssl
+    playbooks = set(re.findall(r"ansible-playbook exomesh\.istio\.(\w+)", said))
+    assert "renew_certificates" in playbooks
+    assert playbooks <= {path.stem for path in (PROJECT / "playbooks").glob("*.yml")}
+
+
 def test_every_kind_of_finding_is_whole() -> None:
     assert len({kind.code for kind in KINDS}) == len(KINDS) > 40
     for kind in KINDS:
