@@ -9,6 +9,9 @@ WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Tools that ask for the collection by name find it in .venv; mypy does not look there.
 TYPES := build/types/ansible_collections/exomesh
 
+# Has Ansible measure the coverage of the modules that tests run.
+COVER_MODULES := _ANSIBLE_ANSIBALLZ_COVERAGE_CONFIG='{"config": "$(CURDIR)/pyproject.toml", "output": "$(CURDIR)/.coverage.module"}'
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
 	test lint spec findings screenshots build sanity unit molecule lab-test clean
@@ -83,7 +86,7 @@ sanity: venv  ## ansible-test sanity
 	$(BIN)/python tools/sanity.py
 
 unit: venv  ## Unit tests, with coverage (ARGS="-k name")
-	$(BIN)/pytest -n auto --cov --cov-report term $(ARGS)
+	$(COVER_MODULES) $(BIN)/pytest -n auto --cov --cov-report term $(ARGS)
 
 molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 	$(WITH_PATH) molecule test
