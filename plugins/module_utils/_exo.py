@@ -55,8 +55,8 @@ _PASSED_VARIABLES = (
     "no_proxy",
 )
 _HOW_TO_GET_EXO = (
-    "Install exo 1.85.1 or newer (https://github.com/exoscale/cli), name it with exo_path, "
-    "or install the Python client 'exoscale' and set backend=api"
+    "Install exo 1.85.1 or newer (https://github.com/exoscale/cli), say where it is (exo_path, or "
+    "kubeconfig_exo_path of role kubeconfig), or install the Python package exoscale, which does without"
 )
 _STATUS_WORDS = {
     "Bad Request": 400,

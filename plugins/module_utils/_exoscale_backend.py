@@ -9,7 +9,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
+    ExomeshError,
+    MissingRequirementError,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._exo import ExoCli
 from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import (
     DEFAULT_ENDPOINT,
@@ -61,5 +64,5 @@ def connect(
     except ExomeshError as error:
         try:
             return makers.popitem()[1]()
-        except ExomeshError:
+        except MissingRequirementError:  # what else is wrong with the other one, only its own error tells
             raise error from None

@@ -275,6 +275,9 @@ def test_a_cluster_that_is_dead_and_out_of_the_inventory_leaves(mesh: RunningLab
     supervisor = Path(sys.executable).parent / "supervisorctl"
     node = ("--configuration", mesh.path / "supervisord.conf", "stop", "node-cluster4")
     assert call(supervisor, *node).returncode == 0
+    nameless = run_playbook(inventory, "playbooks/remove_cluster.yml")
+    assert nameless.returncode != 0
+    assert "-e cluster=NAME" in said(nameless)
     misspelt = run_playbook(inventory, "playbooks/remove_cluster.yml", "-e", "cluster=clutser3")
     assert misspelt.returncode != 0
     assert "did you mean cluster3" in said(misspelt)

@@ -259,8 +259,14 @@ def test_auto_falls_back_to_the_client_where_there_is_no_exo(ask: Any) -> None:
 def test_a_missing_exo_says_how_to_get_it(ask: Any) -> None:
     error = failure_of(lambda: ask("exo", exo_path="/nowhere/exo"))
     assert error.code == "missing_requirement"
-    assert "exo_path" in str(error)
-    assert "backend=api" in str(error)
+    assert "kubeconfig_exo_path" in str(error)
+    assert "Python package exoscale" in str(error)
+
+
+def test_without_exo_the_client_says_that_it_has_no_key(tmp_path: Path) -> None:
+    options = {"backend": "auto", "exo_path": "/nowhere/exo", "timeout": 30.0}
+    error = failure_of(lambda: connect(options, environment={"HOME": str(tmp_path)}))
+    assert error.code == "no_credentials"
 
 
 @pytest.mark.parametrize(
