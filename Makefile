@@ -14,7 +14,8 @@ COVER_MODULES := _ANSIBLE_ANSIBALLZ_COVERAGE_CONFIG='{"config": "$(CURDIR)/pypro
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
-	test lint spec findings screenshots build sanity unit molecule lab-test clean
+	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog spec findings screenshots build importer changelog release \
+	sanity unit molecule lab-test clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,14 +60,25 @@ lab-build: venv  ## Build what the lab runs, without starting it (about 15 minut
 test: venv  ## Every test; at the end what took how long
 	$(BIN)/python tools/run_tests.py lint spec build sanity lab-build unit molecule lab-test
 
-lint: venv  ## ansible-lint, yamllint, ruff, mypy, changelog fragments
+lint: lint-ansible lint-yaml lint-python lint-workflows lint-changelog  ## Every linter (each alone: make lint-python)
+
+lint-ansible: venv
 	$(WITH_PATH) ansible-lint
+
+lint-yaml: venv
 	$(BIN)/yamllint --strict .
+
+lint-python: venv
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	@mkdir -p $(TYPES) && ln -sfn ../../../.. $(TYPES)/istio
 	$(BIN)/mypy -p ansible_collections.exomesh.istio.plugins -p exolab
 	$(BIN)/mypy tools
+
+lint-workflows: venv
+	$(BIN)/python tools/lint_workflows.py
+
+lint-changelog: venv
 	$(BIN)/antsibull-changelog lint
 
 spec: venv  ## Role specs against defaults and uses; the action group; docs/findings.md
@@ -81,6 +93,15 @@ screenshots: venv  ## What the page of a verification looks like, in docs/, with
 
 build: venv  ## The collection's artifact, in build/
 	$(BIN)/ansible-galaxy collection build --force --output-path build
+
+importer: build  ## galaxy-importer on the artifact, with its warnings as failures
+	$(WITH_PATH) $(BIN)/python tools/run_importer.py
+
+changelog: venv  ## CHANGELOG.md of the version in galaxy.yml, from the fragments
+	$(WITH_PATH) $(BIN)/antsibull-changelog release
+
+release: venv  ## The same archive from the same commit, its SBOM and checksums, in build/release/
+	$(BIN)/python tools/make_release.py
 
 sanity: venv  ## ansible-test sanity
 	$(BIN)/python tools/sanity.py
