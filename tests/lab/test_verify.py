@@ -1000,6 +1000,7 @@ def test_files_of_a_verification_are_of_their_published_form(mesh: Mesh, tmp_pat
 
 
 def test_a_killed_verification_is_noticed_and_cleared_up(mesh: Mesh, looks: Looks) -> None:
+    assert looks.until([], requests=False)[0] == []
     looks.__exit__()
     namespace = ObjectRef("v1", "Namespace", "exomesh-verify")
     with subprocess.Popen(

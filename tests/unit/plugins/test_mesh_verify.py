@@ -18,12 +18,17 @@ import junitparser
 import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report as report
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import KeyKind, new_key, new_root
+from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
+    KeyKind,
+    chain_pem,
+    new_key,
+    new_root,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._findings import CHECKS, KINDS, Finding
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import ROOT, Seen
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import INTERMEDIATE, ROOT, Seen
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_judge import judge
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import RIGHTS, remote_secret
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
@@ -55,6 +60,8 @@ MESH_ROOT, OTHER_ROOT = (
     for name in ("Mesh", "Other")
 )
 DYING_ROOT = new_root(new_key(ECDSA), "Mesh", timedelta(days=20), NOW - timedelta(days=1))
+NEXT_CA = new_root(new_key(ECDSA), "Mesh", timedelta(days=3650), NOW - timedelta(days=1))
+"""Named as MESH_ROOT, with another key."""
 
 ENDPOINT = {"endpoint": {"address": {"socket_address": {"address": "198.51.100.7", "port_value": 15443}}}}
 DUMP = {
@@ -396,6 +403,16 @@ def replace_answer(**changes: Any) -> Callable[[MeshState], None]:
     return change
 
 
+def on_the_wire(certificate: Any) -> Callable[[MeshState], None]:
+    """The answer of fra, whose CA was renewed, with a certificate of this issuer."""
+
+    def change(mesh: MeshState) -> None:
+        mesh.clusters["fra"].certificates.append(Seen("fra", INTERMEDIATE, "secret x", NEXT_CA))
+        replace_answer(certificate=chain_pem([certificate]))(mesh)
+
+    return change
+
+
 def in_fra(change: Callable[[ClusterState], Any]) -> Callable[[MeshState], None]:
     return lambda mesh: change(mesh.clusters["fra"])
 
@@ -547,6 +564,7 @@ WAY = "vie -> fra"
         ),
         (lambda mesh: refuse(mesh, "vie", "fra", "UC connection_termination"), [("connection-closed", WAY)]),
         (lambda mesh: refuse(mesh, "vie", "fra", ""), [("request-failed", WAY)]),
+        (on_the_wire(OTHER_ROOT), [("wire-untrusted", WAY)]),
         (replace_answer(cluster="gva"), [("wrong-cluster-answered", WAY)]),
         (replace_answer(cluster=""), [("request-failed", WAY)]),
         (replace_answer(source_identity="spiffe://x"), [("identity-wrong", WAY)]),
@@ -560,6 +578,12 @@ def test_a_fault_is_found_with_its_own_code_and_nothing_else(
     assert codes(mesh) == found
     if found and found[0][1] == WAY and found[0][0] != "reader-too-mighty":
         assert ("vie", "fra") in failed(mesh)
+
+
+def test_a_proxy_may_still_have_its_certificate_of_the_earlier_intermediate() -> None:
+    mesh = healthy()
+    on_the_wire(MESH_ROOT)(mesh)
+    assert codes(mesh) == []
 
 
 def test_a_broken_gateway_spares_the_way_out() -> None:
