@@ -180,8 +180,8 @@ def _wire(pair: PairState, mesh: MeshState) -> Checked:
         return False, [_about(pair, kind, *seen)]
     if answer.status != 200 or not answer.certificate:
         return None, []
-    # The source's proxy has verified the chain. The name tells whose CA it was: after a renewal, a proxy keeps
-    # what the earlier CA gave it until it rotates.
+    # The source's proxy has verified the chain, and the name tells whose CA it was: after a renewal, a proxy
+    # keeps what the earlier CA gave it until it rotates.
     names = {
         seen.certificate.subject
         for seen in mesh.clusters[pair.destination].certificates
