@@ -14,7 +14,7 @@ COVER_MODULES := _ANSIBLE_ANSIBALLZ_COVERAGE_CONFIG='{"config": "$(CURDIR)/pypro
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
-	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog spec findings screenshots build importer changelog release \
+	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings screenshots build importer changelog release \
 	sanity unit molecule lab-test clean
 
 help:  ## Show this list
@@ -58,9 +58,9 @@ lab-build: venv  ## Build what the lab runs, without starting it (about 15 minut
 	$(LAB) build
 
 test: venv  ## Every test; at the end what took how long
-	$(BIN)/python tools/run_tests.py lint spec build sanity lab-build unit molecule lab-test
+	$(BIN)/python tools/run_tests.py lint spec docs build sanity lab-build unit molecule lab-test
 
-lint: lint-ansible lint-yaml lint-python lint-workflows lint-changelog  ## Every linter (each alone: make lint-python)
+lint: lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs  ## Every linter (each alone: make lint-python)
 
 lint-ansible: venv
 	$(WITH_PATH) ansible-lint
@@ -81,15 +81,21 @@ lint-workflows: venv
 lint-changelog: venv
 	$(BIN)/antsibull-changelog lint
 
-spec: venv  ## Role specs against defaults and uses; the action group; docs/findings.md
+lint-docs: venv
+	$(WITH_PATH) antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent .
+
+spec: venv  ## Role specs against defaults and uses; the action group; the page of findings
 	$(BIN)/python tools/check_specs.py
 	$(BIN)/python tools/make_findings.py --check
 
-findings: venv  ## docs/findings.md, from the code
+findings: venv  ## The page of findings, from the code
 	$(BIN)/python tools/make_findings.py
 
 screenshots: venv  ## What the page of a verification looks like, in docs/, with Debian's Chromium
 	$(BIN)/python tools/make_screenshots.py
+
+docs: venv  ## The documentation site, in build/docs/html; warnings are errors
+	$(WITH_PATH) python tools/make_docs.py
 
 build: venv  ## The collection's artifact, in build/
 	$(BIN)/ansible-galaxy collection build --force --output-path build

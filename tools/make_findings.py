@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write docs/findings.md from the kinds of findings in the code; with --check, only tell whether it is so."""
+"""Write the page of findings from the kinds in the code; with --check, only tell whether it is so."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from pathlib import Path
 
 from ansible_collections.exomesh.istio.plugins.module_utils._findings import CHECKS, KINDS, Kind
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "findings.md"
+TARGET = Path(__file__).resolve().parent.parent / "docs/docsite/rst/findings.rst"
 
-HEAD = """\
-<!-- Made from plugins/module_utils/_findings.py by `make findings`. -->
-# What verify and status find
+LABEL = ".. _ansible_collections.exomesh.istio.docsite.findings"
 
-The playbooks `exomesh.istio.verify` and `exomesh.istio.status` name what is wrong with a mesh by these codes,
-which stay the same across releases. A finding is about one cluster, or about the way from one to another.
-What follows from another finding is not reported: a gateway without pods is one finding, not one per peer.
+HEAD = f"""\
+.. Made from plugins/module_utils/_findings.py by make findings.
+
+{LABEL}:
+
+What verify and status find
+===========================
+
+The playbooks ``exomesh.istio.verify`` and ``exomesh.istio.status`` name what is wrong with a mesh by these
+codes, which stay the same across releases. A finding is about one cluster, or about the way from one to
+another. What follows from another finding is not reported: a gateway without pods is one finding, not one for
+each peer.
 
 An **error** makes the mesh unhealthy, and the playbook fail. A **warning** does not.
 """
@@ -45,9 +52,7 @@ def main() -> int:
         TARGET.write_text(text, encoding="utf-8")
         return 0
     same = TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text
-    print(
-        "docs/findings.md", "is that of the code" if same else "is not that of the code: run `make findings`"
-    )
+    print(TARGET.name, "is that of the code" if same else "is not that of the code: run `make findings`")
     return 0 if same else 1
 
 
@@ -55,10 +60,16 @@ def page() -> str:
     """Return the whole document."""
     of_pairs = sorted((kind for kind in KINDS if is_about_pairs(kind)), key=place)
     of_clusters = [kind for kind in KINDS if kind not in of_pairs]
-    parts = [HEAD, "## About a cluster\n", *map(section, of_clusters)]
-    parts += ["## About the way from one cluster to another\n", "In the order in which they are looked at.\n"]
+    parts = [HEAD, heading("About a cluster", "-"), *map(section, of_clusters)]
+    parts += [heading("About the way from one cluster to another", "-")]
+    parts += ["In the order in which they are looked at.\n"]
     parts += map(section, of_pairs)
     return "\n".join(parts)
+
+
+def heading(text: str, underline: str) -> str:
+    """Return the heading in reStructuredText."""
+    return f"{text}\n{underline * len(text)}\n"
 
 
 def is_about_pairs(kind: Kind) -> bool:
@@ -76,14 +87,20 @@ def section(kind: Kind) -> str:
     next_step = re.sub(r"\{(\w+)\}", lambda match: match[1].upper(), kind.next_step)
     looked_at = f" · looked at: {CHECK_TITLES[kind.check]}" if kind.check else ""
     lines = [
-        f"### {kind.code}\n",
-        f"{kind.message}.\n",
+        f"{LABEL}.{kind.code}:\n",
+        heading(kind.code, "~"),
+        f"{plain(kind.message)}.\n",
         f"- **Severity**: {kind.severity}{looked_at}",
-        f"- **Likely cause**: {kind.cause}",
-        f"- **Next**: `{next_step}`" if is_command(next_step) else f"- **Next**: {next_step}",
-        f"- **More**: <{kind.link}>\n",
+        f"- **Likely cause**: {plain(kind.cause)}",
+        f"- **Next**: ``{next_step}``" if is_command(next_step) else f"- **Next**: {plain(next_step)}",
+        f"- **More**: {kind.link}\n",
     ]
     return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Return the text so that nothing in it is markup."""
+    return re.sub(r"([*|])", r"\\\1", text)
 
 
 def is_command(text: str) -> bool:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What can be wrong with a mesh: one entry for each kind of finding (private to the collection).
 
-``docs/findings.md`` is made from this file: ``make findings``.
+The page of findings, ``docs/docsite/rst/findings.rst``, is made from this file: ``make findings``.
 """
 
 from __future__ import annotations

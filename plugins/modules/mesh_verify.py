@@ -20,7 +20,7 @@ description:
   - The workload is removed again, also after a failure. What a killed run left behind ends by itself after
     half an hour, and is removed by the next run.
   - Does not fail when the mesh is not healthy, but says so in RV(healthy) and RV(findings). All kinds of
-    findings are described in C(docs/findings.md).
+    findings are described in R(Findings, ansible_collections.exomesh.istio.docsite.findings).
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.members
@@ -130,7 +130,9 @@ findings:
   returned: success
   contains:
     code:
-      description: Kind of the finding, stable across releases; see C(docs/findings.md).
+      description:
+        - Kind of the finding, stable across releases; see
+          R(Findings, ansible_collections.exomesh.istio.docsite.findings).
       type: str
     severity:
       description: V(error) or V(warning).
