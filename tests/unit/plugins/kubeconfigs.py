@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import importlib
+import io
 import ipaddress
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 import yaml
+from ansible.module_utils import _internal
+from ansible.module_utils.common import warnings
+from ansible.module_utils.testing import patch_module_args
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -148,10 +156,28 @@ def module_input(check: bool, options: dict[str, Any]) -> str:
 def run_module(
     module: str, /, *, check: bool = False, environment: dict[str, str] | None = None, **options: Any
 ) -> dict[str, Any]:
-    """The result of a module."""
-    process = start_module(module, environment)
-    output, errors = process.communicate(module_input(check, options), timeout=120)
+    """The result of a module, which runs in this process.
+
+    :param environment: instead of this process's.
+    """
+    main = importlib.import_module(f"ansible_collections.exomesh.istio.plugins.modules.{module}").main
+    arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
+    output = io.StringIO()
+    handler = signal.getsignal(signal.SIGTERM)
+    kept = dict(os.environ) if environment is None else environment
+    warnings._global_warnings.clear()  # those of a module that ran before, which had a process to itself
     try:
-        return dict(json.loads(output))
+        with (
+            mock.patch.dict(os.environ, kept, clear=True),
+            mock.patch.object(_internal, "is_controller", False),
+            patch_module_args(arguments),
+            contextlib.redirect_stdout(output),
+            contextlib.suppress(SystemExit),
+        ):
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    try:
+        return dict(json.loads(output.getvalue()))
     except ValueError:
-        raise AssertionError(f"{module} gave no result: {output}\n{errors}") from None
+        raise AssertionError(f"{module} gave no result: {output.getvalue()}") from None

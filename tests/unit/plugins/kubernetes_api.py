@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small Kubernetes API on loopback: real HTTP, objects in memory, server-side apply as a merge.
 
-It knows what the modules need (discovery, get, list by label, create, replace, apply with dry run, delete),
-and can be told to answer with an error. What needs the real rules of Kubernetes is tested on the lab.
+It knows what the modules need (discovery, get, list by label, create, replace, apply with dry run, delete,
+ports of pods and commands in them), and can be told to answer with an error. What needs the real rules of
+Kubernetes is tested on the lab.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import base64
 import copy
 import json
 import re
+import ssl
 import threading
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +24,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
+from pod_streams import Stream
 
 RESOURCES = {
     "/api/v1": [
@@ -48,18 +52,29 @@ RESOURCES = {
     "/apis/networking.istio.io/v1": [
         ("Gateway", "gateways", True),
         ("VirtualService", "virtualservices", True),
+        ("DestinationRule", "destinationrules", True),
     ],
+    "/apis/networking.istio.io/v1alpha3": [("EnvoyFilter", "envoyfilters", True)],
+    "/apis/security.istio.io/v1": [("PeerAuthentication", "peerauthentications", True)],
+    "/apis/authentication.k8s.io/v1": [("TokenReview", "tokenreviews", False)],
+    "/apis/authorization.k8s.io/v1": [("SubjectAccessReview", "subjectaccessreviews", False)],
+}
+REVIEWS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "TokenReview": lambda spec: {"authenticated": True, "user": {"username": f"bearer of {spec['token']}"}},
+    "SubjectAccessReview": lambda spec: {"allowed": spec["resourceAttributes"]["resource"] != "secrets"},
 }
 
 PLURALS = {plural for group in RESOURCES.values() for _kind, plural, _namespaced in group}
 
 Object = dict[str, Any]
+RunCommand = Callable[[str, list[str]], tuple[Iterable[str], int]]
 
 
 class ApiServer:
     """One cluster. ``objects`` is by path; ``failures`` gives the next answers to a method and path.
 
-    Pods end at once, having said ``pod_log``.
+    Pods end at once, having said ``pod_log``, unless ``run_pod`` does something else with a new one.
+    ``run_command`` gives the output and exit code of a command in a pod.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -70,6 +85,9 @@ class ApiServer:
         self.fills_tokens = True
         self.rejected_tokens: set[str] = set()
         self.pod_log = ""
+        self.run_pod: Callable[[Object], None] = lambda pod: pod.setdefault("status", {"phase": "Succeeded"})
+        self.run_command: RunCommand = lambda _pod, _command: ([], 127)
+        self._ports: dict[tuple[str, int], ThreadingHTTPServer] = {}
         self._lock = threading.Lock()
         self._version = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -90,8 +108,50 @@ class ApiServer:
         self.kubeconfig.write_text(yaml.safe_dump(document))
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        for server in (self._server, *self._ports.values()):
+            server.shutdown()
+            server.server_close()
+
+    def listen(
+        self, pod: str, port: int, pages: Mapping[str, Any], context: ssl.SSLContext | None = None
+    ) -> None:
+        """Have a pod answer with these objects by path, over TLS where there is a context for it."""
+
+        class Pages(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                found = self.path in pages
+                content = pages[self.path] if found else b""
+                self.send_response(200 if found else 404)
+                self.end_headers()
+                self.wfile.write(content if isinstance(content, bytes) else json.dumps(content).encode())
+
+            def log_message(self, *_args: Any) -> None:
+                pass
+
+        if old := self._ports.pop((pod, port), None):
+            old.shutdown()
+            old.server_close()
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        self._ports[pod, port] = server
+
+    def stream(self, request: BaseHTTPRequestHandler) -> bool:
+        """Answer a request that goes on to a pod; False where it is another."""
+        split = urlsplit(request.path)
+        pod, _slash, action = split.path.rpartition("/pods/")[2].partition("/")
+        query = parse_qs(split.query)
+        if action == "exec":
+            Stream(request).run(*self.run_command(pod, query["command"]))
+        elif action == "portforward":
+            port = int(query["ports"][0])
+            server = self._ports.get((pod, port))
+            if server is None:
+                request.send_error(500, "nothing listens there")
+            else:
+                Stream(request).forward(port, server.server_port)
+        return action in ("exec", "portforward")
 
     def put(self, path: str, obj: Object) -> Object:
         self._version += 1
@@ -99,7 +159,7 @@ class ApiServer:
         obj["metadata"]["resourceVersion"] = str(self._version)
         obj["metadata"].setdefault("creationTimestamp", datetime.now(UTC).isoformat())
         if obj.get("kind") == "Pod":
-            obj.setdefault("status", {"phase": "Succeeded"})
+            self.run_pod(obj)
         if obj.get("type") == "kubernetes.io/service-account-token" and self.fills_tokens:
             account = obj["metadata"].get("annotations", {}).get("kubernetes.io/service-account.name", "")
             text = f"token-of-{self.name}" + ("-alone" if account.startswith("exomesh-") else "")
@@ -136,14 +196,20 @@ class ApiServer:
         self, method: str, path: str, query: dict[str, list[str]], body: Any
     ) -> tuple[int, Any]:
         if method == "POST":
+            review = REVIEWS.get(body["kind"])
+            if review:
+                return 201, {**body, "status": review(body["spec"])}
             return self._create(f"{path}/{body['metadata']['name']}", body)
         if method == "PATCH":
             return self._patch(path, body, dry_run="dryRun" in query)
         if method == "GET" and path.rsplit("/", 1)[1] in PLURALS:
             return self._list(path, query.get("labelSelector", [""])[0])
         live = self.objects.get(path)
-        if live is None:
-            return status(404, "NotFound")
+        return status(404, "NotFound") if live is None else self._answer_live(method, path, live, query, body)
+
+    def _answer_live(
+        self, method: str, path: str, live: Object, query: dict[str, list[str]], body: Any
+    ) -> tuple[int, Any]:
         if method == "PUT":
             return self._replace(path, live, body, "dryRun" in query)
         return self._delete(path, live, body or {}) if method == "DELETE" else (200, live)
@@ -187,6 +253,8 @@ class ApiServer:
             wbufsize = -1  # one packet for each answer
 
             def handle_any(self) -> None:
+                if api.stream(self):
+                    return
                 length = int(self.headers.get("content-length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
                 token = self.headers.get("authorization", "").removeprefix("Bearer ")
@@ -195,6 +263,8 @@ class ApiServer:
                     if token in api.rejected_tokens
                     else api.answer(self.command, self.path, body)
                 )
+                if "as=Table" in self.headers.get("accept", ""):
+                    answer = table_of(answer["items"])
                 content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
                 self.send_response(code)
                 self.send_header("content-length", str(len(content)))
@@ -212,6 +282,12 @@ class ApiServer:
 def status(code: int, reason: str, message: str = "") -> tuple[int, Object]:
     """An answer as Kubernetes gives it when it refuses."""
     return code, {"kind": "Status", "code": code, "reason": reason, "message": message or reason}
+
+
+def table_of(objects: list[Object]) -> Object:
+    """A list as ``kubectl get`` asks for it."""
+    rows = [{"cells": [obj["metadata"]["name"], obj.get("type", "Opaque")]} for obj in objects]
+    return {"kind": "Table", "columnDefinitions": [{"name": "Name"}, {"name": "Type"}], "rows": rows}
 
 
 def labels_of(obj: Object) -> dict[str, str]:
