@@ -12,6 +12,9 @@ TYPES := build/types/ansible_collections/exomesh
 # Has Ansible measure the coverage of the modules that tests run.
 COVER_MODULES := _ANSIBLE_ANSIBALLZ_COVERAGE_CONFIG='{"config": "$(CURDIR)/pyproject.toml", "output": "$(CURDIR)/.coverage.module"}'
 
+# Molecule names this inventory also to the play that writes it, and Ansible warns of one that is not there.
+MOLECULE := build/molecule/inventory
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
 	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings screenshots build importer changelog release \
@@ -116,6 +119,7 @@ unit: venv  ## Unit tests, with coverage (ARGS="-k name")
 	$(COVER_MODULES) $(BIN)/pytest -n auto --cov --cov-report term $(ARGS)
 
 molecule: venv  ## A lab of its own: site.yml, idempotence, verification
+	@mkdir -p $(MOLECULE) && echo 'mesh:' >$(MOLECULE)/hosts.yml
 	$(WITH_PATH) molecule test
 
 lab-test: venv  ## The lab itself, and meshes on it, two at a time: first run, faults, members that come and go
