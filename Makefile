@@ -87,8 +87,9 @@ lint-changelog: venv
 lint-docs: venv
 	$(WITH_PATH) antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent .
 
-spec: venv  ## Role specs against defaults and uses; the action group; the page of findings
+spec: venv  ## Role specs against defaults and uses; the action group; documentation; the page of findings
 	$(BIN)/python tools/check_specs.py
+	$(BIN)/python tools/check_docs.py
 	$(BIN)/python tools/make_findings.py --check
 
 findings: venv  ## The page of findings, from the code
