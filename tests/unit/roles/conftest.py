@@ -56,13 +56,15 @@ def play_role(tmp_path: Path) -> Play:
         role: str,
         hosts: dict[str, dict[str, Any]],
         *arguments: str,
+        tasks_from: str = "main",
         environment: dict[str, str] | None = None,
         **variables: Any,
     ) -> Run:
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = {"mesh": {"hosts": hosts, "vars": {**local, **variables}}}
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
-        plays = [{"hosts": "mesh", "gather_facts": False, "roles": [f"exomesh.istio.{role}"]}]
+        task = {"ansible.builtin.import_role": {"name": f"exomesh.istio.{role}", "tasks_from": tasks_from}}
+        plays = [{"hosts": "mesh", "gather_facts": False, "tasks": [task]}]
         (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
         finished = subprocess.run(
             [

@@ -72,6 +72,32 @@ def test_from_exoscale(play: Play, exoscale_api: Any, exo_path: Path, state: Pat
     assert len(exoscale_api.requests("generate-sks-cluster-kubeconfig")) == 2
 
 
+def test_where_nothing_outlives_a_run(
+    play: Play, exoscale_api: Any, exo_path: Path, state: Path, tmp_path: Path
+) -> None:
+    """As in AWX: check mode needs a kubeconfig, too, and a day-2 playbook fetches those that are missing."""
+    hosts = {"alpha": {"sks_cluster": "alpha", "sks_zone": "de-fra-1"}}
+    settings = {
+        "kubeconfig_exo_path": str(exo_path),
+        "kubeconfig_api_key": exoscale_api.key,
+        "kubeconfig_api_secret": exoscale_api.secret,
+        "kubeconfig_api_endpoint": exoscale_api.url,
+        "kubeconfig_preflight": False,
+        # As AWX sends the answers of a survey.
+        "kubeconfig_fetch_in_check_mode": "true",
+    }
+    file = state / "alpha" / "kubeconfig"
+    # Its cluster is a name only: with the preflight, this would fail.
+    missing = play(hosts, "--check", tasks_from="missing", **{**settings, "kubeconfig_preflight": True})
+    assert missing.return_code == 0, missing.text
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert play(hosts, tasks_from="missing", **settings).changed == {"alpha": 0}
+    file.unlink()
+    checked = play(hosts, "--check", **settings)
+    assert checked.return_code == 0, checked.text
+    assert yaml.safe_load(file.read_text())["current-context"] == "alpha"
+
+
 def test_a_host_without_a_cluster_is_named(play: Play) -> None:
     run = play({"alpha": {"sks_zone": "de-fra-1"}})
     assert run.return_code != 0
