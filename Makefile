@@ -17,7 +17,7 @@ MOLECULE := build/molecule/inventory
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
-	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings screenshots build importer changelog release \
+	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings surveys screenshots build importer changelog release \
 	sanity unit molecule lab-test clean
 
 help:  ## Show this list
@@ -91,9 +91,13 @@ spec: venv  ## Role specs against defaults and uses; the action group; documenta
 	$(BIN)/python tools/check_specs.py
 	$(BIN)/python tools/check_docs.py
 	$(BIN)/python tools/make_findings.py --check
+	$(BIN)/python tools/make_surveys.py --check
 
 findings: venv  ## The page of findings, from the code
 	$(BIN)/python tools/make_findings.py
+
+surveys: venv  ## What AWX asks for, from the role specs
+	$(BIN)/python tools/make_surveys.py
 
 screenshots: venv  ## What the page of a verification looks like, in docs/, with Debian's Chromium
 	$(BIN)/python tools/make_screenshots.py

@@ -27,10 +27,11 @@ REQUIREMENTS = (ROOT / "requirements/run.txt", ROOT / "requirements/dev.txt")
 WHEELS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exomesh" / "wheels"
 UV = "uv==0.13.9"
 
-# The PyPI package `ansible` carries a hundred collections; two of them are wanted, the rest would slow every
-# tool. The release is the one that was made of the ansible-core in run.txt.
-ANSIBLE = "12.3.0" if sys.version_info < (3, 12) else "14.5.0"
-COLLECTIONS = ("kubernetes/core", "community/hashi_vault")
+# The PyPI package `ansible` carries a hundred collections; a few are wanted, the rest would slow every tool.
+# The release is the one that was made of the ansible-core in run.txt, or the last one with awx.awx.
+NEEDED = ("kubernetes/core", "community/hashi_vault")
+AWX = ("awx/awx",)
+COLLECTIONS = {"12.3.0": (*NEEDED, *AWX)} if sys.version_info < (3, 12) else {"14.5.0": NEEDED, "13.8.0": AWX}
 
 
 def main() -> int:
@@ -76,7 +77,8 @@ def build() -> None:
     run(python, "-m", "pip", "install", "--quiet", UV)
     run(VENV / "bin/uv", "pip", "install", "--quiet", "--python", python, "-r", REQUIREMENTS[-1])
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(VENV), "platbase": str(VENV)}))
-    extract_collections(python, site)
+    for release, collections in COLLECTIONS.items():
+        extract_collections(python, site, release, collections)
     link = site / "ansible_collections/exomesh/istio"
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(ROOT)
@@ -97,13 +99,13 @@ def install_ensurepip() -> None:
         run("apt-get", "-qq", "install", "--yes", package)
 
 
-def extract_collections(python: Path, site: Path) -> None:
-    """Put COLLECTIONS out of the wheel of the PyPI package `ansible` below `site`/ansible_collections."""
+def extract_collections(python: Path, site: Path, release: str, collections: tuple[str, ...]) -> None:
+    """Put collections out of the wheel of the PyPI package `ansible` below `site`/ansible_collections."""
     WHEELS.mkdir(parents=True, exist_ok=True)
-    wheel = WHEELS / f"ansible-{ANSIBLE}-py3-none-any.whl"
+    wheel = WHEELS / f"ansible-{release}-py3-none-any.whl"
     if not wheel.is_file():
-        run(python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", WHEELS, f"ansible=={ANSIBLE}")
-    wanted = tuple(f"ansible_collections/{name}/" for name in COLLECTIONS)
+        run(python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", WHEELS, f"ansible=={release}")
+    wanted = tuple(f"ansible_collections/{name}/" for name in collections)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site, [name for name in archive.namelist() if name.startswith(wanted)])
 
