@@ -28,10 +28,10 @@ WHEELS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exo
 UV = "uv==0.13.9"
 
 # The PyPI package `ansible` carries a hundred collections; a few are wanted, the rest would slow every tool.
-# The release is the one that was made of the ansible-core in run.txt, or the last one with awx.awx.
-NEEDED = ("kubernetes/core", "community/hashi_vault")
+# The release is the one that was made of the ansible-core in run.txt; since 14 there is no awx.awx in it.
+OWN = ("kubernetes/core", "community/hashi_vault")
 AWX = ("awx/awx",)
-COLLECTIONS = {"12.3.0": (*NEEDED, *AWX)} if sys.version_info < (3, 12) else {"14.5.0": NEEDED, "13.8.0": AWX}
+COLLECTIONS = {"12.3.0": OWN + AWX} if sys.version_info < (3, 12) else {"14.5.0": OWN, "12.3.0": AWX}
 
 
 def main() -> int:

@@ -194,3 +194,12 @@ def test_other_files_are_not_ours(tmp_path: Path) -> None:
     for name, ours in (("mesh.sks.yml", True), ("sks.yaml", True), ("mesh.yml", False)):
         (tmp_path / name).write_text("plugin: exomesh.istio.sks\n")
         assert plugin.verify_file(str(tmp_path / name)) is ours
+
+
+def test_the_inventory_for_awx(inventory: Callable[..., Any], exoscale_api: Any) -> None:
+    """A cluster gets into the mesh by its label only."""
+    shipped = Path(__file__).resolve().parents[3] / "inventories/awx/mesh.sks.yml"
+    member = dataclasses.replace(exoscale_api.cluster("beta"), labels={"mesh": "mesh1"})
+    exoscale_api.write([exoscale_api.cluster("alpha"), member])
+    found, _ = inventory(**yaml.safe_load(shipped.read_text()))
+    assert found["mesh"]["hosts"] == ["beta"]
