@@ -42,8 +42,9 @@ def role_problems(role: Path) -> Iterator[str]:
     options, text = options_of(role), text_of(role)
     own, shared = load(role / "defaults/main.yml"), load(SHARED / "defaults/main.yml")
     defaults = own | {name: shared[name] for name in shared.keys() & options.keys()}
-    if load(role / "meta/main.yml")["dependencies"] != [{"role": "exomesh.istio.mesh"}]:
-        yield "does not depend on exomesh.istio.mesh alone"
+    dependencies = [{"role": "exomesh.istio.mesh"}] if shared.keys() & options.keys() else []
+    if load(role / "meta/main.yml")["dependencies"] != dependencies:
+        yield "does not depend on exomesh.istio.mesh alone, or needs nothing of it"
     # A filter reads variables of hosts.
     filters = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("plugins/filter/*.py"))
     for name, option in options.items():
@@ -63,7 +64,8 @@ def role_problems(role: Path) -> Iterator[str]:
         elif options[name].get("default", default) != default:
             yield f"{name} defaults to {options[name]['default']!r} in the spec, but to {default!r}"
     used = set(re.findall(rf"(?<![\w./-])(?:mesh|{role.name})_[a-z0-9_]+\b(?![/.]?\()", text))
-    for name in sorted(used - options.keys() - facts_of(role)):
+    spoken_of = shared.keys() if not dependencies else set()
+    for name in sorted(used - options.keys() - facts_of(role) - spoken_of):
         yield f"{name} is used, but is neither an option nor a fact of the role"
 
 

@@ -255,6 +255,9 @@ class Awx:
             "credentials", {"credential_type": str(item["id"])}
         ):
             raise RefusedError(403, {"detail": "Credential types that are in use cannot be deleted."})
+        approval = item.get("unified_job_template") if endpoint == NODES else None
+        if approval in self.objects["workflow_approval_templates"]:
+            del self.objects["workflow_approval_templates"][approval]
         del self.objects[endpoint][item["id"]]
         self.surveys.pop(item["id"], None)
         for key in [key for key in self.lists if key[0] == item["id"]]:
