@@ -1,0 +1,27 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where role verify writes its report; clusters without kubeconfigs are findings as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .conftest import Play
+
+
+def test_a_relative_folder_is_below_the_one_that_ansible_was_started_in(
+    play_role: Play, tmp_path: Path
+) -> None:
+    started_in = tmp_path / "elsewhere"
+    result = play_role(
+        "verify",
+        {"east": {}, "west": {}},
+        environment={"PWD": str(started_in)},
+        mesh_state_dir=str(tmp_path / "state"),
+        verify_output_dir="report",
+        verify_read_only=True,
+    )
+    assert "cluster-unreachable" in result.text
+    assert (started_in / "report" / "verification.json").is_file()
+    assert not (tmp_path / "report").exists()
