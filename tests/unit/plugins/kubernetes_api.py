@@ -114,8 +114,8 @@ class ApiServer:
 
     def listen(
         self, pod: str, port: int, pages: Mapping[str, Any], context: ssl.SSLContext | None = None
-    ) -> None:
-        """Have a pod answer with these objects by path, over TLS where there is a context for it."""
+    ) -> int:
+        """Have a pod answer with these objects by path, over TLS where there is a context; the local port."""
 
         class Pages(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -136,6 +136,7 @@ class ApiServer:
             server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         self._ports[pod, port] = server
+        return server.server_port
 
     def stream(self, request: BaseHTTPRequestHandler) -> bool:
         """Answer a request that goes on to a pod; False where it is another."""
