@@ -54,6 +54,7 @@ RESOURCES = {
         ("VirtualService", "virtualservices", True),
         ("DestinationRule", "destinationrules", True),
     ],
+    "/apis/gateway.networking.k8s.io/v1": [("Gateway", "gateways", True), ("HTTPRoute", "httproutes", True)],
     "/apis/networking.istio.io/v1alpha3": [("EnvoyFilter", "envoyfilters", True)],
     "/apis/security.istio.io/v1": [("PeerAuthentication", "peerauthentications", True)],
     "/apis/authentication.k8s.io/v1": [("TokenReview", "tokenreviews", False)],
