@@ -18,7 +18,7 @@ MOLECULE := build/molecule/inventory
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
 	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings surveys screenshots build importer changelog release \
-	sanity unit molecule lab-test clean
+	sanity unit matrix molecule lab-test clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ sanity: venv  ## ansible-test sanity
 
 unit: venv  ## Unit tests, with coverage (ARGS="-k name")
 	$(COVER_MODULES) $(BIN)/pytest -n auto --cov --cov-report term $(ARGS)
+
+matrix: venv  ## ansible-doc, playbooks and some tests with the supported versions of Ansible, Python, kubernetes
+	$(BIN)/python tools/run_matrix.py
 
 molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 	@mkdir -p $(MOLECULE) && echo 'mesh:' >$(MOLECULE)/hosts.yml
