@@ -31,7 +31,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
 from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import service_addresses
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import ENVOY_ADMIN_PORT
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import VERIFY_NAMESPACE
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import SIDECAR_LABEL, VERIFY_NAMESPACE
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import parse_endpoints
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import DELETE, ObjectChange
 from ansible_collections.exomesh.istio.plugins.module_utils._reader_access import readers
@@ -43,7 +43,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets impo
 )
 
 _SYSTEM_NAMESPACES = ("kube-system", ISTIO_NAMESPACE, VERIFY_NAMESPACE)
-_SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
 _SIDECARS_ASKED = 20
 """Sidecars of a cluster that are asked what they still know; all, where it has fewer."""
 
@@ -372,7 +371,7 @@ class Departure:
 
         :param gateways: addresses of its gateways, as far as they are known.
         """
-        pods = client.list_objects("v1", "Pod", labels=_SIDECAR_LABEL, fields="status.phase=Running")
+        pods = client.list_objects("v1", "Pod", labels=SIDECAR_LABEL, fields="status.phase=Running")
 
         def ask(pod: Object) -> str | None:
             namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 PROXY = "istio-proxy"
+SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
 VERIFY_NAMESPACE = "exomesh-verify"
 EXPIRES_ANNOTATION = "exomesh.istio/expires"
 """Unix time after which a workload that is still there was left behind."""

@@ -10,7 +10,7 @@ itself. A plan is made of what is there; the run does the plan and makes a new o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -33,6 +33,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import likely_cause
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import SIDECAR_LABEL, labels_of
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     DELETE,
     UNCHANGED,
@@ -45,7 +46,6 @@ with suppress(ImportError):  # whoever connects to a cluster is told that it is 
     import yaml
 
 _LEADER_ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
-_SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
 _BACKUP_PREFIX = f"{CACERTS_REF.name}-backup-"
 
 _WEBHOOKS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
@@ -213,7 +213,7 @@ class Teardown:
 
     def _refuse_foreign(self, installed: list[Object]) -> None:
         for obj in installed:
-            if obj["kind"] == "Deployment" and _labels(obj).get("app") == "istiod":
+            if obj["kind"] == "Deployment" and labels_of(obj).get("app") == "istiod":
                 found, wanted, what = _cluster_id(obj), self._cluster, "cluster"
             elif obj["kind"] == "ConfigMap" and "mesh" in (obj.get("data") or {}):
                 found, wanted, what = _mesh_id(obj), self._mesh_id, "mesh"
@@ -295,7 +295,7 @@ class Teardown:
 
     def _look_at_users(self, namespaces: list[str], left: list[Left]) -> None:
         """What users have to see to, as nothing serves it any more."""
-        pods = self._client.list_objects("v1", "Pod", labels=_SIDECAR_LABEL)
+        pods = self._client.list_objects("v1", "Pod", labels=SIDECAR_LABEL)
         running = [
             str(ObjectRef.of(pod))
             for pod in pods
@@ -372,10 +372,6 @@ def _refs(objects: Iterable[Object]) -> list[ObjectRef]:
 def _key(obj: Object) -> _Key:
     """Names an object whatever version of its kind it was read in."""
     return obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]
-
-
-def _labels(obj: Object) -> Mapping[str, str]:
-    return obj["metadata"].get("labels") or {}
 
 
 def _is_derived(obj: Object) -> bool:
