@@ -40,6 +40,11 @@ options:
     description:
       - An existing istioctl of release O(version). Nothing is fetched then.
     type: path
+  preinstalled:
+    description:
+      - Where the machine may have the release already, as an execution environment does. It is used where the
+        file exists and O(program) is not given; nothing is fetched then.
+    type: path
   mirror:
     description:
       - URL below which the releases are, each in a folder with its version as name.
@@ -132,8 +137,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if reason := unsupported(Release.parse(version), datetime.now(UTC).date()):
         module.warn(f"Istio {version} gets no more fixes: {reason}")
     fetched = False
-    if params["program"]:
-        program = Path(params["program"])
+    if there := params["program"] or existing(params["preinstalled"]):
+        program = Path(there)
     else:
         program = Path(params["directory"], "istioctl")
         if module.check_mode and not program.exists():
@@ -145,12 +150,18 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return {"changed": fetched, "path": str(program), "version": version}
 
 
+def existing(path: str | None) -> str | None:
+    """The path of a file that exists."""
+    return path if path and Path(path).is_file() else None
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "version": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
             "program": {"type": "path"},
+            "preinstalled": {"type": "path"},
             "mirror": {"type": "str", "default": "https://github.com/istio/istio/releases/download"},
             "url": {"type": "str"},
             "checksum": {"type": "str"},

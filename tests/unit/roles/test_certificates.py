@@ -352,6 +352,39 @@ def test_a_backend_without_what_it_needs_says_so(mesh: Mesh, backend: str, neede
     assert needed in refused.text
 
 
+def test_in_a_job_of_awx_nothing_is_kept_where_it_would_be_lost(mesh: Mesh) -> None:
+    for arguments in ([], ["--check"]):
+        refused = mesh.run(*arguments, awx_job_id=7)
+        assert refused.code != 0
+        assert "the key of the root CA" in refused.text
+        assert "certificates_backend: provided" in refused.text
+        assert "ends with this job of AWX" in refused.text
+    assert not mesh.state.exists()
+    mounted = mesh.folder.parent / f"{mesh.folder.name}-mounted"
+    kept = mesh.run(awx_job_id=7, mesh_state_dir=str(mounted))
+    assert kept.code == 0, kept.output
+    # Another job has the same folder; one without it may not make another root.
+    again = mesh.run(awx_job_id=8, mesh_state_dir=str(mounted))
+    assert (again.code, again.changed) == (0, {"east": 0, "west": 0}), again.output
+    lost = mesh.run(awx_job_id=9, mesh_state_dir=f"{mounted}-other")
+    assert lost.code != 0
+    assert "set mesh_state_dir to the folder whose ca has them" in lost.text
+    key = (mounted / "ca/root-key.pem").read_text()
+    given = {
+        "certificates_root_certificate": str(mounted / "ca/root-cert.pem"),
+        "certificates_root_key": key,
+    }
+    provided = mesh.run(awx_job_id=10, certificates_backend="provided", **given)
+    assert (provided.code, provided.changed) == (0, {"east": 0, "west": 0}), provided.output
+
+
+def test_numbers_may_be_text(mesh: Mesh) -> None:
+    answers = {"certificates_renew_before": "9", "certificates_lifetime": "90"}
+    assert mesh.run("--check", **answers, certificates_root_lifetime="3650").code == 0
+    refused = mesh.run("--check", certificates_renew_before="100", certificates_lifetime="90")
+    assert "certificates_renew_before (100 days) must be less" in refused.text
+
+
 def days_left(subject: x509.Certificate) -> float:
     return (subject.not_valid_after_utc - datetime.datetime.now(datetime.UTC)) / datetime.timedelta(days=1)
 

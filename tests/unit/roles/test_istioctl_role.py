@@ -304,6 +304,23 @@ def test_the_tool_takes_a_release_into_the_table(
     assert "but the file beside it says" in refused.stderr
 
 
+def test_a_release_of_the_execution_environment_is_used_where_it_is_the_one(
+    play: Play, releases: tuple[str, Path, list[str]], tmp_path: Path
+) -> None:
+    url, _folder, asked = releases
+    path = tmp_path / "image" / RELEASE / "istioctl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(program(RELEASE))
+    path.chmod(0o755)
+    brought = {"istioctl_preinstalled": str(tmp_path / "image"), "istioctl_url": f"{url}/{ARCHIVE}"}
+    result = play(mesh_istio_version=RELEASE, **brought)
+    assert result.return_code == 0, result.text
+    assert set(result.changed.values()) == {0}
+    assert not asked
+    other = play(mesh_istio_version="1.31.8", **brought)
+    assert asked, other.text
+
+
 @pytest.mark.parametrize(
     ("version", "said"), [(None, "there is no such file"), ("1.30.0", f"is istioctl 1.30.0, not {RELEASE}")]
 )
