@@ -17,7 +17,7 @@ MOLECULE := build/molecule/inventory
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
-	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings surveys screenshots build importer changelog release \
+	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings surveys screenshots build importer ee-context changelog release \
 	sanity unit matrix molecule lab-test clean
 
 help:  ## Show this list
@@ -116,6 +116,11 @@ changelog: venv  ## CHANGELOG.md of the version in galaxy.yml, from the fragment
 
 release: venv  ## The same archive from the same commit, its SBOM and checksums, in build/release/
 	$(BIN)/python tools/make_release.py
+
+ee-context: venv  ## What an image for AWX is built from, in build/ee: podman build build/ee
+	@rm -rf build/collection build/ee
+	$(BIN)/ansible-galaxy collection build --output-path build/collection
+	$(BIN)/ansible-builder create --output-filename Containerfile --context build/ee
 
 sanity: venv  ## ansible-test sanity
 	$(BIN)/python tools/sanity.py
