@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from pathlib import Path
 
 import yaml
 
@@ -13,12 +14,18 @@ from .conftest import RunningLab
 
 def secret_values(lab: RunningLab, members: tuple[str, ...]) -> dict[str, set[str]]:
     """The forms of every secret, by what it is."""
-    secrets = {}
+    root_key = next((lab.path / "mesh").rglob("root-key.pem")).read_text()
+    return secrets_of_run(lab, members, lab.path / "mesh", root_key)
+
+
+def secrets_of_run(
+    lab: RunningLab, members: tuple[str, ...], state: Path, root_key: str
+) -> dict[str, set[str]]:
+    """The same of a run that has its state elsewhere."""
     credentials = yaml.safe_load((lab.inventory / "group_vars" / "mesh.yml").read_text())
-    secrets["API secret"] = credentials["kubeconfig_api_secret"]
-    secrets["root key"] = next((lab.path / "mesh").rglob("root-key.pem")).read_text()
+    secrets = {"API secret": credentials["kubeconfig_api_secret"], "root key": root_key}
     for name in members:
-        kubeconfig = yaml.safe_load((lab.path / "mesh" / name / "kubeconfig").read_text())
+        kubeconfig = yaml.safe_load((state / name / "kubeconfig").read_text())
         secrets[f"{name}: client key"] = kubeconfig["users"][0]["user"]["client-key-data"]
         found = json.loads(lab.kubectl(name, "get", "secrets", "--all-namespaces", "-o=json"))["items"]
         for secret in found:
