@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,6 +27,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator impo
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import summarise
+from kubeconfigs import run_module
 from kubernetes_api import ApiServer, Object
 
 ISTIOD = "/apis/apps/v1/namespaces/istio-system/deployments/istiod"
@@ -380,3 +382,31 @@ def test_program_of_another_kind(tmp_path: Path) -> None:
     program.chmod(0o755)
     with pytest.raises(MissingRequirementError, match="cannot be run"):
         Istioctl(str(program), "kubeconfig").version()
+
+
+def module(place: Place, **options: Any) -> Object:
+    known = {
+        "kubeconfig": str(place.api.kubeconfig),
+        "istioctl": str(place.folder / "istioctl"),
+        "timeout": 2,
+    }
+    return run_module("istio_install", **{**known, "network": "network-vie", **options})
+
+
+def test_the_module_says_what_an_installation_would_change(place: Place) -> None:
+    foretold = module(place, check=True)
+    assert (foretold["changed"], foretold["version"], foretold["revision"]) == (True, "1.31.1", "default")
+    assert "Deployment istio-system/istiod" in foretold["objects"]["create"]
+    place.put_installed()
+    kept = module(place)
+    assert not kept["changed"], kept["objects"]
+    assert not (place.folder / "operator.yaml").exists()
+
+
+def test_the_module_tells_why_it_cannot_install(place: Place) -> None:
+    (place.folder / "broken").touch()
+    failed = module(place)
+    assert failed["failure"]["cluster"] == "vie"
+    assert "failed to wait for resource" in failed["msg"]
+    assert module(place, istioctl="/nonexistent/istioctl")["failed"]
+    assert module(place, kubeconfig="/nonexistent/kubeconfig", check=True)["changed"]

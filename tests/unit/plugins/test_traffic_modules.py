@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kubeconfigs import run_module
 from kubernetes_api import Object
-from running_mesh import RunningMesh
+from running_mesh import GATEWAY, RunningMesh
 
 ISTIO = "/apis/networking.istio.io/v1/namespaces/shop"
 ROUTE = f"{ISTIO}/virtualservices/cart"
@@ -225,3 +225,28 @@ def test_a_way_that_there_is_not_cannot_be_walked(mesh: RunningMesh, options: Ob
     result = mesh.run("mesh_diagnose", **options)
     assert result["failed"]
     assert said in result["msg"]
+
+
+def test_a_way_stops_where_the_proxy_was_told_nothing(mesh: RunningMesh) -> None:
+    dumps = (
+        "listeners",
+        "route_configs",
+        "active_clusters",
+        "endpoint_configs&include_eds",
+        "active_secrets",
+    )
+    pages = {f"/config_dump?resource=dynamic_{dump}": {"configs": []} for dump in dumps}
+    pages["/clusters?format=json"] = {"cluster_statuses": []}
+    for cluster in mesh.clusters.values():
+        cluster.put("Service", "cart", {}, "shop", spec={"ports": [{"port": 80}], "selector": {"app": "web"}})
+        for pod in ("web-1", GATEWAY):
+            cluster.api.listen(pod, 15000, pages)
+    result = mesh.run("mesh_diagnose", source="vie", service="cart.shop:80", destination="fra")
+    assert (result["pod"], result["destination"]) == ("shop/web-1", "fra")
+    assert result["stops_at"]
+    states = {step["name"]: step["state"] for step in result["steps"]}
+    assert states[result["stops_at"]] == "stop"
+    assert any(result["stops_at"] in line for line in result["report"])
+    mesh["vie"].api.listen("web-1", 15000, dict.fromkeys(pages, b"no JSON"))
+    silent = mesh.run("mesh_diagnose", source="vie", service="cart.shop:80", destination="fra")
+    assert silent["failure"]["code"] == "proxy_silent"
