@@ -59,7 +59,7 @@ def cart_asked_from(mesh: RunningMesh, cluster: RunningCluster) -> Any:
 
 def drill(mesh: RunningMesh, **options: Any) -> Object:
     known = {"cluster": "vie", "namespace": "shop", "service": "cart", "gateways": []}
-    return mesh.run("failover_drill", **{**known, "within": 1, "hold": 1, "timeout": 4, **options})
+    return mesh.run("failover_drill", **{**known, "within": 10, "hold": 1, "timeout": 20, **options})
 
 
 def replicas(mesh: RunningMesh, cluster: str = "vie") -> int:
