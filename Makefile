@@ -87,7 +87,8 @@ lint-changelog: venv
 lint-docs: venv
 	$(WITH_PATH) antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent .
 
-spec: venv  ## Role specs against defaults and uses; the action group; documentation; the page of findings
+spec: venv  ## Role specs, defaults, uses; the action group; commands of documents; what is generated
+	$(BIN)/python tools/check_commands.py
 	$(BIN)/python tools/check_specs.py
 	$(BIN)/python tools/check_docs.py
 	$(BIN)/python tools/make_findings.py --check

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ansible_collections.exomesh.istio.plugins.module_utils._findings import CHECKS, KINDS, Kind
 
-TARGET = Path(__file__).resolve().parent.parent / "docs/docsite/rst/findings.rst"
+GUIDES = Path(__file__).resolve().parent.parent / "docs/docsite/rst"
+TARGET = GUIDES / "findings.rst"
 
 LABEL = ".. _ansible_collections.exomesh.istio.docsite.findings"
 
@@ -53,7 +54,10 @@ def main() -> int:
         return 0
     same = TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text
     print(TARGET.name, "is that of the code" if same else "is not that of the code: run `make findings`")
-    return 0 if same else 1
+    troubleshooting = (GUIDES / "guide_troubleshooting.rst").read_text(encoding="utf-8")
+    missing = [kind.code for kind in KINDS if f".findings.{kind.code}>" not in troubleshooting]
+    print(*(f"guide_troubleshooting.rst does not have {code}" for code in missing), sep="\n", end="")
+    return 0 if same and not missing else 1
 
 
 def page() -> str:
