@@ -3,6 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How Sphinx makes the documentation site; `make docs` gathers what it is made of."""
 
+from docutils import nodes
+from sphinx.application import Sphinx
+
 project = "exomesh.istio"
 author = "exomesh contributors"
 project_copyright = f"2026, {author}"
@@ -26,3 +29,15 @@ antsibull_ext_color_scheme = "default-autodark"
 # The button copies the commands of a console, without prompts and output.
 copybutton_prompt_text = "$ "
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("doctree-read", drop_contents)
+
+
+def drop_contents(_app: Sphinx, page: nodes.document) -> None:
+    """Take the list of contents out of a page: the theme shows its own beside it, and an error at a second."""
+    for topic in list(page.findall(nodes.topic)):
+        if "contents" in topic["classes"]:
+            topic.parent.remove(topic)
