@@ -35,6 +35,7 @@ OTHERS = {
     "mv",
     "openssl",
     "pip",
+    "podman",
     "printf",
     "pre-commit",
     "tar",
