@@ -37,7 +37,7 @@ def setup(app: Sphinx) -> None:
 
 
 def drop_contents(_app: Sphinx, page: nodes.document) -> None:
-    """Take the list of contents out of a page: the theme shows its own beside it, and an error at a second."""
+    """Take the list of contents out of a page: the theme has its own beside it, and an error for a second."""
     for topic in list(page.findall(nodes.topic)):
         if "contents" in topic["classes"]:
             topic.parent.remove(topic)
