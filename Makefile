@@ -87,9 +87,10 @@ lint-changelog: venv
 lint-docs: venv
 	$(WITH_PATH) antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent .
 
-spec: venv  ## Role specs, defaults, uses; the action group; commands of documents; what is generated
+spec: venv  ## Role specs, defaults, dead variables; the action group; commands of documents; what is generated
 	$(BIN)/python tools/check_commands.py
 	$(BIN)/python tools/check_specs.py
+	$(BIN)/python tools/check_variables.py
 	$(BIN)/python tools/check_docs.py
 	$(BIN)/python tools/make_findings.py --check
 	$(BIN)/python tools/make_surveys.py --check

@@ -4,7 +4,7 @@
 """Check that what the roles and modules promise is what they do.
 
 For every role: `meta/argument_specs.yml` and `defaults/main.yml` give the same defaults, every option is
-described and used, and every variable of the role that its files use is an option or a fact that it sets.
+described, and every variable of the role that its files use is an option or a fact that it sets.
 Options of several roles (`mesh_...`) are the same in each, and have their defaults in the role `mesh`, on
 which the others depend. The action group names every module.
 """
@@ -45,8 +45,6 @@ def role_problems(role: Path) -> Iterator[str]:
     dependencies = [{"role": "exomesh.istio.mesh"}] if shared.keys() & options.keys() else []
     if load(role / "meta/main.yml")["dependencies"] != dependencies:
         yield "does not depend on exomesh.istio.mesh alone, or needs nothing of it"
-    # A filter reads variables of hosts.
-    filters = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("plugins/filter/*.py"))
     for name, option in options.items():
         if not option.get("description"):
             yield f"{name} has no description"
@@ -54,8 +52,6 @@ def role_problems(role: Path) -> Iterator[str]:
             yield f"{name} is required, and has a default"
         if "default" in option and name not in defaults:
             yield f"{name} has a default in the spec, but none in {source_of(name)}"
-        if not re.search(rf"\b{name}\b", text + filters):
-            yield f"{name} is used nowhere"
     for name, default in defaults.items():
         if name not in options:
             yield f"{name} is in defaults/main.yml, but no option"
