@@ -61,7 +61,7 @@ lab-build: venv  ## Build what the lab runs, without starting it (about 15 minut
 	$(LAB) build
 
 test: venv  ## Every test; at the end what took how long
-	$(BIN)/python tools/run_tests.py lint spec docs importer sanity lab-build unit molecule lab-test
+	$(BIN)/python tools/run_tests.py lint spec docs importer sanity matrix lab-build unit molecule lab-test
 
 lint: lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs  ## Every linter (each alone: make lint-python)
 

@@ -27,7 +27,7 @@ TESTS = (
     "tests/unit/plugins/test_kubeconfig_merge.py",
     "tests/unit/plugins/test_sks_inventory.py",
 )
-TOOLS = ("pytest==9.2.0", "exoscale==0.16.4")
+TOOLS = ("pytest==9.2.0", "pytest-cov==7.1.0", "exoscale==0.16.4")
 
 
 @dataclass(frozen=True)
@@ -84,40 +84,33 @@ def works(cell: Cell, python: str) -> bool:
     playbooks = sorted(str(path) for path in (ROOT / "playbooks").glob("*.yml"))
     bin_ = environment / "bin"
     versions = (f"ansible-core=={cell.core}", f"kubernetes=={cell.kubernetes}")
-    requirements = [*versions, *TOOLS, "--requirement", ROOT / "requirements.txt"]
-    commands = (
-        [BIN / "uv", "venv", "--quiet", "--clear", "--python", python, environment],
-        [BIN / "uv", "pip", "install", "--quiet", "--python", bin_ / "python", *requirements],
-        [bin_ / "python", ROOT / "tools/check_docs.py"],
-        [
-            bin_ / "ansible-playbook",
-            "--inventory",
-            ROOT / "inventories/example",
-            "--syntax-check",
-            *playbooks,
-        ],
-        [bin_ / "python", "-m", "pytest", "-q", *TESTS],
-    )
-    collections = str(collections_only())
-    variables = os.environ | {"ANSIBLE_COLLECTIONS_PATH": collections, "PYTHONPATH": collections}
-    for command in commands:
-        finished = subprocess.run(
-            list(map(str, command)), cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+    requirements: list[str | Path] = [*versions, *TOOLS, "--requirement", ROOT / "requirements.txt"]
+    return (
+        succeeds(BIN / "uv", "venv", "--quiet", "--clear", "--python", python, environment)
+        and succeeds(BIN / "uv", "pip", "install", "--quiet", "--python", bin_ / "python", *requirements)
+        and has_collections(environment)
+        and succeeds(bin_ / "python", ROOT / "tools/check_docs.py")
+        and succeeds(
+            bin_ / "ansible-playbook", "-i", ROOT / "inventories/example", "--syntax-check", *playbooks
         )
-        if finished.returncode:
-            print(finished.stdout, finished.stderr, sep="\n")
-            return False
+        and succeeds(bin_ / "python", "-m", "pytest", "-q", *TESTS)
+    )
+
+
+def has_collections(environment: Path) -> bool:
+    """Link the collections of .venv, ours among them, to where Python and Ansible look for them."""
+    source = next(BIN.parent.glob("lib/python*/site-packages/ansible_collections"))
+    site = next(environment.glob("lib/python*/site-packages"))
+    (site / "ansible_collections").symlink_to(source)
     return True
 
 
-def collections_only() -> Path:
-    """Give a folder to import the collections from, without the other packages of .venv."""
-    source = next(BIN.parent.glob("lib/python*/site-packages/ansible_collections"))
-    folder = FOLDER / "collections"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "ansible_collections").exists():
-        (folder / "ansible_collections").symlink_to(source)
-    return folder
+def succeeds(*command: str | Path) -> bool:
+    """Run a command, and show what it said when it fails."""
+    finished = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        print(finished.stdout, finished.stderr, sep="\n")
+    return finished.returncode == 0
 
 
 if __name__ == "__main__":
