@@ -17,7 +17,7 @@ MOLECULE := build/molecule/inventory
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
-	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings surveys screenshots build importer ee-context changelog release \
+	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings readme surveys screenshots build importer ee-context changelog release \
 	sanity unit matrix molecule lab-test clean
 
 help:  ## Show this list
@@ -93,10 +93,14 @@ spec: venv  ## Role specs, defaults, dead variables; the action group; commands 
 	$(BIN)/python tools/check_variables.py
 	$(BIN)/python tools/check_docs.py
 	$(BIN)/python tools/make_findings.py --check
+	$(BIN)/python tools/make_readme.py --check
 	$(BIN)/python tools/make_surveys.py --check
 
 findings: venv  ## The page of findings, from the code
 	$(BIN)/python tools/make_findings.py
+
+readme: venv  ## README's tables of playbooks, roles and modules, from the code
+	$(BIN)/python tools/make_readme.py
 
 surveys: venv  ## What AWX asks for, from the role specs
 	$(BIN)/python tools/make_surveys.py

@@ -39,11 +39,13 @@ def role_problems(role: Path) -> Iterator[str]:
     if not (role / "meta/argument_specs.yml").is_file():
         yield "has no meta/argument_specs.yml"
         return
+    meta = load(role / "meta/main.yml")
+    yield from description_problems(role, meta["galaxy_info"]["description"])
     options, text = options_of(role), text_of(role)
     own, shared = load(role / "defaults/main.yml"), load(SHARED / "defaults/main.yml")
     defaults = own | {name: shared[name] for name in shared.keys() & options.keys()}
     dependencies = [{"role": "exomesh.istio.mesh"}] if shared.keys() & options.keys() else []
-    if load(role / "meta/main.yml")["dependencies"] != dependencies:
+    if meta["dependencies"] != dependencies:
         yield "does not depend on exomesh.istio.mesh alone, or needs nothing of it"
     for name, option in options.items():
         if not option.get("description"):
@@ -63,6 +65,13 @@ def role_problems(role: Path) -> Iterator[str]:
     spoken_of = shared.keys() if not dependencies else set()
     for name in sorted(used - options.keys() - facts_of(role) - spoken_of):
         yield f"{name} is used, but is neither an option nor a fact of the role"
+
+
+def description_problems(role: Path, description: str) -> Iterator[str]:
+    """Compare the description, which the README has, too, with that of the spec."""
+    spec = load(role / "meta/argument_specs.yml")["argument_specs"]["main"]
+    if description != spec["short_description"]:
+        yield "its description in meta/main.yml is not the short_description of its spec"
 
 
 def source_of(name: str) -> str:

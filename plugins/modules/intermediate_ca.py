@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: intermediate_ca
-short_description: Give a cluster its intermediate CA
+short_description: Give a cluster its intermediate CA, anew only for a reason that it tells
 version_added: 0.2.0
 description:
   - Has in secret C(cacerts) of namespace C(istio-system) an intermediate CA of the mesh's root, where istiod

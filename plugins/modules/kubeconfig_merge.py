@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kubeconfig_merge
-short_description: Put a context into a shared kubeconfig, or take it out
+short_description: Put a context into a shared kubeconfig, or take it out, and leave the others alone
 version_added: 0.1.0
 description:
   - Copies one context with its cluster and user from a kubeconfig into another, all three under one name, as

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: load_balancer_info
-short_description: Wait for the address of a Service of type LoadBalancer
+short_description: Wait for the address of a Service of type LoadBalancer, and say what is in the way
 version_added: 0.1.0
 description:
   - Waits until a load balancer has given the Service an address, and returns it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mesh_teardown
-short_description: Take everything that this collection made out of a cluster
+short_description: Take everything that this collection made out of a cluster, and tell what stays
 version_added: 0.1.0
 description:
   - Deletes load balancers first and waits until the cloud has let them go; then webhooks, workloads, remote

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sks_cluster_info
-short_description: List Exoscale SKS clusters
+short_description: List Exoscale SKS clusters of one, several or all zones
 version_added: 0.1.0
 description:
   - Lists the SKS clusters of one, several or all zones.

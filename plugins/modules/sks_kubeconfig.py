@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sks_kubeconfig
-short_description: Keep the kubeconfig of an Exoscale SKS cluster
+short_description: Keep the kubeconfig of an Exoscale SKS cluster valid
 version_added: 0.1.0
 description:
   - Writes a file with a kubeconfig for one SKS cluster, and keeps it as long as it is good.
