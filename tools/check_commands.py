@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -123,21 +124,33 @@ def check_playbook(arguments: list[str]) -> Iterator[str]:
 
 def is_run_by_a_test(playbook: str) -> bool:
     """Return whether a test names the playbook."""
-    tests = [*ROOT.glob("tests/*/**/*.py"), *ROOT.glob("**/molecule/*/*.yml")]
-    named = re.compile(rf"exomesh\.istio\.{playbook}\b|\b{playbook}\.yml\b")
-    return any(named.search(test.read_text(encoding="utf-8")) for test in tests)
+    return re.search(rf"exomesh\.istio\.{playbook}\b|\b{playbook}\.yml\b", tests()) is not None
 
 
+@cache
+def tests() -> str:
+    """Return all tests, but those of the tools: these only name playbooks."""
+    files = [*ROOT.glob("tests/*/**/*.py"), *ROOT.glob("extensions/molecule/*/*.yml")]
+    counted = (path for path in files if ROOT / "tests/unit/tools" not in path.parents)
+    return "\n".join(path.read_text(encoding="utf-8") for path in counted)
+
+
+@cache
 def known_variables(playbook: Path) -> set[str]:
     """Return the words of the playbook and of those that it imports, and every option of a role."""
     text = playbook.read_text(encoding="utf-8")
     known = set(re.findall(r"\w+", text))
     for imported in re.findall(r"import_playbook: (\S+)", text):
         known |= known_variables(playbook.parent / imported)
-    for spec in ROOT.glob("roles/*/meta/argument_specs.yml"):
-        points = yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"]
-        known |= {option for point in points.values() for option in point.get("options", {})}
-    return known
+    return known | role_options()
+
+
+@cache
+def role_options() -> set[str]:
+    """Return the names of all options of all roles."""
+    specs = [yaml.safe_load(path.read_bytes()) for path in ROOT.glob("roles/*/meta/argument_specs.yml")]
+    points = [point for spec in specs for point in spec["argument_specs"].values()]
+    return {option for point in points for option in point.get("options", {})}
 
 
 def check_make(arguments: list[str]) -> Iterator[str]:
