@@ -26,7 +26,7 @@ SHARED = ROOT / "roles/mesh"  # has defaults and nothing else
 def main() -> int:
     """Print every difference; return 1 when there is one."""
     roles = sorted({path.parent for path in ROOT.glob("roles/*/meta")} - {SHARED})
-    problems = [*mesh_wide_problems(roles), *action_group_problems()]
+    problems = [*mesh_wide_problems(roles), *action_group_problems(), *image_problems()]
     for role in roles:
         problems += [f"roles/{role.name}: {problem}" for problem in role_problems(role)]
     print(*problems, sep="\n", end="\n" if problems else "")
@@ -104,6 +104,16 @@ def action_group_problems() -> Iterator[str]:
     modules = {path.stem for path in ROOT.glob("plugins/modules/*.py")}
     yield from (f"meta/runtime.yml: {name} is not in the action group" for name in sorted(modules - group))
     yield from (f"meta/runtime.yml: there is no module {name}" for name in sorted(group - modules))
+
+
+def image_problems() -> Iterator[str]:
+    """Find images that are named with different tags: documentation and specs have no constants."""
+    first: dict[str, tuple[str, Path]] = {}
+    for path in sorted([*ROOT.glob("plugins/mod*/*.py"), *ROOT.glob("roles/*/*/*.yml")]):
+        for image, tag in re.findall(r"([a-z][a-z.-]+\.[a-z]+/[\w/-]+):(\w[\w.-]*)", path.read_text("utf-8")):
+            known, where = first.setdefault(image, (tag, path))
+            if tag != known:
+                yield f"{path.relative_to(ROOT)}: {image} is {tag}, but {known} in {where.relative_to(ROOT)}"
 
 
 def options_of(role: Path) -> dict[str, Any]:

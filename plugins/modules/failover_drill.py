@@ -191,6 +191,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._failover_drill impo
     restore,
     targets,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KubernetesClient,
     Object,
@@ -290,7 +291,7 @@ def main() -> None:
                 "default": ["istio-system/istio-eastwestgateway"],
             },
             "confirm": {"type": "str"},
-            "client_image": {"type": "str", "default": "docker.io/curlimages/curl:8.16.0"},
+            "client_image": {"type": "str", "default": CURL_IMAGE},
             "per_second": {"type": "float", "default": 10.0},
             "within": {"type": "int", "default": 30},
             "hold": {"type": "int", "default": 10},

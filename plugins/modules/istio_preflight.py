@@ -205,6 +205,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils._capacity import Amount
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
@@ -328,7 +329,7 @@ def main() -> None:
             "max_clock_skew": {"type": "float", "default": 30.0},
             "accept": {"type": "list", "elements": "str", "default": []},
             "probe": {"type": "bool", "default": True},
-            "probe_image": {"type": "str", "default": "docker.io/curlimages/curl:8.16.0"},
+            "probe_image": {"type": "str", "default": CURL_IMAGE},
         },
         supports_check_mode=True,
     )

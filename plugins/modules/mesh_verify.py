@@ -182,6 +182,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report as report
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_page import html
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import Verification
@@ -262,7 +263,7 @@ def main() -> None:
                 "type": "str",
                 "default": "exo.container-registry.com/exoscale-images/exo-webtest:v2",
             },
-            "client_image": {"type": "str", "default": "docker.io/curlimages/curl:8.16.0"},
+            "client_image": {"type": "str", "default": CURL_IMAGE},
             "timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,

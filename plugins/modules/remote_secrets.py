@@ -132,6 +132,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
@@ -192,7 +193,7 @@ def main() -> None:
             "own_accounts": {"type": "bool", "default": True},
             "least_privilege": {"type": "bool", "default": False},
             "probe": {"type": "bool", "default": True},
-            "probe_image": {"type": "str", "default": "docker.io/curlimages/curl:8.16.0"},
+            "probe_image": {"type": "str", "default": CURL_IMAGE},
             "reciprocal": {"type": "bool", "default": False},
             "prune": {"type": "bool", "default": False},
         },

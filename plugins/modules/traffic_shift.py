@@ -192,6 +192,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, concurrently
 from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import addresses
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
@@ -296,7 +297,7 @@ def main() -> None:
             "host": {"type": "str"},
             "ingress": {"type": "str", "default": "istio-ingress/istio-ingressgateway"},
             "client_cluster": {"type": "str"},
-            "client_image": {"type": "str", "default": "docker.io/curlimages/curl:8.16.0"},
+            "client_image": {"type": "str", "default": CURL_IMAGE},
         },
         supports_check_mode=True,
     )
