@@ -76,7 +76,7 @@ lint-python: venv
 	$(BIN)/ruff format --check
 	@mkdir -p $(TYPES) && ln -sfn ../../../.. $(TYPES)/istio
 	$(BIN)/mypy -p ansible_collections.exomesh.istio.plugins -p exolab
-	$(BIN)/mypy tools
+	$(BIN)/mypy tools bench
 
 lint-workflows: venv
 	$(BIN)/python tools/lint_workflows.py
