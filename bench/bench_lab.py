@@ -31,7 +31,7 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.inventory = folder / "inventory"
-        self.path = Path(os.environ.get("EXONAME_HOME", "/var/lib/exolab")) / NAME
+        self.path = Path(os.environ.get("EXOLAB_HOME", "/var/lib/exolab")) / NAME
         self.clusters: dict[str, str] = {}
         """Zones by name."""
 
@@ -96,8 +96,10 @@ class Lab:
 
 
 def kind_of_request(event: Mapping[str, Any]) -> str:
-    """``read``, ``dry-run``, ``session`` (exec, port-forward), ``review`` (of rights) or ``write``."""
+    """``read``, ``write``, ``dry-run``, ``lease``, ``review`` (of rights), ``session`` (exec, forward)."""
     reference = event.get("objectRef", {})
+    if reference.get("resource") == "leases":
+        return "lease"
     if event["verb"] in ("get", "list", "watch"):
         return "session" if reference.get("subresource") in ("exec", "portforward") else "read"
     if reference.get("subresource") in ("exec", "portforward"):

@@ -34,6 +34,7 @@ URI = "/api/v1/namespaces/istio-system/secrets"
         ({"verb": "create", "objectRef": {"subresource": "portforward"}, "requestURI": URI}, "session"),
         ({"verb": "create", "objectRef": {"apiGroup": "authorization.k8s.io"}, "requestURI": URI}, "review"),
         ({"verb": "create", "objectRef": {"resource": "secrets"}, "requestURI": URI}, "write"),
+        ({"verb": "update", "objectRef": {"resource": "leases"}, "requestURI": URI}, "lease"),
     ],
 )
 def test_requests_are_told_apart(event: dict[str, Any], kind: str) -> None:
