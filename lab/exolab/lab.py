@@ -170,7 +170,7 @@ def kubectl(name: str, cluster: str, words: list[str]) -> None:
     if not found:
         raise LabError(f"lab {name} has no cluster {cluster}: see `make lab-status`")
     program = str(found[0].lab.bin / "kubectl")
-    command = [program, f"--kubeconfig={found[0].admin_kubeconfig}", *words]
+    command = [program, *_kubectl_options(found[0]), *words]
     os.execv(program, command)  # noqa: S606 - becoming another program is the point
 
 
@@ -210,9 +210,15 @@ def _node_ready(cluster: Cluster) -> bool:
 
 def _kubectl(cluster: Cluster, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     program = cluster.lab.bin / "kubectl"
-    return run(
-        program, f"--kubeconfig={cluster.admin_kubeconfig}", "--request-timeout=5s", *words, check=check
-    )
+    return run(program, *_kubectl_options(cluster), "--request-timeout=5s", *words, check=check)
+
+
+def _kubectl_options(cluster: Cluster) -> list[str]:
+    """With a cache of its own: kubectl's is by the API's address, which another lab may have had before."""
+    return [
+        f"--kubeconfig={cluster.admin_kubeconfig}",
+        f"--cache-dir={cluster.lab.path / 'kubectl-cache'}",
+    ]
 
 
 def _ctr(

@@ -129,6 +129,7 @@ CA_NOT_LOADED = Kind(
     "the intermediate was renewed, and this istiod did not take it up",
     "kubectl -n istio-system rollout restart deployment istiod",
     _ISSUES + "22993",
+    settles=True,
 )
 CERTIFICATE_EXPIRED = Kind(
     "certificate-expired",

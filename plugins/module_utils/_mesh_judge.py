@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _findings as findings
 from ansible_collections.exomesh.istio.plugins.module_utils._checks_cluster import about_cluster
@@ -22,9 +21,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     MeshState,
     PairState,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

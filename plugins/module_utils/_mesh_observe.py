@@ -73,7 +73,7 @@ def observe_cluster(member: Member) -> ClusterState:
         state.clock_skew = client.clock_skew
         state.server = member.server or client.server
         concurrently(lambda read: read(state, client), _READERS)
-        _read_certificates(state, client)
+        read_certificates(state, client)
         if not state.gateway_addresses:
             for service in state.gateway_services:
                 name = service["metadata"]["name"]
@@ -205,7 +205,8 @@ _READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
 )
 
 
-def _read_certificates(state: ClusterState, client: KubernetesClient) -> None:
+def read_certificates(state: ClusterState, client: KubernetesClient) -> None:
+    """The certificates that a cluster has and serves."""
     try:
         found = look_at_cluster(client)
         state.certificates, state.running_roots = found.seen, found.running_roots

@@ -28,6 +28,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import
     ask_istiod,
     observe_cluster,
     observe_credentials,
+    read_certificates,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     VERIFY_NAMESPACE,
@@ -148,7 +149,6 @@ def has_workload(cluster: ClusterState) -> bool:
 def _settle(mesh: MeshState, deadline: float) -> None:
     """Send requests, and look again where an answer may come right by waiting."""
     clusters, pairs = mesh.clusters, list(mesh.pairs)
-    of_clusters = about_clusters(mesh)
     while True:
         sources = [clusters[name] for name in {pair.source for pair in pairs}]
         if mesh.full:
@@ -163,14 +163,18 @@ def _settle(mesh: MeshState, deadline: float) -> None:
                     if has_workload(clusters[p.source]) and has_workload(clusters[p.destination])
                 ],
             )
+        of_clusters = about_clusters(mesh)
+        # An istiod takes up a new CA within about a minute.
+        late = {finding.cluster for finding in of_clusters if finding.cluster and finding.kind.settles}
         pairs = [
             pair
             for pair in pairs
             if any(finding.kind.settles for finding in judge_pair(pair, mesh, of_clusters)[1])
         ]
-        if not pairs or time.monotonic() >= deadline:
+        if not (pairs or late) or time.monotonic() >= deadline:
             return
         time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+        concurrently(lambda name: read_certificates(clusters[name], clusters[name].reached), late)
         sources = [clusters[name] for name in {pair.source for pair in pairs}]
         concurrently(
             lambda asked: ask_istiod(*asked), [(c.reached, istiod) for c in sources for istiod in c.istiods]

@@ -61,7 +61,9 @@ class RunningLab:
         """What kubectl says, as the cluster's administrator."""
         kubeconfig = self.path / "nodes" / cluster / "etc" / "admin.kubeconfig"
         program = self.path / "bin" / "kubectl"
-        result = call(program, f"--kubeconfig={kubeconfig}", *words, input=stdin)
+        # What kubectl keeps of an API is by its address, which another lab may have had.
+        cache = f"--cache-dir={self.path / 'kubectl-cache'}"
+        result = call(program, f"--kubeconfig={kubeconfig}", cache, *words, input=stdin)
         assert not check or result.returncode == 0, result.stderr
         return result.stdout
 
