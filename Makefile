@@ -142,7 +142,7 @@ molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 	$(WITH_PATH) molecule test
 
 lab-test: venv  ## The lab itself, and meshes on it, two at a time: first run, faults, members that come and go
-	$(BIN)/pytest tests/lab -n 2 --dist loadfile -rP --durations 30 --durations-min 10 $(ARGS)
+	$(BIN)/pytest tests/lab -v -n 2 --dist loadfile -rP --durations 30 --durations-min 10 $(ARGS)
 
 clean:  ## Remove what the tools made here: .venv, build, caches
 	rm -rf .venv build .ansible .mypy_cache .pytest_cache .ruff_cache .coverage*

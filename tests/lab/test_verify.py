@@ -916,6 +916,7 @@ class Looks:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
+        self.evidence: list[str] = []
         self._full = Verification(mesh.members, WORKLOAD, 90)
 
     def __enter__(self) -> Looks:
@@ -929,6 +930,7 @@ class Looks:
         verification = self._full if requests else Verification(self._mesh.members, None, settle)
         verification._timeout = settle if requests else verification._timeout
         _mesh, verdict = verification.look()
+        self.evidence = [line for finding in verdict.findings for line in finding.evidence]
         return sorted(
             (finding.kind.code, finding.cluster or f"{finding.source} -> {finding.destination}")
             for finding in verdict.findings
@@ -1000,7 +1002,7 @@ def test_files_of_a_verification_are_of_their_published_form(mesh: Mesh, tmp_pat
 
 
 def test_a_killed_verification_is_noticed_and_cleared_up(mesh: Mesh, looks: Looks) -> None:
-    assert looks.until([], requests=False)[0] == []
+    assert looks.until([], requests=False)[0] == [], looks.evidence
     looks.__exit__()
     namespace = ObjectRef("v1", "Namespace", "exomesh-verify")
     with subprocess.Popen(
