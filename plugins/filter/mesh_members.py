@@ -61,7 +61,7 @@ _value:
       description: Its network (C(mesh_network)).
       type: str
     kubeconfig:
-      description: File with its credentials (C(mesh_kubeconfig)).
+      description: File with its credentials (C(mesh_kubeconfig)), its absolute path.
       type: str
     server:
       description: Address of its API for the peers (C(peering_server)); none where it is the kubeconfig's.
@@ -80,6 +80,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.exomesh.istio.plugins.filter.absolute_path import absolute_path
 
 TOPOLOGIES = ("full", "hub-and-spoke", "groups")
 
@@ -103,7 +104,9 @@ def mesh_members(
                 "host": str(host),
                 "name": name,
                 "network": str(variables.get("mesh_network") or f"network-{name}"),
-                "kubeconfig": str(variables.get("mesh_kubeconfig") or f"{state_dir}/{name}/kubeconfig"),
+                "kubeconfig": absolute_path(
+                    str(variables.get("mesh_kubeconfig") or f"{state_dir}/{name}/kubeconfig")
+                ),
                 "server": str(variables.get("peering_server") or "") or None,
                 "zone": str(variables.get("sks_zone") or "") or None,
             }

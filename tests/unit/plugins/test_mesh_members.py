@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,18 @@ def test_variables_of_a_host_win() -> None:
             "zone": None,
             "peers": [],
         }
+    ]
+
+
+def test_a_relative_kubeconfig_is_one_from_where_ansible_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hosts = {"vie": {}, "fra": {"mesh_kubeconfig": "fra"}}
+    members = mesh_members(hosts, hosts, "state")
+    assert [member["kubeconfig"] for member in members] == [
+        f"{tmp_path}/state/vie/kubeconfig",
+        f"{tmp_path}/fra",
     ]
 
 

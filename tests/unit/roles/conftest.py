@@ -58,6 +58,7 @@ def play_role(tmp_path: Path) -> Play:
         *arguments: str,
         tasks_from: str = "main",
         environment: dict[str, str] | None = None,
+        started_in: Path = tmp_path,
         **variables: Any,
     ) -> Run:
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -73,7 +74,7 @@ def play_role(tmp_path: Path) -> Play:
                 *arguments,
             ],
             env={**os.environ, **(environment or {}), "ANSIBLE_NOCOLOR": "1"},
-            cwd=tmp_path,
+            cwd=started_in,
             capture_output=True,
             text=True,
             check=False,

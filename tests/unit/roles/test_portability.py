@@ -85,6 +85,51 @@ def is_condition(path: Path, expression: str) -> bool:
     )
 
 
+PATH_OR_TEXT = ("certificates_chain", "certificates_root_certificate")  # PEM, and used as it is then
+
+
+def test_a_relative_path_is_one_from_where_ansible_was_started() -> None:
+    """A module would take it from the folder of its playbook, a lookup look in several folders."""
+    specs = {name: option for role in ROLES for name, option in options(role).items()}
+    paths = [name for name, option in specs.items() if option.get("type") == "path"]
+    lookups = [rf"lookup\('', {name}" for name in PATH_OR_TEXT]
+    used = re.compile(
+        rf"(?:(?<![\w.])(?:{'|'.join(paths)})|{'|'.join(lookups)})\b(?! is (?:not )?defined\b)"
+        r"(?P<passed> \| exomesh\.istio\.absolute_path\b)?"
+    )
+    bare, passed = [], 0
+    for path in [path for role in ROLES for path in files(role) if path.parent.name != "defaults"]:
+        for expression in strings(yaml.load(path.read_text(), Loader)):
+            for match in used.finditer(re.sub(r"'[^']*'", "''", expression)):
+                passed += bool(match["passed"])
+                if not match["passed"]:
+                    bare.append(f"{path.relative_to(ROOT)}: {expression}")
+    assert not bare
+    assert passed >= len(paths)
+
+
+def test_all_files_of_a_run_are_where_ansible_was_started(
+    play_role: Play, tmp_path: Path, kubeconfigs: dict[str, Path]
+) -> None:
+    """Of a playbook that is elsewhere, with relative paths for what is read and what is written."""
+    started_in = tmp_path / "elsewhere"
+    started_in.mkdir()
+    (started_in / "given").symlink_to(kubeconfigs["east"])
+    made = play_role(
+        "kubeconfig",
+        {"east": {}},
+        started_in=started_in,
+        mesh_state_dir="state",
+        kubeconfig_source="file",
+        kubeconfig_file="given",
+        kubeconfig_merged_file="merged",
+    )
+    assert made.return_code == 0, made.text
+    written = {str(path.relative_to(started_in)) for path in started_in.rglob("*") if path.is_file()}
+    assert {"given", "merged", "state/.gitignore", "state/east/kubeconfig"} <= written
+    assert not {"state", "merged"} & {path.name for path in tmp_path.iterdir()}
+
+
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_files_are_written_where_the_user_can_say(role: Path) -> None:
     """No home but one that the user names, no folder of a playbook or role."""

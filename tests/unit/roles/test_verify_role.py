@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where role verify writes its report; clusters without kubeconfigs are findings as well."""
+"""Clusters without kubeconfigs are findings, and the report of them is where the user says."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ def test_a_relative_folder_is_below_the_one_that_ansible_was_started_in(
     play_role: Play, tmp_path: Path
 ) -> None:
     started_in = tmp_path / "elsewhere"
+    started_in.mkdir()
     result = play_role(
         "verify",
         {"east": {}, "west": {}},
-        environment={"PWD": str(started_in)},
+        started_in=started_in,
         mesh_state_dir=str(tmp_path / "state"),
         verify_output_dir="report",
         verify_read_only=True,
