@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from ansible_collections.exomesh.istio.plugins.module_utils._findings import CHECKS, KINDS, Kind
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 
 GUIDES = Path(__file__).resolve().parent.parent / "docs/docsite/rst"
 TARGET = GUIDES / "findings.rst"
@@ -78,7 +79,7 @@ def heading(text: str, underline: str) -> str:
 
 def is_about_pairs(kind: Kind) -> bool:
     """Return whether findings of this kind name a source and a destination."""
-    return kind.check is not None or "{source}" in kind.next_step
+    return kind.check is not None or "{source" in kind.next_step
 
 
 def place(kind: Kind) -> int:
@@ -88,7 +89,8 @@ def place(kind: Kind) -> int:
 
 def section(kind: Kind) -> str:
     """Return the part about one kind."""
-    next_step = re.sub(r"\{(\w+)\}", lambda match: match[1].upper(), kind.next_step)
+    next_step = kind.next_step.replace("{playbook}", Member("", "", "").playbook)
+    next_step = re.sub(r"\{(\w+?)(?:_host)?\}", lambda match: match[1].upper(), next_step)
     looked_at = f" · looked at: {CHECK_TITLES[kind.check]}" if kind.check else ""
     lines = [
         f"{LABEL}.{kind.code}:\n",

@@ -46,6 +46,11 @@ options:
         type: str
       host:
         description:
-          - Inventory name of the member. Not used.
+          - Inventory name of the member, for commands that a report names. Without it, O(members[].name).
         type: str
+      inventory:
+        description:
+          - Sources of the inventory that has the member, for the same commands.
+        type: list
+        elements: str
 """

@@ -69,6 +69,10 @@ _value:
     zone:
       description: Its zone (C(sks_zone)).
       type: str
+    inventory:
+      description: Sources of the inventory, as C(ansible-playbook) was given them.
+      type: list
+      elements: str
     peers:
       description: Names of the members with which it exchanges remote secrets, in the order of the input.
       type: list
@@ -109,6 +113,7 @@ def mesh_members(
                 ),
                 "server": str(variables.get("peering_server") or "") or None,
                 "zone": str(variables.get("sks_zone") or "") or None,
+                "inventory": [str(source) for source in variables.get("ansible_inventory_sources") or []],
             }
         )
     hosts: dict[str, str] = {}

@@ -8,9 +8,11 @@ The page of findings, ``docs/docsite/rst/findings.rst``, is made from this file:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 
 ERROR, WARNING = "error", "warning"
 
@@ -46,7 +48,8 @@ class Kind:
     """A kind of finding.
 
     :param code: stable across releases.
-    :param next_step: the next command; ``{cluster}``, ``{source}`` and ``{destination}`` stand for the place.
+    :param next_step: the next command; ``{cluster}``, ``{source}`` and ``{destination}`` stand for the place,
+        with ``_host`` for its name in the inventory, and ``{playbook}`` for what begins to run a playbook.
     :param check: for a finding about a pair, the check that failed.
     :param breaks_out: for a finding about a cluster, the first check that fails for pairs that begin there
         as a consequence; None where none does.
@@ -72,7 +75,7 @@ CLUSTER_UNREACHABLE = Kind(
     "cluster-unreachable",
     "The cluster's API does not answer, or refuses to",
     "the address in the kubeconfig is wrong or blocked, its credentials ran out, or do not suffice",
-    "ansible-playbook exomesh.istio.kubeconfig --limit {cluster}",
+    "{playbook}.kubeconfig --limit {cluster_host}",
     _MULTICLUSTER,
     breaks_out="secret",
     breaks_in="credentials",
@@ -94,22 +97,21 @@ CACERTS_MISSING = Kind(
     "cacerts-missing",
     "The cluster has no secret cacerts: istiod signs with a root of its own, which no peer trusts",
     "it was deleted, or the certificates of this cluster never were made",
-    "ansible-playbook exomesh.istio.certificates --limit {cluster}",
+    "{playbook}.certificates --limit {cluster_host}",
     _CA,
 )
 CACERTS_INVALID = Kind(
     "cacerts-invalid",
     "The secret cacerts cannot be used: istiod would not start with it",
     "it was written by hand or by a program that broke off",
-    "kubectl -n istio-system delete secret cacerts, then ansible-playbook exomesh.istio.certificates "
-    "--limit {cluster}",
+    "kubectl -n istio-system delete secret cacerts, then {playbook}.certificates --limit {cluster_host}",
     _CA,
 )
 ROOT_DIFFERS = Kind(
     "root-differs",
     "Workloads of the cluster trust another root than those of its peers",
     "its certificates come of another root, or istiod started before its secret cacerts was there",
-    "ansible-playbook exomesh.istio.certificates --limit {cluster}; it tells how to bring the roots together",
+    "{playbook}.certificates --limit {cluster_host}; it tells how to bring the roots together",
     _ISSUES + "32501",
     breaks_out="wire",
     breaks_in="wire",
@@ -119,8 +121,8 @@ CACERTS_NOT_IN_USE = Kind(
     "The secret cacerts has another root than the one that istiod gives to workloads",
     "the secret was changed while istiod ran: istiod ignores another root silently, and changes to it at its "
     "next restart, which cuts off every workload that runs",
-    "Put the root of the mesh back into the secret before istiod restarts: ansible-playbook "
-    "exomesh.istio.certificates --limit {cluster}",
+    "Put the root of the mesh back into the secret before istiod restarts: "
+    "{playbook}.certificates --limit {cluster_host}",
     _ISSUES + "30947",
 )
 CA_NOT_LOADED = Kind(
@@ -135,7 +137,7 @@ CERTIFICATE_EXPIRED = Kind(
     "certificate-expired",
     "A certificate of the cluster has expired",
     "a CA was not renewed in time, or a proxy did not get to istiod to renew its own",
-    "ansible-playbook exomesh.istio.renew_certificates --limit {cluster}; restart the pod where the "
+    "{playbook}.renew_certificates --limit {cluster_host}; restart the pod where the "
     "certificate is a proxy's own",
     _CA,
 )
@@ -143,7 +145,7 @@ CERTIFICATE_EXPIRING = Kind(
     "certificate-expiring",
     "A certificate of the cluster expires soon",
     "nobody renewed this CA, or a proxy does not renew its own at half of its life as it should",
-    "ansible-playbook exomesh.istio.renew_certificates --limit {cluster}",
+    "{playbook}.renew_certificates --limit {cluster_host}",
     _CA,
     severity=WARNING,
 )
@@ -151,7 +153,7 @@ TRUST_DOMAIN_DIFFERS = Kind(
     "trust-domain-differs",
     "The cluster's trust domain differs from that of its peers",
     "istio_trust_domain, or meshConfig.trustDomain in istio_overlay, is set for one cluster only",
-    "Set the same istio_trust_domain for all, then ansible-playbook exomesh.istio.istio --limit {cluster}",
+    "Set the same istio_trust_domain for all, then {playbook}.istio --limit {cluster_host}",
     _ISSUES + "39204",
     breaks_out="wire",
     breaks_in="wire",
@@ -163,7 +165,7 @@ ISTIOD_MISSING = Kind(
     "istiod-missing",
     "No istiod is ready",
     "Istio is not installed in this cluster, or istiod does not start",
-    "ansible-playbook exomesh.istio.istio --limit {cluster}; it names what keeps istiod from being ready",
+    "{playbook}.istio --limit {cluster_host}; it names what keeps istiod from being ready",
     _INSTALL,
     breaks_out="sync",
     breaks_in="endpoints",
@@ -188,7 +190,7 @@ ISTIO_VERSIONS_DIFFER = Kind(
     "istio-versions-differ",
     "The cluster's Istio is more than one minor version away from that of a peer",
     "an upgrade of the mesh stopped on the way",
-    "ansible-playbook exomesh.istio.istio --limit {cluster}, with the same mesh_istio_version for all",
+    "{playbook}.istio --limit {cluster_host}, with the same mesh_istio_version for all",
     "https://istio.io/latest/docs/releases/supported-releases/",
     severity=WARNING,
 )
@@ -197,7 +199,7 @@ NETWORK_LABEL_WRONG = Kind(
     "The namespace istio-system does not name the cluster's network",
     "the label topology.istio.io/network was removed or changed; peers then take its pods for ones that they "
     "reach directly",
-    "ansible-playbook exomesh.istio.istio --limit {cluster}",
+    "{playbook}.istio --limit {cluster_host}",
     _ISSUES + "54909",
     breaks_out="gateway",
     breaks_in="gateway",
@@ -214,7 +216,7 @@ DNS_CAPTURE_DISABLED = Kind(
     "dns-capture-disabled",
     "New proxies do not capture DNS: names of services that only a peer has do not resolve",
     "ISTIO_META_DNS_CAPTURE is not true in the proxies' default configuration",
-    "Set istio_dns_capture to true, then ansible-playbook exomesh.istio.istio --limit {cluster}",
+    "Set istio_dns_capture to true, then {playbook}.istio --limit {cluster_host}",
     _DNS,
     breaks_out="dns",
 )
@@ -230,8 +232,8 @@ RETIRED_REGISTRY = Kind(
     "retired-registry",
     "Pods run images of a registry that is switched off in December 2026",
     "Istio was installed with the registry that was its default until 1.30",
-    "Set istio_hub to docker.io/istio or a mirror, ansible-playbook exomesh.istio.istio --limit "
-    "{cluster}, then restart the workloads",
+    "Set istio_hub to docker.io/istio or a mirror, {playbook}.istio --limit "
+    "{cluster_host}, then restart the workloads",
     "https://istio.io/latest/blog/2026/retirement-of-gcp/",
     severity=WARNING,
 )
@@ -242,7 +244,7 @@ GATEWAY_MISSING = Kind(
     "gateway-missing",
     "No Service in istio-system is labelled as the gateway of the cluster's network",
     "the east-west gateway is not installed, was deleted, or lost its label topology.istio.io/network",
-    "ansible-playbook exomesh.istio.gateway --limit {cluster}",
+    "{playbook}.gateway --limit {cluster_host}",
     _INSTALL,
     breaks_in="gateway",
 )
@@ -250,7 +252,7 @@ GATEWAY_WITHOUT_ADDRESS = Kind(
     "gateway-without-address",
     "The east-west gateway has no load balancer address",
     "the cloud controller could not make a load balancer; see the Events of the Service",
-    "ansible-playbook exomesh.istio.gateway --limit {cluster}; it shows the Events and the likely cause",
+    "{playbook}.gateway --limit {cluster_host}; it shows the Events and the likely cause",
     _ISSUES + "49045",
     breaks_in="gateway",
 )
@@ -258,7 +260,7 @@ GATEWAY_PORT_WRONG = Kind(
     "gateway-port-wrong",
     "The Service of the east-west gateway does not lead to port 15443 of its pods",
     "the Service was changed by hand, or by another installation",
-    "ansible-playbook exomesh.istio.gateway --limit {cluster}",
+    "{playbook}.gateway --limit {cluster_host}",
     _ISSUES + "34246",
     breaks_in="gateway",
 )
@@ -266,7 +268,7 @@ GATEWAY_NOT_READY = Kind(
     "gateway-not-ready",
     "The east-west gateway has no ready pod",
     "its Deployment is scaled to 0, its pods do not start, or the Service's selector names other pods",
-    "ansible-playbook exomesh.istio.gateway --limit {cluster}; it names what keeps it from being ready",
+    "{playbook}.gateway --limit {cluster_host}; it names what keeps it from being ready",
     _INSTALL,
     breaks_in="gateway",
 )
@@ -275,7 +277,7 @@ GATEWAY_NOT_EXPOSED = Kind(
     "No Gateway exposes the cluster's services to other networks",
     "the Gateway cross-network-gateway (15443, AUTO_PASSTHROUGH) was deleted or changed, or its selector "
     "does not name the east-west gateway's pods",
-    "ansible-playbook exomesh.istio.gateway --limit {cluster}",
+    "{playbook}.gateway --limit {cluster_host}",
     _INSTALL,
     breaks_in="endpoints",
 )
@@ -283,8 +285,8 @@ GATEWAY_NARROW = Kind(
     "gateway-narrow",
     "The Gateway does not expose the test workload: whether requests are answered cannot be told",
     "gateway_expose_hosts leaves out the namespace exomesh-verify",
-    "Add *.exomesh-verify.svc.cluster.local to gateway_expose_hosts, then ansible-playbook "
-    "exomesh.istio.gateway --limit {cluster}",
+    "Add *.exomesh-verify.svc.cluster.local to gateway_expose_hosts, then "
+    "{playbook}.gateway --limit {cluster_host}",
     _INSTALL,
     severity=WARNING,
     breaks_in="endpoints",
@@ -348,7 +350,7 @@ REMOTE_SECRET_MISSING = Kind(
     "remote-secret-missing",
     "The source has no remote secret for the destination",
     "it was deleted, or the peering of these two clusters never ran",
-    "ansible-playbook exomesh.istio.peering --limit {source}",
+    "{playbook}.peering --limit {source_host}",
     _INSTALL,
     check="secret",
 )
@@ -365,7 +367,7 @@ REMOTE_SECRET_INVALID = Kind(
     "remote-secret-invalid",
     "The remote secret for the destination is not in the form that istiod reads",
     "name, key and annotation must all name the destination, and the key must hold a kubeconfig with a token",
-    "ansible-playbook exomesh.istio.peering --limit {source}",
+    "{playbook}.peering --limit {source_host}",
     _INSTALL,
     check="secret",
 )
@@ -373,7 +375,7 @@ REMOTE_SECRET_UNKNOWN = Kind(
     "remote-secret-unknown",
     "The cluster has a remote secret for a cluster that is no member of the mesh",
     "a cluster left the mesh and its secret stayed, or the inventory lacks a member",
-    "ansible-playbook exomesh.istio.peering without --limit, or kubectl -n istio-system delete the secret",
+    "{playbook}.peering without --limit, or kubectl -n istio-system delete the secret",
     _ISSUES + "27187",
     severity=WARNING,
 )
@@ -381,7 +383,7 @@ REMOTE_SECRET_ADDRESS = Kind(
     "remote-secret-address",
     "The remote secret names another API address than the destination's",
     "the destination's API moved, the secret was edited, or peering_server was changed after the peering",
-    "ansible-playbook exomesh.istio.peering --limit {source}",
+    "{playbook}.peering --limit {source_host}",
     _ISSUES + "31081",
     check="api",
 )
@@ -389,7 +391,7 @@ CREDENTIALS_REJECTED = Kind(
     "credentials-rejected",
     "The destination does not accept the token of the remote secret",
     "its token Secret or service account was deleted there, or the secret is an older one",
-    "ansible-playbook exomesh.istio.peering --limit {source}",
+    "{playbook}.peering --limit {source_host}",
     _ISSUES + "60612",
     check="credentials",
 )
@@ -397,7 +399,7 @@ READER_TOO_WEAK = Kind(
     "reader-too-weak",
     "The account of the remote secret may not read what istiod needs from the destination",
     "its role or role binding was changed or deleted there",
-    "ansible-playbook exomesh.istio.peering --limit {source},{destination}",
+    "{playbook}.peering --limit {source_host},{destination_host}",
     _INSTALL,
     check="credentials",
 )
@@ -406,7 +408,7 @@ READER_TOO_MIGHTY = Kind(
     "The account of the remote secret may read Secrets of the destination",
     "it is Istio's own reader account, or another role is bound to the account; mesh_least_privilege asks "
     "for less",
-    "ansible-playbook exomesh.istio.peering --limit {source},{destination}",
+    "{playbook}.peering --limit {source_host},{destination_host}",
     _ISSUES + "59845",
     severity=WARNING,
 )
@@ -414,7 +416,7 @@ API_UNTRUSTED = Kind(
     "api-untrusted",
     "The CA in the remote secret is not that of the destination's API",
     "the destination's CA was renewed, or a proxy on the way ends TLS with a certificate of its own",
-    "ansible-playbook exomesh.istio.peering --limit {source}",
+    "{playbook}.peering --limit {source_host}",
     _ISSUES + "39707",
     check="api",
 )
@@ -430,8 +432,8 @@ ISTIOD_NOT_SYNCED = Kind(
     "istiod-not-synced",
     "An istiod of the source has not read the destination's endpoints",
     "it could not reach the destination's API when it started, or waits for its answer",
-    "kubectl -n istio-system logs -l app=istiod --tail 50, in {source}; then ansible-playbook "
-    "exomesh.istio.peering --limit {source}",
+    "kubectl -n istio-system logs -l app=istiod --tail 50, in {source}; then "
+    "{playbook}.peering --limit {source_host}",
     _ISSUES + "30838",
     check="sync",
     settles=True,
@@ -461,7 +463,7 @@ WORKLOAD_NOT_INJECTED = Kind(
     "workload-not-injected",
     "The test workload got no sidecar",
     "the injection webhook is missing or does not answer",
-    "ansible-playbook exomesh.istio.istio --limit {cluster}",
+    "{playbook}.istio --limit {cluster_host}",
     _INJECTION,
     breaks_out="endpoints",
     breaks_in="endpoints",
@@ -470,7 +472,7 @@ WORKLOAD_LEFT_OVER = Kind(
     "workload-left-over",
     "The test workload of an earlier verification is still there",
     "that verification was killed",
-    "ansible-playbook exomesh.istio.verify; it removes it",
+    "{playbook}.verify; it removes it",
     _MULTICLUSTER,
     severity=WARNING,
 )
@@ -592,10 +594,20 @@ class Finding:
     def is_error(self) -> bool:
         return self.severity == ERROR
 
-    @property
-    def next_step(self) -> str:
-        places = {"cluster": self.cluster, "source": self.source, "destination": self.destination}
-        return self.kind.next_step.format(**{name: value or name for name, value in places.items()})
+    def next_step(self, members: Mapping[str, Member]) -> str:
+        """The next command, as it can be run from where the members are known.
+
+        :param members: all members by name.
+        """
+        names = {"cluster": self.cluster, "source": self.source, "destination": self.destination}
+        places = {
+            place: members.get(name or "") or Member(name or place, "", "") for place, name in names.items()
+        }
+        return self.kind.next_step.format(
+            **{place: member.name for place, member in places.items()},
+            **{f"{place}_host": member.limit for place, member in places.items()},
+            playbook=places["cluster" if self.cluster else "source"].playbook,
+        )
 
     def explains(self, check: str, source: str, destination: str) -> bool:
         """Whether a failure of this check between these two follows from this finding."""
@@ -603,7 +615,7 @@ class Finding:
         first = (out if self.cluster == source else None, into if self.cluster == destination else None)
         return any(begin and CHECKS.index(check) >= CHECKS.index(begin) for begin in first)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, members: Mapping[str, Member]) -> dict[str, Any]:
         place: dict[str, Any] = {
             "cluster": self.cluster,
             "source": self.source,
@@ -616,7 +628,7 @@ class Finding:
             "message": self.kind.message,
             "evidence": self.evidence,
             "cause": self.kind.cause,
-            "next_step": self.next_step,
+            "next_step": self.next_step(members),
             "link": self.kind.link,
         }
 

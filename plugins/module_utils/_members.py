@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ MEMBERS_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
             "peers": {"type": "list", "elements": "str"},
             "zone": {"type": "str"},
             "host": {"type": "str"},
+            "inventory": {"type": "list", "elements": "str"},
         },
     },
 }
@@ -36,6 +38,8 @@ class Member:
     :param server: address of its API as its peers reach it; the one of its kubeconfig when None.
     :param peers: names of the members with which it exchanges remote secrets.
     :param zone: where it is; for reports.
+    :param host: its inventory name, and
+    :param inventory: the sources of that inventory; for commands that a report names.
     """
 
     name: str
@@ -44,6 +48,19 @@ class Member:
     server: str | None = None
     peers: tuple[str, ...] = ()
     zone: str | None = None
+    host: str | None = None
+    inventory: tuple[str, ...] = ()
+
+    @property
+    def limit(self) -> str:
+        """Its name for the option ``--limit`` of a command."""
+        return self.host or self.name
+
+    @property
+    def playbook(self) -> str:
+        """How a command begins that runs a playbook for the member; a dot and the playbook's name follow."""
+        sources = " ".join(f"-i {shlex.quote(source)}" for source in self.inventory or ("INVENTORY",))
+        return f"ansible-playbook {sources} exomesh.istio"
 
 
 def members_of(params: Mapping[str, Any]) -> list[Member]:
@@ -59,6 +76,8 @@ def members_of(params: Mapping[str, Any]) -> list[Member]:
             if member["peers"] is None
             else tuple(member["peers"]),
             member["zone"],
+            member["host"],
+            tuple(member["inventory"] or ()),
         )
         for member in params["members"]
     ]

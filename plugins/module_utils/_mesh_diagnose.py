@@ -181,13 +181,14 @@ def look(members: Sequence[Member], source: str, service: str, destination: str 
             )
     states = dict(zip(names, concurrently(observe_cluster, members), strict=True))
     for name in filter(None, (source, destination)):
+        member = states[name].member
         if states[name].error:
             raise ExomeshError(
                 "The cluster's API does not answer",
                 "cluster_unreachable",
                 cluster=name,
                 cause=states[name].error,
-                next_step=f"ansible-playbook exomesh.istio.kubeconfig --limit {name}",
+                next_step=f"{member.playbook}.kubeconfig --limit {member.limit}",
             )
     wanted = find_service(service, [state for state in states.values() if state.client])
     chosen = destination or choose_destination(wanted, states, source)
@@ -369,7 +370,7 @@ def certificates(way: Way) -> Step:
             f"the sidecar does not trust the root of {way.destination.name}",
             (f"it trusts {told_roots(trusted)}", f"{way.destination.name} uses {told_roots(theirs)}"),
             "the two clusters have different roots, or the pod runs since before the root was changed",
-            "ansible-playbook exomesh.istio.certificates; it tells how to bring the roots together",
+            f"{way.source.member.playbook}.certificates; it tells how to bring the roots together",
         )
     hours = int((ends - way.now).total_seconds() // 3600)
     return Step(name, OK, f"valid for {hours} more hours; the root is the one of {way.destination.name}")
@@ -584,7 +585,7 @@ def _no_endpoints(way: Way, target: Target, known: Sequence[Endpoint]) -> Step:
         tuple(evidence + _sync_evidence(way)),
         f"istiod of {way.source.name} has not read {way.destination.name}, or does not know its gateway"
         + (f", or no pod has the labels of subset {target.subset}" if target.subset else ""),
-        "ansible-playbook exomesh.istio.status; it looks at remote secrets and labels",
+        f"{way.source.member.playbook}.status; it looks at remote secrets and labels",
     )
 
 
@@ -597,7 +598,14 @@ def gateway(way: Way, target: Target) -> Step:
     for kind, evidence in gateways(way.destination, mesh):
         if kind not in _ABOUT_OTHERS:
             found = Finding(kind, cluster=way.destination.name)
-            return Step(name, STOP, kind.message, tuple(evidence), kind.cause, found.next_step)
+            return Step(
+                name,
+                STOP,
+                kind.message,
+                tuple(evidence),
+                kind.cause,
+                found.next_step({way.destination.name: way.destination.member}),
+            )
     passed_on = way.gateway.server_names(GATEWAY_PORT) if way.gateway else set()
     if target.sni not in passed_on:
         return Step(
@@ -715,9 +723,10 @@ def _synced(way: Way) -> dict[str, str]:
 def _why_unknown(way: Way) -> tuple[str, str]:
     """Likely cause and next command where a sidecar does not know a service at all."""
     if way.source is not way.destination and "synced" not in _synced(way).values():
+        source, destination = way.source.member, way.destination.member
         return (
             f"istiod of {way.source.name} has not read {way.destination.name}",
-            f"ansible-playbook exomesh.istio.peering --limit {way.source.name},{way.destination.name}",
+            f"{source.playbook}.peering --limit {source.limit},{destination.limit}",
         )
     return (
         f"a Sidecar object or exportTo hides the service from {way.pod_namespace}",

@@ -42,6 +42,7 @@ _SLOWEST = 12
 def result(mesh: MeshState, verdict: Verdict, seconds: float, only: Sequence[str] = ()) -> Result:
     """The verification as plain data."""
     reached = mesh.reached
+    members = {name: cluster.member for name, cluster in mesh.clusters.items()}
     return {
         "schema": SCHEMA,
         "mesh": {
@@ -57,7 +58,7 @@ def result(mesh: MeshState, verdict: Verdict, seconds: float, only: Sequence[str
             _cluster(cluster, verdict.cluster_states[name], mesh) for name, cluster in mesh.clusters.items()
         ],
         "pairs": [_pair(pair) for pair in verdict.pairs],
-        "findings": [finding.as_dict() for finding in verdict.findings],
+        "findings": [finding.as_dict(members) for finding in verdict.findings],
     }
 
 

@@ -84,7 +84,7 @@ def unhealthy() -> dict[str, Any]:
                 "Service istio-system/istio-eastwestgateway: no endpoints",
             ],
             "cause": "its Deployment is scaled to 0, or its pods do not start",
-            "next_step": "ansible-playbook exomesh.istio.gateway --limit gva",
+            "next_step": "ansible-playbook -i inventory exomesh.istio.gateway --limit gva",
             "link": DOCUMENTATION,
         },
         {
@@ -94,7 +94,7 @@ def unhealthy() -> dict[str, Any]:
             "message": "A CA ends soon",
             "evidence": ["intermediate in secret istio-system/cacerts: 19 days left"],
             "cause": "nobody renewed this CA",
-            "next_step": "ansible-playbook exomesh.istio.renew_certificates --limit vie",
+            "next_step": "ansible-playbook -i inventory exomesh.istio.renew_certificates --limit vie",
             "link": DOCUMENTATION,
         },
         {

@@ -22,6 +22,7 @@ def test_defaults_are_those_of_the_roles() -> None:
             "kubeconfig": "/state/vie/kubeconfig",
             "server": None,
             "zone": None,
+            "inventory": [],
             "peers": ["fra"],
         },
         {
@@ -31,6 +32,7 @@ def test_defaults_are_those_of_the_roles() -> None:
             "kubeconfig": "/state/fra/kubeconfig",
             "server": None,
             "zone": None,
+            "inventory": [],
             "peers": ["vie"],
         },
     ]
@@ -42,6 +44,7 @@ def test_variables_of_a_host_win() -> None:
         "mesh_network": "alps",
         "mesh_kubeconfig": "/keys/v",
         "peering_server": "https://10.0.0.1:6443",
+        "ansible_inventory_sources": ["/inventory"],
     }
     assert mesh_members(["vie"], {"vie": variables}, "/state") == [
         {
@@ -51,6 +54,7 @@ def test_variables_of_a_host_win() -> None:
             "kubeconfig": "/keys/v",
             "server": "https://10.0.0.1:6443",
             "zone": None,
+            "inventory": ["/inventory"],
             "peers": [],
         }
     ]

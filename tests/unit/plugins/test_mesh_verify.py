@@ -183,11 +183,11 @@ def test_next_steps_name_variables_and_playbooks_that_exist() -> None:
     specs = [yaml.safe_load(path.read_text()) for path in PROJECT.glob("roles/*/meta/argument_specs.yml")]
     entries = [entry for spec in specs for entry in spec["argument_specs"].values()]
     variables = {name for entry in entries for name in entry["options"]}
-    said = " ".join(f"{kind.cause} {kind.next_step}" for kind in KINDS)
+    said = " ".join(f"{kind.cause} {kind.next_step}" for kind in KINDS).replace("_host}", "}")
     named = set(re.findall(r"\b[a-z]+_[a-z_]+\b", said))
     assert len(named) > 5
     assert named <= variables | {"renew_certificates", "s_client"}  # a playbook, and of openssl
-    playbooks = set(re.findall(r"ansible-playbook exomesh\.istio\.(\w+)", said))
+    playbooks = set(re.findall(r"{playbook}\.(\w+)", said))
     assert "renew_certificates" in playbooks
     assert playbooks <= {path.stem for path in (PROJECT / "playbooks").glob("*.yml")}
 
@@ -201,7 +201,22 @@ def test_every_kind_of_finding_is_whole() -> None:
         assert kind.link.startswith("https://")
         assert {kind.check, kind.breaks_in, kind.breaks_out} <= {None, *CHECKS}
         place = {"source": "vie", "destination": "fra"} if kind.check else {"cluster": "vie"}
-        assert "{" not in Finding(kind, **place).next_step
+        assert "{" not in Finding(kind, **place).next_step({})
+
+
+def test_a_next_step_is_for_the_inventory_that_the_user_has() -> None:
+    """Its sources, in the shell's quotes, and its names; they need not be those of the mesh."""
+    members = {
+        name: Member(name, name, "none", host=f"sks-{name}", inventory=("/my meshes/m1", "/more"))
+        for name in ("vie", "fra")
+    }
+    kinds = {kind.code: kind for kind in KINDS}
+    about_one = Finding(kinds["gateway-missing"], cluster="fra").next_step(members)
+    assert about_one == "ansible-playbook -i '/my meshes/m1' -i /more exomesh.istio.gateway --limit sks-fra"
+    about_two = Finding(kinds["reader-too-weak"], source="vie", destination="fra").next_step(members)
+    assert about_two.endswith("exomesh.istio.peering --limit sks-vie,sks-fra")
+    in_one = Finding(kinds["istiod-degraded"], cluster="fra").next_step(members)
+    assert in_one.endswith("in fra")
 
 
 # Judging
@@ -669,7 +684,9 @@ def test_many_clusters_are_columns_by_number() -> None:
 def test_lines_name_finding_place_and_next_step() -> None:
     lines = report.lines(told(broken()))
     assert "error [fra] gateway-not-ready: The east-west gateway has no ready pod" in lines
-    assert any("next: ansible-playbook exomesh.istio.gateway --limit fra" in line for line in lines)
+    assert any(
+        "next: ansible-playbook -i INVENTORY exomesh.istio.gateway --limit fra" in line for line in lines
+    )
     assert any(line.startswith("fra -> vie") and "2.0 / 3.0" in line for line in lines)
 
 
