@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,8 @@ def main() -> int:
         write_changelog()
         run("antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error",
             "--no-add-antsibull-docs-version", "--dest-dir", REFERENCE, "exomesh.istio")  # fmt: skip
+        index = REFERENCE / "index.rst"
+        index.write_text(without_guides(index.read_text(encoding="utf-8")), encoding="utf-8")
         run(
             "sphinx-build",
             "--quiet",
@@ -82,6 +85,14 @@ def contents() -> str:
     }
     sections["Reference"] = ["Roles and plugins <collection/index>", "changelog"]
     return "".join(toctree(title, pages) for title, pages in sections.items())
+
+
+def without_guides(index: str) -> str:
+    """Return the page of the collection without its list of guides: the site has one, beside every page."""
+    kept, found = re.subn(r"(?m)^Guides\n-+\n\n\.\. toctree::\n(?:    .*\n|\n)+?(?=\S)", "", index)
+    if found != 1:
+        raise SystemExit(f"antsibull-docs made {found} lists of guides: look at without_guides")
+    return kept
 
 
 def toctree(title: str, pages: list[str]) -> str:
