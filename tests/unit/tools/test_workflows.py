@@ -70,6 +70,16 @@ def test_rights_are_few(path: Path) -> None:
                 assert step["with"]["persist-credentials"] == "false"
 
 
+def test_units_run_with_every_supported_release_of_ansible() -> None:
+    """Those of requirements/run.txt, and as additions those that only `make matrix` tries otherwise."""
+    tried = set(re.findall(r'Cell\("[\d.]+", "(2\.\d+)', (ROOT / "tools/run_matrix.py").read_text()))
+    pinned = set(re.findall(r"(?m)^ansible-core==(2\.\d+)", (ROOT / "requirements/run.txt").read_text()))
+    unit = load(ROOT / ".github/workflows/ci.yml")["jobs"]["unit"]["strategy"]["matrix"]
+    added = {".".join(row["core"].split(".")[:2]) for row in unit["include"]}
+    assert added
+    assert pinned | added == tried
+
+
 def test_no_secret_meets_a_pull_request() -> None:
     """Secrets are in one job, which a tag starts, waits for its environment, and runs nothing of ours."""
     for path in WORKFLOWS:
