@@ -30,7 +30,7 @@ def main() -> int:
     """Print every problem; return 1 when there is one."""
     documented, said = ansible_doc()
     problems = [f"ansible-doc says: {line}" for line in said.splitlines()]
-    for kind in ("module", "inventory", "filter", "role"):
+    for kind in ("module", "inventory", "filter", "test", "role"):
         problems += missing(kind, set(documented.get(kind, {})))
     modules = {name: entry["doc"].get("options", {}) for name, entry in documented["module"].items()}
     for kind, entries in documented.items():

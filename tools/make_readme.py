@@ -91,7 +91,7 @@ def roles() -> Iterator[tuple[str, str]]:
 
 def modules() -> Iterator[tuple[str, str]]:
     """Yield the modules, and the plugins of other kinds."""
-    for kind in ("modules", "inventory", "filter"):
+    for kind in ("modules", "inventory", "filter", "test"):
         for path in sorted(ROOT.glob(f"plugins/{kind}/*.py")):
             name = f"`{path.stem}`" if kind == "modules" else f"`{path.stem}` ({kind})"
             found = re.search(r"(?m)^short_description: (.+)$", path.read_text(encoding="utf-8"))

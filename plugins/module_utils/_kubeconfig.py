@@ -461,6 +461,16 @@ def why_renew(text: str | None, wanted: Wanted, now: datetime) -> Renewal | None
     )
 
 
+def ends_soon(text: str, renew_before: timedelta | None, now: datetime) -> bool:
+    """Whether a certificate of the current context has ended, or ends too soon.
+
+    :param renew_before: see Wanted.
+    :raises KubeconfigError: there is no such context, or its certificates cannot be read.
+    """
+    client, authorities = Kubeconfig.parse(text).entry().certificates()
+    return client is not None and next(_endings(client, authorities, renew_before, now), None) is not None
+
+
 def _differences(
     entry: Entry, client: Certificate, authorities: list[Certificate], wanted: Wanted
 ) -> Iterator[Renewal]:

@@ -88,14 +88,59 @@ def test_where_nothing_outlives_a_run(
     }
     file = state / "alpha" / "kubeconfig"
     # Its cluster is a name only: with the preflight, this would fail.
-    missing = play(hosts, "--check", tasks_from="missing", **{**settings, "kubeconfig_preflight": True})
+    missing = play(hosts, "--check", tasks_from="valid", **{**settings, "kubeconfig_preflight": True})
     assert missing.return_code == 0, missing.text
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert play(hosts, tasks_from="missing", **settings).changed == {"alpha": 0}
+    assert play(hosts, tasks_from="valid", **settings).changed == {"alpha": 0}
     file.unlink()
     checked = play(hosts, "--check", **settings)
     assert checked.return_code == 0, checked.text
     assert yaml.safe_load(file.read_text())["current-context"] == "alpha"
+
+
+def test_one_that_ends_is_renewed_and_exoscale_is_asked_only_then(
+    play: Play, exoscale_api: Any, exo_path: Path, state: Path
+) -> None:
+    """Day-2 playbooks begin so: a job that looks at the mesh for years must not stop at the first expiry."""
+    settings: dict[str, Any] = {
+        "kubeconfig_exo_path": str(exo_path),
+        "kubeconfig_api_key": exoscale_api.key,
+        "kubeconfig_api_secret": exoscale_api.secret,
+        "kubeconfig_api_endpoint": exoscale_api.url,
+    }
+    valid = partial(play, {"alpha": {"sks_cluster": "alpha", "sks_zone": "de-fra-1"}}, tasks_from="valid")
+    file = state / "alpha" / "kubeconfig"
+    assert valid(**settings).return_code == 0
+    first, asked = file.read_text(), len(exoscale_api.requests())
+
+    good = valid(**settings)
+    assert (good.return_code, good.changed) == (0, {"alpha": 0}), good.text
+    assert len(exoscale_api.requests()) == asked
+
+    foretold = valid("--check", "--diff", kubeconfig_renew_before="31d", **settings)
+    assert (foretold.return_code, foretold.changed) == (0, {"alpha": 1}), foretold.text
+    assert file.read_text() == first
+
+    unable = valid(kubeconfig_renew_before="31d", **{**settings, "kubeconfig_api_secret": "wrong"})
+    assert (unable.return_code, unable.changed) == (0, {"alpha": 0}), unable.text
+    assert "Cluster alpha: its kubeconfig ends soon or has ended, and could not be renewed" in unable.words
+    assert file.read_text() == first
+
+    assert valid(kubeconfig_renew_before="31d", **settings).changed == {"alpha": 1}
+    assert file.read_text() != first
+
+
+def test_a_missing_one_must_be_fetched(play: Play, exoscale_api: Any, exo_path: Path) -> None:
+    run = play(
+        {"alpha": {"sks_cluster": "nobody", "sks_zone": "de-fra-1"}},
+        tasks_from="valid",
+        kubeconfig_exo_path=str(exo_path),
+        kubeconfig_api_key=exoscale_api.key,
+        kubeconfig_api_secret=exoscale_api.secret,
+        kubeconfig_api_endpoint=exoscale_api.url,
+    )
+    assert run.return_code != 0
+    assert "nobody" in run.words
 
 
 def test_a_host_without_a_cluster_is_named(play: Play) -> None:

@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Test: whether a kubeconfig has to be renewed for its age."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: ending_kubeconfig
+short_description: Whether a kubeconfig has expired, or does so soon
+version_added: 0.2.0
+description:
+  - Looks only at the file, on the controller, and so costs next to nothing.
+  - It is by the same rule that M(exomesh.istio.sks_kubeconfig) renews one. What else may be wrong with the
+    file is not looked at.
+positional: _input
+options:
+  _input:
+    description:
+      - Path of the kubeconfig, whose current context counts.
+    type: path
+    required: true
+  renew_before:
+    description:
+      - How long before its end it ends soon, in seconds or as V(7d). When empty, a third of the client
+        certificate's lifetime.
+    type: str
+    default: ""
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Renew a kubeconfig, without a question to Exoscale while it is good
+  exomesh.istio.sks_kubeconfig:
+    cluster: mesh-a
+    zone: de-fra-1
+    kubeconfig: /home/me/mesh/mesh-a.kubeconfig
+  when: "'/home/me/mesh/mesh-a.kubeconfig' is exomesh.istio.ending_kubeconfig"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - Whether it is there, and its client certificate or its CA has expired or does so soon.
+  type: bool
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.exomesh.istio.plugins.filter.absolute_path import absolute_path
+from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._files import read_text, real_path
+from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import (
+    KubeconfigError,
+    ends_soon,
+    parse_duration,
+)
+
+
+def ending_kubeconfig(path: str, renew_before: str | int = "") -> bool:
+    """Whether it ends; see the documentation of the test.
+
+    :raises AnsibleFilterError: the file cannot be read, or the time is none.
+    """
+    try:
+        before = parse_duration(str(renew_before), "renew_before") if renew_before else None
+        text = read_text(real_path(absolute_path(path)))
+        return text is not None and ends_soon(text, before, datetime.now(UTC))
+    except KubeconfigError:
+        return False
+    except ExomeshError as error:
+        raise AnsibleFilterError(str(error)) from None
+
+
+class TestModule:
+    """The tests of this file."""
+
+    def tests(self) -> dict[str, Callable[..., Any]]:
+        return {"ending_kubeconfig": ending_kubeconfig}
