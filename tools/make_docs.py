@@ -46,8 +46,8 @@ def main() -> int:
         write_changelog()
         run("antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error",
             "--no-add-antsibull-docs-version", "--dest-dir", REFERENCE, "exomesh.istio")  # fmt: skip
-        index = REFERENCE / "index.rst"
-        index.write_text(without_guides(index.read_text(encoding="utf-8")), encoding="utf-8")
+        listed = REFERENCE / "listed.rst"
+        listed.write_text(without_guides(listed.read_text(encoding="utf-8")), encoding="utf-8")
         run(
             "sphinx-build",
             "--quiet",
