@@ -46,7 +46,7 @@ def main() -> int:
         write_changelog()
         run("antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error",
             "--no-add-antsibull-docs-version", "--dest-dir", REFERENCE, "exomesh.istio")  # fmt: skip
-        listed = REFERENCE / "listed.rst"
+        listed = REFERENCE / "index.rst"
         listed.write_text(without_guides(listed.read_text(encoding="utf-8")), encoding="utf-8")
         run(
             "sphinx-build",
