@@ -49,9 +49,8 @@ def verify(state: Path, names: list[str], workload: Workload | None) -> tuple[fl
         _mesh, verdict = verification.look()
         judged = time.monotonic() - begun
     if not verdict.healthy:
-        sys.exit(
-            f"not healthy: {[(finding.kind.code, finding.evidence) for finding in verdict.findings if finding.is_error]}"
-        )
+        errors = [(finding.kind.code, finding.evidence) for finding in verdict.findings if finding.is_error]
+        sys.exit(f"not healthy: {errors}")
     return judged, time.monotonic() - begun
 
 
