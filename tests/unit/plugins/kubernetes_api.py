@@ -184,7 +184,8 @@ class ApiServer:
                 return 200, {"gitVersion": "v1.36.3"}
             if path == "/apis":
                 groups = [group.removeprefix("/apis/") for group in RESOURCES if group.startswith("/apis/")]
-                return 200, {"groups": [{"preferredVersion": {"groupVersion": group}} for group in groups]}
+                versions = [{"groupVersion": group} for group in groups]
+                return 200, {"groups": [{"preferredVersion": one, "versions": [one]} for one in versions]}
             if path in RESOURCES:
                 return 200, {
                     "resources": [

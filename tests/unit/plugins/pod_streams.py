@@ -12,7 +12,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 
@@ -40,8 +40,7 @@ class Stream:
 
     def forward(self, port: int, local_port: int) -> None:
         """Be the port of a pod that is served on a local port."""
-        for channel in (0, 1):  # data and errors; both begin with the port
-            self._send(channel, port.to_bytes(2, "little"))
+        self._open(port)
         with socket.create_connection(("127.0.0.1", local_port)) as server:
             answers = threading.Thread(target=self._answer, args=(server,))
             answers.start()
@@ -51,6 +50,15 @@ class Stream:
                 server.shutdown(socket.SHUT_RDWR)
             answers.join()
 
+    def answer(self, port: int, respond: Callable[[bytes], bytes]) -> None:
+        """Be the port of a pod that answers one request for a web page."""
+        self._open(port)
+        request = b""
+        while b"\r\n\r\n" not in request and (content := self._receive()):
+            request += content[1:]
+        self._send(0, respond(request))
+        self._frame(_CLOSE, b"")
+
     def run(self, output: Iterable[str], exit_code: int) -> None:
         """Be a command, with its output as it comes, that ends in the end."""
         for text in output:
@@ -59,6 +67,10 @@ class Stream:
         failed = {"status": "Failure", "details": {"causes": [failure]}}
         self._send(_STATUS, json.dumps(failed if exit_code else {"status": "Success"}).encode())
         self._frame(_CLOSE, b"")
+
+    def _open(self, port: int) -> None:
+        for channel in (0, 1):  # data and errors; both begin with the port
+            self._send(channel, port.to_bytes(2, "little"))
 
     def _answer(self, server: socket.socket) -> None:
         with suppress(OSError):
