@@ -5,8 +5,8 @@
 
     PYTHONPATH=lab:tests/unit/plugins .venv/bin/python bench/scale.py --inventory inventories/lab
 
-A machine holds a few real clusters. So one of a healthy lab mesh of two is recorded through its API, and played
-as many. What was measured is in build/bench/scale.json.
+A machine holds a few real clusters. So one of a healthy lab mesh of two is recorded through its API, and
+played as many. What was measured is in build/bench/scale.json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from typing import Any
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import load_authority
-
 from scale_model.played_api import REFUSED, WRITE, PlayedMesh, Traffic
 from scale_model.recording import Recording, address_for_peers, member, record
 

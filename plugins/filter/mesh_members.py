@@ -98,10 +98,12 @@ def mesh_members(
         leaves a member without peers.
     """
     members: list[dict[str, Any]] = []
+    variables_of: dict[str, Mapping[str, Any]] = {}
     for host in clusters:
         if host not in hostvars:
             raise AnsibleFilterError(f"mesh_clusters names {host}, which is not in the inventory")
-        variables = hostvars[host]
+        # Once for each host: Ansible puts its variables together anew whenever they are asked for.
+        variables = variables_of[host] = hostvars[host]
         name = str(variables.get("mesh_cluster_name") or host)
         members.append(
             {
@@ -124,7 +126,7 @@ def mesh_members(
                 f"{other} and {member['host']} have the same mesh_cluster_name {member['name']}: "
                 "names must be unique in a mesh"
             )
-    for member, peers in zip(members, _peers(members, hostvars), strict=True):
+    for member, peers in zip(members, _peers(members, variables_of), strict=True):
         member["peers"] = peers
     return members
 

@@ -159,6 +159,27 @@ class _Resource:
     namespaced: bool
 
 
+_RBAC = "rbac.authorization.k8s.io/v1"
+_BUILT_IN = {
+    (api_version, kind): _Resource(f"{kind.lower()}s", namespaced)
+    for api_version, namespaced, kinds in (
+        ("v1", False, "Namespace Node"),
+        ("v1", True, "ConfigMap Event Pod Secret Service ServiceAccount"),
+        ("admissionregistration.k8s.io/v1", False, "MutatingWebhookConfiguration"),
+        ("admissionregistration.k8s.io/v1", False, "ValidatingWebhookConfiguration"),
+        ("apiextensions.k8s.io/v1", False, "CustomResourceDefinition"),
+        ("apps/v1", True, "DaemonSet Deployment ReplicaSet"),
+        ("autoscaling/v2", True, "HorizontalPodAutoscaler"),
+        ("coordination.k8s.io/v1", True, "Lease"),
+        ("policy/v1", True, "PodDisruptionBudget"),
+        (_RBAC, False, "ClusterRole ClusterRoleBinding"),
+        (_RBAC, True, "Role RoleBinding"),
+    )
+    for kind in kinds.split()
+}
+"""Kinds that every Kubernetes has, so that nobody needs to ask for them."""
+
+
 class KubernetesClient:
     """The API of one cluster.
 
@@ -201,7 +222,7 @@ class KubernetesClient:
         self._retries = urllib3.Retry(
             connect=3, read=1, status=3, other=0, redirect=0, backoff_factor=0.3, raise_on_status=False
         )
-        self._resources: dict[tuple[str, str], _Resource] = {}
+        self._resources = dict(_BUILT_IN)
         self._resources_lock = threading.Lock()
         self.clock_skew: float | None = None
         """Seconds by which the server's clock is ahead of ours, by its last answer; None before one."""
@@ -217,6 +238,16 @@ class KubernetesClient:
         other._configuration.refresh_api_key_hook = None
         other._pool = ApiClient(other._configuration).rest_client.pool_manager
         return other
+
+    def accepts(self, token: str) -> bool:
+        """Whether the API takes a token for somebody's."""
+        try:
+            self.with_token(token).version()
+        except ApiError as error:
+            if error.status == 401:
+                return False
+            raise
+        return True
 
     def get(self, ref: ObjectRef) -> Object | None:
         """The object, or None where it, its namespace or its kind does not exist."""

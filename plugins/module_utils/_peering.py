@@ -116,14 +116,27 @@ class _Way:
         return Target(self.peer.name, self.url, ca, self.access.token, self.access.tls_server_name)
 
 
+def connect(member: Member) -> KubernetesClient:
+    """The API of a member, by its kubeconfig."""
+    return KubernetesClient(member.kubeconfig, name=member.name)
+
+
 class Peering:
     """The peering of one member with its peers.
 
     :param client: the member's cluster; its name is the member's.
+    :param connect: how to get to the API of another member.
     """
 
-    def __init__(self, client: KubernetesClient, members: Sequence[Member], options: Options) -> None:
+    def __init__(
+        self,
+        client: KubernetesClient,
+        members: Sequence[Member],
+        options: Options,
+        connect: Callable[[Member], KubernetesClient] = connect,
+    ) -> None:
         self._client = client
+        self._connect = connect
         self._members = members
         self._peers = [member for member in members if client.name in member.peers]
         self._options = options
@@ -158,7 +171,7 @@ class Peering:
         if self._is_to_come(peer):
             self._report(peer.name, [ObjectChange(secret_ref(self._client.name), CREATE, {}, {})])
         else:
-            self._give(KubernetesClient(peer.kubeconfig, name=peer.name), here)
+            self._give(self._connect(peer), here)
 
     def _give(self, reader: KubernetesClient, peers: Sequence[Member]) -> None:
         """Give a reader the secrets of these peers, and see that its istiod takes them up."""
@@ -224,7 +237,7 @@ class Peering:
             self._report(reader.name, [ObjectChange(ref, UNCHANGED if reader.get(ref) else CREATE, {}, {})])
             return None
         options = self._options
-        client = KubernetesClient(peer.kubeconfig, name=peer.name)
+        client = self._connect(peer)
         server = (peer.server or client.server).rstrip("/")
         _refuse_loopback(peer.name, server)
         try:
@@ -318,7 +331,7 @@ class Peering:
 
         def unmet() -> str | None:
             missing.clear()
-            missing.update(_look(reader, [way.peer.name for way in ways], gateways))
+            missing.update(look(reader, [way.peer.name for way in ways], gateways))
             return "; ".join(line for lines in missing.values() for line in lines) or None
 
         wait_until_met(unmet, self._options.timeout)
@@ -366,8 +379,8 @@ class Peering:
         for other in self._members:
             if way.peer.name in other.peers and other.name != reader.name:
                 try:
-                    client = KubernetesClient(other.kubeconfig, name=other.name)
-                    if holds_token(client.get(secret_ref(way.peer.name)), way.peer.name, token):
+                    held = self._connect(other).get(secret_ref(way.peer.name))
+                    if holds_token(held, way.peer.name, token):
                         return []
                 except ExomeshError:
                     return []  # it may still use it
@@ -444,9 +457,10 @@ def unsynced(
     return missing
 
 
-def _look(
+def look(
     reader: KubernetesClient, peers: Sequence[str], gateways: Mapping[str, set[str]]
 ) -> dict[str, list[str]]:
+    """What the istiod of a reader lacks of each peer now, in words; empty when all is well."""
     ready, lacking = _istiod.replicas(reader)
     if not ready:
         return {peer: ["no replica of istiod is ready", *lacking] for peer in peers}

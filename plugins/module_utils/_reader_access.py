@@ -211,7 +211,7 @@ def _token(
     rejected: dict[ObjectRef, tuple[str, bool]] = {}
     for secret in candidates:
         ca, token = _wait_for_token(client, secret, timeout)
-        if _belongs(secret, account) and _is_accepted(client, token):
+        if _belongs(secret, account) and client.accepts(token):
             return Grant(ca, token, [])
         rejected[ObjectRef.of(secret)] = (hash_of(token), is_ours(secret))
     if ref in rejected and not rejected[ref][1]:
@@ -241,16 +241,6 @@ def _belongs(secret: Object, account: Object | None) -> bool:
     """Whether a token is of this very account, and not of one of the same name that was deleted."""
     uid = annotations_of(secret).get(_UID_ANNOTATION)
     return uid is None or account is None or uid == account["metadata"].get("uid")
-
-
-def _is_accepted(client: KubernetesClient, token: str) -> bool:
-    try:
-        client.with_token(token).version()
-    except ApiError as error:
-        if error.status == 401:
-            return False
-        raise
-    return True
 
 
 def _wait_for_token(client: KubernetesClient, secret: Object, timeout: float) -> tuple[str, str]:

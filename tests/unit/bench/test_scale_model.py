@@ -19,7 +19,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
 )
 from kubeconfigs import run_module
 from running_mesh import ISTIOD, RunningMesh
-from scale_model.played_api import DISCOVERY, DRY_RUN, GET, LIST, REFUSED, WRITE, PlayedMesh, difference
+from scale_model.played_api import DRY_RUN, GET, LIST, REFUSED, WRITE, PlayedMesh, difference
 from scale_model.recording import address_for_peers, member, record
 
 NAMES = ("a", "b", "c", "d")
@@ -86,8 +86,16 @@ def test_a_module_finds_nothing_to_change_and_its_requests_are_counted(mesh: Pla
     traffic = mesh.traffic()
     assert not [line for one in traffic for line in one.refused]
     assert traffic[1].requests["pod"] == 1
-    assert all(one.requests[GET] and one.requests[DISCOVERY] and one.bytes > 1000 for one in traffic)
+    assert all(one.requests[GET] and one.bytes > 1000 for one in traffic)
     assert traffic[1].requests[LIST]
+
+
+def test_peers_are_looked_at_in_as_many_requests_however_many_they_are(mesh: PlayedMesh, state: Path) -> None:
+    mesh.traffic()
+    for count in (2, 4):
+        result = run_module("peering_info", members=members_of(state)[:count], prune=False)
+        assert result["gaps"] == {}
+        assert [one.requests.total() for one in mesh.traffic()[:count]] == [10] * count
 
 
 def test_each_member_has_a_ca_of_its_own_under_the_root(

@@ -29,6 +29,7 @@ from pod_streams import Stream
 RESOURCES = {
     "/api/v1": [
         ("Namespace", "namespaces", False),
+        ("Node", "nodes", False),
         ("Secret", "secrets", True),
         ("ConfigMap", "configmaps", True),
         ("Service", "services", True),
@@ -36,7 +37,13 @@ RESOURCES = {
         ("Event", "events", True),
         ("Pod", "pods", True),
     ],
-    "/apis/apps/v1": [("Deployment", "deployments", True), ("ReplicaSet", "replicasets", True)],
+    "/apis/apps/v1": [
+        ("DaemonSet", "daemonsets", True),
+        ("Deployment", "deployments", True),
+        ("ReplicaSet", "replicasets", True),
+    ],
+    "/apis/autoscaling/v2": [("HorizontalPodAutoscaler", "horizontalpodautoscalers", True)],
+    "/apis/policy/v1": [("PodDisruptionBudget", "poddisruptionbudgets", True)],
     "/apis/rbac.authorization.k8s.io/v1": [
         ("ClusterRole", "clusterroles", False),
         ("ClusterRoleBinding", "clusterrolebindings", False),

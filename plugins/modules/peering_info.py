@@ -1,0 +1,100 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell which members of a mesh lack something of their peers."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: peering_info
+short_description: Tell which members of a mesh lack something of their peers
+version_added: 0.2.0
+description:
+  - For every member, whether M(exomesh.istio.remote_secrets) with the same options would find something to
+    do. So a run that changes nothing can leave that module out, which asks every peer for every pair.
+  - Reads each cluster once, concurrently, in about a dozen requests however many members there are, and has
+    the reads judged by the same code.
+  - A member that does not answer is named as well, and its peers are. So is one that lives with what others
+    made, such as secrets of C(istioctl) or the account that all readers share, as only what this collection
+    made is read.
+extends_documentation_fragment:
+  - exomesh.istio.attributes
+  - exomesh.istio.attributes.info_module
+  - exomesh.istio.members
+options:
+  own_accounts:
+    description:
+      - As for M(exomesh.istio.remote_secrets).
+    type: bool
+    default: true
+  least_privilege:
+    description:
+      - As for M(exomesh.istio.remote_secrets).
+    type: bool
+    default: false
+  reciprocal:
+    description:
+      - As for M(exomesh.istio.remote_secrets).
+    type: bool
+    default: false
+  prune:
+    description:
+      - As for M(exomesh.istio.remote_secrets).
+    type: bool
+    default: false
+requirements:
+  - Python package C(kubernetes) >= 31.0.0
+author:
+  - exomesh contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Find the clusters that lack something of their peers
+  exomesh.istio.peering_info:
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+    prune: true
+  register: peering
+  run_once: true
+
+- name: Let these clusters reach their peers
+  exomesh.istio.remote_secrets:
+    kubeconfig: "{{ mesh_kubeconfig }}"
+    name: "{{ mesh_cluster_name }}"
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+    prune: true
+  when: mesh_cluster_name in peering.gaps
+"""
+
+RETURN = r"""
+gaps:
+  description: Members that lack something, each with the first thing that was found.
+  type: dict
+  returned: always
+  sample:
+    frankfurt: create Secret istio-system/istio-remote-secret-vienna
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
+from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options
+from ansible_collections.exomesh.istio.plugins.module_utils._peering_gaps import gaps
+
+OPTIONS_SPEC: dict[str, dict[str, Any]] = {
+    "own_accounts": {"type": "bool", "default": True},
+    "least_privilege": {"type": "bool", "default": False},
+    "reciprocal": {"type": "bool", "default": False},
+    "prune": {"type": "bool", "default": False},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={**MEMBERS_ARGUMENT_SPEC, **OPTIONS_SPEC}, supports_check_mode=True)
+    options = Options(**{name: module.params[name] for name in OPTIONS_SPEC})
+    module.exit_json(changed=False, gaps=gaps(members_of(module.params), options))
+
+
+if __name__ == "__main__":
+    main()
