@@ -18,7 +18,7 @@ MOLECULE := build/molecule/inventory
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
 	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings readme surveys screenshots build importer ee-context changelog release \
-	sanity unit matrix molecule lab-test clean
+	sanity unit matrix molecule lab-test scale clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -143,6 +143,9 @@ molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 
 lab-test: venv  ## The lab itself, and meshes on it, two at a time: first run, faults, members that come and go
 	$(BIN)/pytest tests/lab -v -n 2 --dist loadfile -rP --durations 30 --durations-min 10 $(ARGS)
+
+scale: venv  ## How runs without a change grow, up to 50 clusters: one of the demo's two is recorded and played
+	PYTHONPATH=lab:tests/unit/plugins $(BIN)/python bench/scale.py $(ARGS)
 
 clean:  ## Remove what the tools made here: .venv, build, caches
 	rm -rf .venv build .ansible .mypy_cache .pytest_cache .ruff_cache .coverage*

@@ -43,6 +43,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     deployment_unmet,
     explain_deployment,
     wait_until_met,
+    yaml_loader,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     CREATE,
@@ -326,13 +327,8 @@ def _explain_unready(client: KubernetesClient, operator: Object) -> str:
 def _objects_in(answer: str) -> list[Object]:
     # Warnings about deprecated settings come first, on the same stream.
     start = answer.find("apiVersion:")
-    documents = yaml.load_all(answer[start:], Loader=_yaml_loader()) if start >= 0 else []
+    documents = yaml.load_all(answer[start:], Loader=yaml_loader()) if start >= 0 else []
     return [document for document in documents if document]
-
-
-def _yaml_loader() -> Any:
-    # The manifest has 25,000 lines: the C loader reads it in a twentieth of the time.
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _namespace(operator: Object, rendered: list[Object]) -> list[Object]:

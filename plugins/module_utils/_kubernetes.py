@@ -642,7 +642,7 @@ def kubeconfig_entry(path: str, context: str | None = None, name: str | None = N
     """
     try:
         with open(path, encoding="utf-8") as stream:
-            document = yaml.safe_load(stream)
+            document = yaml.load(stream, Loader=yaml_loader())  # noqa: S506 - it is a safe one
     except OSError as error:
         raise ExomeshError(
             f"The kubeconfig {path} cannot be read",
@@ -678,6 +678,11 @@ def kubeconfig_is_to_come(module: Any) -> bool:
         return False
     module.warn(f"{path} is still to come: what would change in its cluster cannot be told yet")
     return True
+
+
+def yaml_loader() -> Any:
+    """A loader as safe as yaml.safe_load's, in C where there is that: in a twentieth of the time."""
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _clock_skew(date: str | None) -> float | None:

@@ -27,6 +27,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     Object,
     ObjectRef,
     concurrently,
+    yaml_loader,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     CREATE,
@@ -298,7 +299,9 @@ def _live_fingerprint(secret: Object, cluster: str) -> Fields:
         "keys": sorted(data),
     }
     try:
-        return fields | _kubeconfig_fingerprint(yaml.safe_load(base64.b64decode(data[cluster])))
+        content = base64.b64decode(data[cluster])
+        document = yaml.load(content, Loader=yaml_loader())  # noqa: S506 - it is a safe one
+        return fields | _kubeconfig_fingerprint(document)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, yaml.YAMLError):
         return fields | {"kubeconfig": "not one with a certificate and a token"}
 
