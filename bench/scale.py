@@ -60,7 +60,7 @@ class Measurement:
 
 
 class LabMesh:
-    """A healthy mesh on the lab, of the first two clusters of its inventory."""
+    """A healthy mesh of two clusters on the lab."""
 
     def __init__(self, inventory: Path) -> None:
         hosts = yaml.safe_load((inventory / "hosts.yml").read_text())
@@ -124,7 +124,13 @@ def measure_mesh(lab: LabMesh, recording: Recording, clusters: int) -> Iterator[
         with PlayedMesh(members, folder / "state") as mesh:
             for playbook in PLAYBOOKS:
                 for mode, options in MODES.items():
-                    words = ["ansible-playbook", "-i", str(folder), f"playbooks/{playbook}.yml", *options]
+                    words = [
+                        "ansible-playbook",
+                        "-i",
+                        f"{folder}/hosts.yml",
+                        f"playbooks/{playbook}.yml",
+                        *options,
+                    ]
                     log = REPORTS / f"scale-{clusters}-{playbook}-{mode}.log"
                     try:
                         times = run(words, log)
@@ -140,7 +146,9 @@ def measure_inventory(lab: LabMesh, hosts: int) -> Iterator[Measurement]:
         folder = Path(name)
         write_inventory(folder, lab, member_names(hosts))
         for what, words in INVENTORY_ONLY.items():
-            times = run([words[0], "-i", str(folder), *words[1:]], REPORTS / f"scale-{hosts}-{what}.log")
+            times = run(
+                [words[0], "-i", f"{folder}/hosts.yml", *words[1:]], REPORTS / f"scale-{hosts}-{what}.log"
+            )
             yield measurement(hosts, what, "run", times, [])
 
 
