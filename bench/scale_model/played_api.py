@@ -16,7 +16,7 @@ import ssl
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,8 +32,17 @@ from pod_streams import Stream
 
 from scale_model.recording import Member
 
-DISCOVERY, GET, LIST, DRY_RUN, POD = "discovery", "get", "list", "dry run", "pod"
+DISCOVERY, GET, LIST, WATCH, DRY_RUN, POD = "discovery", "get", "list", "watch", "dry run", "pod"
 WRITE, REFUSED = "write", "refused"
+
+_LIST_OPTIONS = {"labelSelector", "fieldSelector", "limit"}
+_WATCH_OPTIONS = {
+    "allowWatchBookmarks": "true",
+    "resourceVersionMatch": "NotOlderThan",
+    "sendInitialEvents": "true",
+    "watch": "true",
+}
+"""A watch that begins with what is there, as Go's informers ask for it."""
 
 _OBJECT = re.compile(
     r"(?P<group>/api/v1|/apis/[^/]+/[^/]+)(/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[^/]+)(/(?P<name>[^/]+))?"
@@ -100,16 +109,22 @@ class PlayedCluster(ThreadingHTTPServer):
         """
         split = urlsplit(url)
         path, query = unquote(split.path), parse_qs(split.query)
+        for limit in ("timeout", "timeoutSeconds", "resourceVersion"):
+            query.pop(limit, None)  # how long the answer may take, and how old it may be
         if method == "GET" and path in self._member.documents:
             return DISCOVERY, 200, self._member.documents[path]
-        if method == "GET" and re.fullmatch(r"/apis/[^/]+/[^/]+", path):
-            return DISCOVERY, *status(404, "NotFound")
+        group = re.match(r"/apis/[^/]+/[^/]+", path)
+        if method == "GET" and group and group[0] not in self._member.documents:
+            return DISCOVERY if path == group[0] else GET, *status(404, "NotFound")
         found = _OBJECT.fullmatch(path)
         kind = f"{found['group']}/{found['plural']}" if found else ""
         if found is None or kind not in self._member.objects:
             raise Refusal("not recorded")
         if method == "GET" and found["name"] is None:
-            return LIST, 200, self._list(kind, found["namespace"], query)
+            watches = "watch" in query
+            if watches and {name: query.pop(name, [""])[0] for name in _WATCH_OPTIONS} != _WATCH_OPTIONS:
+                raise Refusal("only watches that begin with what is there are recorded")
+            return WATCH if watches else LIST, 200, self._list(kind, found["namespace"], query)
         live = self._objects.get((kind, found["namespace"], found["name"]))
         if method == "GET" and not query:
             return GET, *((200, live) if live else status(404, "NotFound"))
@@ -135,7 +150,7 @@ class PlayedCluster(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def _list(self, kind: str, namespace: str | None, query: Mapping[str, list[str]]) -> Object:
-        if unknown := query.keys() - {"labelSelector", "fieldSelector", "limit"}:
+        if unknown := query.keys() - _LIST_OPTIONS:
             raise Refusal(f"lists with {', '.join(sorted(unknown))} are not recorded")
         labels, fields = (query.get(name, [""])[0] for name in ("labelSelector", "fieldSelector"))
         items = [
@@ -164,9 +179,10 @@ class PlayedCluster(ThreadingHTTPServer):
 def difference(live: Any, wanted: Any) -> str | None:
     """Where an applied object is not part of the live one; None where applying it would change nothing."""
     if isinstance(live, Mapping) and isinstance(wanted, Mapping):
-        for key, value in wanted.items():
-            # What is empty is not stored.
-            inner = difference(live[key], value) if key in live else "" if value else None
+        # What is empty, or 0, has its default.
+        given = {key: value for key, value in wanted.items() if value or value is False}
+        for key, value in given.items():
+            inner = difference(live[key], value) if key in live else ""
             if inner is not None:
                 return f".{key}{inner}"
         return None
@@ -175,23 +191,30 @@ def difference(live: Any, wanted: Any) -> str | None:
             i for i, item in enumerate(wanted) if all(difference(other, item) is not None for other in live)
         ]
         return f"[{missing[0]}]" if missing else None
-    return None if live == wanted or not (live or wanted) or _same_quantity(live, wanted) else ""
+    return None if live == wanted or _same_quantity(live, wanted) else ""
 
 
 def _same_quantity(live: Any, wanted: Any) -> bool:
     """Whether two texts are the same amount, as 2000m and 2 are."""
     try:
-        return bool(parse_quantity(live) == parse_quantity(wanted))
+        return bool(parse_quantity(live) == parse_quantity(wanted))  # type: ignore[no-untyped-call]
     except (ValueError, TypeError):
         return False
 
 
 def _has_fields(obj: Object, selector: str) -> bool:
-    fields = {"type": obj.get("type"), "metadata.name": obj["metadata"]["name"]}
-    wanted = dict(pair.split("=", 1) for pair in selector.split(",") if pair)
-    if unknown := wanted.keys() - fields.keys():
-        raise Refusal(f"lists by {', '.join(sorted(unknown))} are not recorded")
-    return all(fields[name] == value for name, value in wanted.items())
+    metadata = obj["metadata"]
+    fields = {
+        "type": obj.get("type"),
+        "metadata.name": metadata["name"],
+        "metadata.namespace": metadata.get("namespace"),
+    }
+    for name, differs, value in re.findall(r"([^!=,]+)(!?)==?([^,]*)", selector):
+        if name not in fields:
+            raise Refusal(f"lists by {name} are not recorded")
+        if (fields[name] == value) is bool(differs):
+            return False
+    return True
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -217,13 +240,25 @@ class _Handler(BaseHTTPRequestHandler):
                 f"{self.command} {self.path}: {refusal}",
             )
             code, answer = status(501, "NotRecorded", str(refusal))
-        content = json.dumps(answer, separators=(",", ":")).encode()
+        content = b"".join(_events(answer)) if kind == WATCH else _json(answer)
         self.server.traffic.count(kind, len(body) + len(content), refused)
         self.send_response(code)
         self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
+        if kind == WATCH:
+            self._keep_open(content)
+        else:
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    def _keep_open(self, content: bytes) -> None:
+        """Send the beginning of a watch, in which nothing happens until the client has had enough."""
+        self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
+        self.wfile.flush()
+        self.rfile.read(1)
+        self.close_connection = True
 
     def _forward(self, pod: str, port: str) -> None:
         stream = Stream(self)
@@ -242,6 +277,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_args: Any) -> None:
         pass
+
+
+def _json(document: Object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _events(found: Object) -> Iterator[bytes]:
+    """What a watch begins with: every object of a list, and that this was all."""
+    kind = {"apiVersion": found["apiVersion"], "kind": found["kind"].removesuffix("List")}
+    for item in found["items"]:
+        yield _json({"type": "ADDED", "object": {**kind, **item}}) + b"\n"
+    end = {"annotations": {"k8s.io/initial-events-end": "true"}, "resourceVersion": "1"}
+    yield _json({"type": "BOOKMARK", "object": {**kind, "metadata": end}}) + b"\n"
 
 
 def _kind_of_refused(method: str, url: str) -> str:

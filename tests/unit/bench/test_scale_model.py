@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 from ansible_collections.exomesh.istio.plugins.module_utils._istiod import sync_states
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ApiError,
@@ -132,6 +134,23 @@ def test_a_dry_run_is_answered_only_where_it_changes_nothing(mesh: PlayedMesh, s
     assert (requests[DRY_RUN], requests[REFUSED]) == (1, 1)
 
 
+def test_a_watch_begins_with_what_is_there_and_stays_open(mesh: PlayedMesh, state: Path) -> None:
+    client = client_of(state, "a")
+    options = "allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&sendInitialEvents=true&watch=true"
+    selector = "fieldSelector=metadata.namespace%21%3Dkube-system"
+    answer = client._pool.request(
+        "GET", f"{client.server}/api/v1/services?{options}&{selector}", preload_content=False, timeout=0.5
+    )
+    events = [json.loads(answer.readline()) for _ in range(2)]
+    assert [event["type"] for event in events] == ["ADDED", "BOOKMARK"]
+    assert events[0]["object"]["metadata"]["name"] == "istio-eastwestgateway"
+    assert events[1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    with pytest.raises(urllib3.exceptions.ReadTimeoutError):
+        answer.readline()
+    with pytest.raises(ApiError, match="only watches that begin with what is there"):
+        client._request("GET", "/api/v1/services", query={"watch": "true"})
+
+
 def test_what_is_not_recorded_is_refused_and_told(mesh: PlayedMesh, state: Path) -> None:
     client = client_of(state, "a")
     mesh.traffic()
@@ -151,7 +170,7 @@ def test_what_is_not_recorded_is_refused_and_told(mesh: PlayedMesh, state: Path)
 @pytest.mark.parametrize(
     ("wanted", "where"),
     [
-        ({"cpu": "2000m", "env": []}, None),
+        ({"cpu": "2000m", "env": [], "targetPort": 0}, None),
         ({"ports": [{"name": "b"}]}, None),
         ({"ports": [{"name": "c"}]}, ".ports[0]"),
         ({"cpu": "3"}, ".cpu"),
