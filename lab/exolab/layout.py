@@ -192,6 +192,11 @@ class Cluster:
         return self.path / "run"
 
     @property
+    def audit_log(self) -> Path:
+        """A line of JSON for each request of an administrator, without its content."""
+        return self.logs / "audit.log"
+
+    @property
     def admin_kubeconfig(self) -> Path:
         """The lab's own way in; users get theirs from the Exoscale API."""
         return self.etc / "admin.kubeconfig"

@@ -142,6 +142,8 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
                 f"--kubelet-client-key={pki_}/apiserver-kubelet-client-key.pem",
                 # exec, logs and port-forward: nobody resolves the node's name.
                 "--kubelet-preferred-address-types=InternalIP",
+                f"--audit-policy-file={etc}/audit.yaml",
+                f"--audit-log-path={cluster.audit_log}",
                 "--profiling=false",
             ],
             lean,
