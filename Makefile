@@ -18,7 +18,7 @@ MOLECULE := build/molecule/inventory
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
 	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings readme surveys screenshots build importer ee-context changelog release \
-	sanity unit matrix molecule lab-test scale clean
+	sanity unit matrix molecule lab-test bench bench-small scale clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,7 +61,7 @@ lab-build: venv  ## Build what the lab runs, without starting it (about 15 minut
 	$(LAB) build
 
 test: venv  ## Every test; at the end what took how long
-	$(BIN)/python tools/run_tests.py lint spec docs importer sanity matrix lab-build unit molecule lab-test
+	$(BIN)/python tools/run_tests.py lint spec docs importer sanity matrix lab-build unit molecule lab-test bench-small
 
 lint: lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs  ## Every linter (each alone: make lint-python)
 
@@ -143,6 +143,14 @@ molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 
 lab-test: venv  ## The lab itself, and meshes on it, two at a time: first run, faults, members that come and go
 	$(BIN)/pytest tests/lab -v -n 2 --dist loadfile -rP --durations 30 --durations-min 10 $(ARGS)
+
+bench: venv  ## How long the mesh takes, beside two scripts: docs/performance.md (hours; ARGS="--clusters 2 --rounds 1")
+	$(BIN)/python bench/measure.py $(ARGS)
+	$(BIN)/python bench/report.py
+
+bench-small: venv  ## The same for two clusters, once: a report, not a test of time
+	$(BIN)/python bench/measure.py --anew --clusters 2 --rounds 1 --actions second check --output build/bench-small
+	$(BIN)/python bench/report.py --input build/bench-small --output build/bench-small
 
 scale: venv  ## How runs without a change grow, up to 50 clusters: one of the demo's two is recorded and played
 	PYTHONPATH=lab:tests/unit/plugins $(BIN)/python bench/scale.py $(ARGS)

@@ -5,8 +5,8 @@
 
     .venv/bin/python bench/measure.py --clusters 2 6 --rounds 5
 
-The contestants take turns. What was measured is in build/bench/measurements.json, to which every run of this
-program adds; --anew begins again.
+The contestants take turns. What was measured is in measurements.json below build/bench, to which every run of
+this program adds; --anew begins again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bench_lab import PROJECT, Lab
 from cost import measure
 
 BENCH = PROJECT / "bench"
-RESULTS = PROJECT / "build" / "bench" / "measurements.json"
+RESULTS = PROJECT / "build" / "bench"
 BIN = Path(sys.executable).parent
 SCRIPTS = {"by-hand": BENCH / "by_hand.sh", "script": BENCH / "script.sh"}
 COLLECTION = "exomesh"
@@ -193,12 +193,14 @@ def main() -> None:
     parser.add_argument(
         "--actions", nargs="*", default=["second", "check", "verify", "add"], help="besides the first run"
     )
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the measurements")
     parser.add_argument("--anew", action="store_true", help="forget what was measured before")
     options = parser.parse_args()
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
+    results = options.output / "measurements.json"
     data: dict[str, Any] = {"runs": []}
-    if RESULTS.exists() and not options.anew:
-        data = json.loads(RESULTS.read_text())
+    if results.exists() and not options.anew:
+        data = json.loads(results.read_text())
     with tempfile.TemporaryDirectory() as name:
         lab = Lab(Path(name))
         try:
@@ -211,7 +213,7 @@ def main() -> None:
                             data |= {"machine": machine(), "versions": versions(lab), "started": now}
                         run = {"clusters": count, "contestant": contestant, "action": action, "round": round_}
                         data["runs"].append({**run, **result})
-                        RESULTS.write_text(json.dumps(data, indent=1))
+                        results.write_text(json.dumps(data, indent=1))
                         what = f"{count} clusters, round {round_}: {contestant} {action}"
                         print(f"{what} {result['seconds']:.1f} s", flush=True)
                     if round_ == 1 and contestant != COLLECTION:
