@@ -76,6 +76,15 @@ OPERATOR = "eastwest"
 DRAIN_SECONDS = 15
 """What peers need to hear that a gateway is not to be used any more, and requests under way to end."""
 
+_READINESS = {
+    "httpGet": {"path": "/healthz/ready", "port": 15021},
+    "initialDelaySeconds": 1,
+    "periodSeconds": 2,
+    "timeoutSeconds": 3,
+    "failureThreshold": 30,
+}
+"""Istio's own asks every 15 s: a gateway that is not up at the first time waits that long to be used."""
+
 _CONFIGURATION_ANNOTATION = "exomesh.istio/configuration"
 _HOST = r"\*|(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _CRD = ObjectRef("apiextensions.k8s.io/v1", "CustomResourceDefinition", "gateways.gateway.networking.k8s.io")
@@ -374,6 +383,7 @@ def operator_settings(settings: GatewaySettings, announced: bool) -> OperatorSet
         "k8s": {
             # Route requests to services of this network only.
             "env": [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": settings.network}],
+            "readinessProbe": _READINESS,
             "serviceAnnotations": dict(settings.annotations),
             "service": {
                 "ports": [

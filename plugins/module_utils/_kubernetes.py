@@ -4,8 +4,8 @@
 """A small typed client of one cluster's Kubernetes API (private to the collection).
 
 Credentials and TLS come from the ``kubernetes`` package, out of one named kubeconfig. Objects are plain
-dicts, and resources are looked up in the API's own discovery, so custom resources need nothing of their own.
-One client may be used by many threads.
+dicts. What is not built into Kubernetes is looked up in the API's own discovery, so custom resources need
+nothing. One client may be used by many threads.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -223,7 +224,9 @@ class KubernetesClient:
             connect=3, read=1, status=3, other=0, redirect=0, backoff_factor=0.3, raise_on_status=False
         )
         self._resources = dict(_BUILT_IN)
-        self._resources_lock = threading.Lock()
+        self._discovered: dict[str, float] = {}
+        """When each group was asked for its kinds, by the monotonic clock."""
+        self._discovery_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self.clock_skew: float | None = None
         """Seconds by which the server's clock is ahead of ours, by its last answer; None before one."""
 
@@ -274,7 +277,12 @@ class KubernetesClient:
         if path is None:
             return []
         query = {"labelSelector": labels, "fieldSelector": fields}
-        answer = self._request("GET", path, query={key: value for key, value in query.items() if value})
+        try:
+            answer = self._request("GET", path, query={key: value for key, value in query.items() if value})
+        except ApiError as error:
+            if error.status == 404:
+                return []
+            raise
         items: list[Object] = answer["items"]
         # The items of a list do not say what they are.
         return [{"apiVersion": api_version, "kind": kind, **item} for item in items]
@@ -602,23 +610,30 @@ class KubernetesClient:
         return path
 
     def _resource(self, api_version: str, kind: str) -> _Resource | None:
-        with self._resources_lock:
-            known = self._resources.get((api_version, kind))
+        known = self._resources.get((api_version, kind))
         if known:
             return known
-        # Not found is not remembered: an installation brings new kinds.
+        wanted = time.monotonic()
+        with self._discovery_locks[api_version]:
+            # Not found is not remembered, as an installation brings new kinds; but one answer does for all
+            # threads that waited for it.
+            if self._discovered.get(api_version, 0.0) < wanted:
+                self._resources |= self._discover(api_version)
+                self._discovered[api_version] = time.monotonic()
+            return self._resources.get((api_version, kind))
+
+    def _discover(self, api_version: str) -> dict[tuple[str, str], _Resource]:
         try:
             found = self._request("GET", self._group_path(api_version))["resources"]
         except ApiError as error:
             if error.status == 404:
-                return None
+                return {}
             raise
-        with self._resources_lock:
-            for entry in found:
-                if "/" not in entry["name"]:
-                    resource = _Resource(entry["name"], entry["namespaced"])
-                    self._resources[(api_version, entry["kind"])] = resource
-            return self._resources.get((api_version, kind))
+        return {
+            (api_version, entry["kind"]): _Resource(entry["name"], entry["namespaced"])
+            for entry in found
+            if "/" not in entry["name"]
+        }
 
     @staticmethod
     def _group_path(api_version: str) -> str:

@@ -82,6 +82,7 @@ def start(
     """Start the workload in a cluster, in place of one that was left behind; gives what went wrong."""
     deadline = time.monotonic() + timeout
     remove(client)
+    _await_removal(client)
     for obj in workload_objects(cluster, workload, api_ports):
         apply_patiently(client, obj, FIELD_MANAGER, max(0.0, deadline - time.monotonic()))
     ref = ObjectRef("v1", "Pod", workload_name(cluster), VERIFY_NAMESPACE)
@@ -93,9 +94,9 @@ def start(
 
 
 def remove(client: KubernetesClient) -> None:
-    """Delete our namespace and wait until it is gone.
+    """Delete our namespace. It goes by itself then, which takes its controller some five seconds.
 
-    :raises ExomeshError: it is not ours, or does not go.
+    :raises ExomeshError: it is not ours.
     """
     namespace = client.get(NAMESPACE_REF)
     if namespace is None:
@@ -106,11 +107,15 @@ def remove(client: KubernetesClient) -> None:
             "foreign_namespace",
             next_step="Delete or rename it",
         )
+    if namespace["metadata"].get("deletionTimestamp"):
+        return
     client.delete(NAMESPACE_REF)
     # Its controller begins after five seconds; pods that are gone by then spare it a second round.
     for pod in client.list_objects("v1", "Pod", VERIFY_NAMESPACE):
         client.delete(ObjectRef.of(pod))
 
+
+def _await_removal(client: KubernetesClient) -> None:
     def remaining() -> str | None:
         return "it is still there" if client.get(NAMESPACE_REF) else None
 

@@ -6,11 +6,15 @@
 Every object is compared with what the API itself would make of it (a server-side dry run), so defaults,
 conversions and fields of other managers need no rules here. There is one exception: items that someone added
 to a list of ours, such as a port of a Service. Server-side apply leaves them to whoever added them.
+
+The API is not asked about an object that has all that is wanted, to the letter, and nothing that an earlier
+form of ours left in it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -40,6 +44,9 @@ _SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "crea
 CREATE, UPDATE, DELETE, UNCHANGED = "create", "update", "delete", "unchanged"
 
 Normalise = Callable[[Object], Object]
+
+_WORTH_A_LIST = 3
+"""So many objects of a kind are asked for by one request."""
 
 _ITEM_KEYS: dict[str, tuple[str, ...]] = {
     "containers": ("name",),
@@ -107,10 +114,18 @@ def compare(
     :param normalise: applied to the live object and to the wanted one; leaves out what does not count.
     :raises ApiError: the API refuses the object.
     """
+    return _compare(client, client.get(ObjectRef.of(obj)), obj, field_manager, normalise)
+
+
+def _compare(
+    client: KubernetesClient, live: Object | None, obj: Object, field_manager: str, normalise: Normalise
+) -> ObjectChange:
     ref = ObjectRef.of(obj)
-    live = client.get(ref)
     if live is None:
         return ObjectChange(ref, CREATE, {}, {})
+    applied = _applied_fields(live, field_manager)
+    if _has_all(_comparable(normalise(obj)), _comparable(normalise(live)), applied):
+        return ObjectChange(ref, UNCHANGED, {}, {})
     wanted = _dry_run(client, live, obj, field_manager)
     before, after = (flatten(_comparable(normalise(side)), ref.kind == "Secret") for side in (live, wanted))
     different = [path for path in {**before, **after} if before.get(path) != after.get(path)]
@@ -129,7 +144,71 @@ def compare_all(
     normalise: Normalise = lambda obj: obj,
 ) -> list[ObjectChange]:
     """:func:`compare` for many objects at once, in their order."""
-    return concurrently(lambda obj: compare(client, obj, field_manager, normalise), objects)
+    wanted = list(objects)
+    return concurrently(
+        lambda pair: _compare(client, *pair, field_manager, normalise),
+        list(zip(live_objects(client, wanted), wanted, strict=True)),
+    )
+
+
+def live_objects(client: KubernetesClient, objects: Sequence[Object]) -> list[Object | None]:
+    """The live forms of objects, in their order; what has a label in common is asked for together."""
+    families: dict[tuple[str, str, str | None], list[Object]] = {}
+    for obj in objects:
+        family = (obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace"))
+        families.setdefault(family, []).append(obj)
+
+    def listed(family: tuple[str, str, str | None], members: Sequence[Object]) -> list[Object]:
+        labels = set.intersection(*(set((obj["metadata"].get("labels") or {}).items()) for obj in members))
+        if len(members) < _WORTH_A_LIST or not labels:
+            return []
+        selector = ",".join(f"{name}={value}" for name, value in sorted(labels))
+        return client.list_objects(*family, labels=selector)
+
+    found = {
+        ObjectRef.of(obj): obj
+        for answer in concurrently(lambda family: listed(*family), families.items())
+        for obj in answer
+    }
+    # One that has lost the label is there all the same.
+    return concurrently(lambda ref: found.get(ref) or client.get(ref), map(ObjectRef.of, objects))
+
+
+def _applied_fields(live: Object, field_manager: str) -> Mapping[str, Any] | None:
+    """What a manager has applied, as the API keeps it; None where it did not, or to another version."""
+    entries = [
+        entry
+        for entry in live["metadata"].get("managedFields") or []
+        if entry.get("manager") == field_manager and entry.get("operation") == "Apply"
+    ]
+    if len(entries) != 1 or entries[0].get("apiVersion") != live["apiVersion"]:
+        return None
+    fields: Mapping[str, Any] = entries[0].get("fieldsV1") or {}
+    return fields
+
+
+def _has_all(wanted: Any, live: Any, applied: Mapping[str, Any] | None) -> bool:
+    """Whether server-side apply of ``wanted`` leaves ``live`` as it is. False where only the API can tell.
+
+    :param applied: what our manager applied here before: ``f:NAME`` for a field, ``k:KEYS`` for an item of a
+        list whose items have keys; nothing for what apply replaces as a whole.
+    """
+    if applied and isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        # What we applied once and do not want any more would be taken away.
+        left = any(key[:2] == "f:" and key[2:] not in wanted and key[2:] in live for key in applied)
+        return not left and all(
+            name in live and _has_all(value, live[name], applied.get(f"f:{name}"))
+            for name, value in wanted.items()
+        )
+    items = [(json.loads(key[2:]), value) for key, value in (applied or {}).items() if key[:2] == "k:"]
+    if isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live) == len(items):
+
+        def applied_to(item: Mapping[str, Any]) -> Mapping[str, Any] | None:
+            # A key that is not given has its default.
+            return next((of for keys, of in items if all(item.get(k, v) == v for k, v in keys.items())), None)
+
+        return all(_has_all(one, other, applied_to(one)) for one, other in zip(wanted, live, strict=True))
+    return bool(wanted == live)
 
 
 def without_surplus(live: Object, obj: Object) -> Object | None:

@@ -55,10 +55,13 @@ def objects(lab: RunningLab, cluster: str) -> set[str]:
     """Names of all objects of a cluster but those that come and go by themselves."""
     kinds = lab.kubectl(cluster, "api-resources", "--verbs=list,delete", "-o=name").split()
     answer = lab.kubectl(cluster, "get", ",".join(kinds), "--all-namespaces", "--output=json")
+    there = [item["metadata"] | {"kind": item["kind"]} for item in json.loads(answer)["items"]]
+    # The namespace of the last verification may be on its way out.
+    going = {item["name"] for item in there if item["kind"] == "Namespace" and "deletionTimestamp" in item}
     return {
-        f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
-        for item in json.loads(answer)["items"]
-        if item["kind"] not in _VOLATILE
+        f"{item['kind']} {item.get('namespace', '')}/{item['name']}"
+        for item in there
+        if item["kind"] not in _VOLATILE and not going & {item["name"], item.get("namespace")}
     }
 
 

@@ -1026,5 +1026,6 @@ def test_a_killed_verification_is_noticed_and_cleared_up(mesh: Mesh, looks: Look
     assert looks.until(left, requests=False)[0] == left
     result = run_playbook(mesh.lab, "playbooks/verify.yml")
     assert result.returncode == 0, result.stdout[-3000:]
-    assert not any(client.get(namespace) for client in mesh.clients.values())
+    for client in mesh.clients.values():
+        assert wait_until_met(lambda client=client: "there" if client.get(namespace) else None, 30) is None
     assert run_playbook(mesh.lab, "playbooks/status.yml").returncode == 0
