@@ -5,6 +5,7 @@ Every process of a lab is in a group below its own, which is how `down` finds th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -64,12 +65,15 @@ def processes(group: str) -> set[int]:
     """Ids of all processes in `group` and below."""
     found: set[int] = set()
     for hierarchy in hierarchies():
-        for path in (hierarchy / group).rglob("cgroup.procs"):
-            try:
-                found.update(map(int, path.read_text().split()))
-            except OSError:  # the group went away while we looked
-                continue
+        for path in _groups(hierarchy / group):
+            with contextlib.suppress(OSError):  # the group went away while we looked
+                found.update(map(int, (path / "cgroup.procs").read_text().split()))
     return found
+
+
+def _groups(top: Path) -> list[Path]:
+    """A group and all below it, each before those in it; what goes away meanwhile is left out."""
+    return [Path(folder) for folder, _folders, _files in os.walk(top)]
 
 
 def memory(group: str) -> int:
@@ -108,7 +112,7 @@ def remove(group: str, timeout: float = 20) -> None:
     for hierarchy in hierarchies():
         top = hierarchy / group
         # From the leaves up. A group whose last process has just died may be busy for a moment.
-        for path in sorted((p for p in [top, *top.rglob("*")] if p.is_dir()), key=lambda p: -len(p.parts)):
+        for path in reversed(_groups(top)):
             while path.exists():
                 try:
                     path.rmdir()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import configparser
 import itertools
 import json
+import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exolab import build, cgroups, cloud_state, images, layout, limits, supervision
@@ -142,3 +144,20 @@ def test_a_supervisor_reads_back_what_was_written_for_it(tmp_path: Path) -> None
     assert section["command"] == "/bin/daemon --format=%%d"
     assert section["environment"] == 'A="50%%"'
     assert (section["autorestart"], section["stopsignal"]) == ("true", "KILL")
+
+
+def test_a_group_that_goes_away_while_we_look_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cgroups, "hierarchies", lambda: [tmp_path])
+    (tmp_path / "lab" / "pod").mkdir(parents=True)
+    (tmp_path / "lab" / "cgroup.procs").write_text("7\n")
+    real = os.scandir
+
+    def scandir(path: Path) -> Any:
+        if Path(path).name == "pod":
+            raise FileNotFoundError(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert cgroups.processes("lab") == {7}
