@@ -103,20 +103,6 @@ def refuse_foreign(client: KubernetesClient, objects: Iterable[Object]) -> None:
         )
 
 
-def compare(
-    client: KubernetesClient,
-    obj: Object,
-    field_manager: str,
-    normalise: Normalise = lambda obj: obj,
-) -> ObjectChange:
-    """What server-side apply of ``obj`` would change; nothing is changed by asking.
-
-    :param normalise: applied to the live object and to the wanted one; leaves out what does not count.
-    :raises ApiError: the API refuses the object.
-    """
-    return _compare(client, client.get(ObjectRef.of(obj)), obj, field_manager, normalise)
-
-
 def _compare(
     client: KubernetesClient, live: Object | None, obj: Object, field_manager: str, normalise: Normalise
 ) -> ObjectChange:
@@ -143,7 +129,11 @@ def compare_all(
     field_manager: str,
     normalise: Normalise = lambda obj: obj,
 ) -> list[ObjectChange]:
-    """:func:`compare` for many objects at once, in their order."""
+    """What server-side apply of objects would change, in their order; nothing is changed by asking.
+
+    :param normalise: applied to the live object and to the wanted one; leaves out what does not count.
+    :raises ApiError: the API refuses an object.
+    """
     wanted = list(objects)
     return concurrently(
         lambda pair: _compare(client, *pair, field_manager, normalise),

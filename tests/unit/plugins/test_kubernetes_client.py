@@ -28,7 +28,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer impor
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     ObjectChange,
     apply_patiently,
-    compare,
+    compare_all,
     flatten,
     render_diff,
     summarise,
@@ -44,6 +44,11 @@ def api(tmp_path: Path) -> Iterator[ApiServer]:
     server = ApiServer(tmp_path, "vie")
     yield server
     server.close()
+
+
+def compare(client: KubernetesClient, obj: Object, field_manager: str) -> ObjectChange:
+    (change,) = compare_all(client, [obj], field_manager)
+    return change
 
 
 @pytest.fixture
