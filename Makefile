@@ -145,11 +145,11 @@ lab-test: venv  ## The lab itself, and meshes on it, two at a time: first run, f
 	$(BIN)/pytest tests/lab -v -n 2 --dist loadfile -rP --durations 30 --durations-min 10 $(ARGS)
 
 bench: venv  ## How long the mesh takes, beside two scripts: docs/performance.md (hours; ARGS="--clusters 2 --rounds 1")
-	$(BIN)/python bench/measure.py $(ARGS)
+	PYTHONPATH=lab $(BIN)/python bench/measure.py $(ARGS)
 	$(BIN)/python bench/report.py
 
 bench-small: venv  ## The same for two clusters, once: a report, not a test of time
-	$(BIN)/python bench/measure.py --anew --clusters 2 --rounds 1 --actions second check --output build/bench-small
+	PYTHONPATH=lab $(BIN)/python bench/measure.py --anew --clusters 2 --rounds 1 --actions second check --output build/bench-small
 	$(BIN)/python bench/report.py --input build/bench-small --output build/bench-small
 
 scale: venv  ## How runs without a change grow, up to 50 clusters: one of the demo's two is recorded and played

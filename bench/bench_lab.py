@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from exolab.layout import Cluster, Record
 
 PROJECT = Path(__file__).resolve().parents[1]
 NAME = "exomesh-bench"
@@ -31,15 +31,15 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.inventory = folder / "inventory"
-        self.path = Path(os.environ.get("EXOLAB_HOME", "/var/lib/exolab")) / NAME
-        self.clusters: dict[str, str] = {}
-        """Zones by name."""
+        self.members: Sequence[Cluster] = ()
 
     def renew(self, count: int) -> None:
         self.down()
         self._run("up", "--clusters", str(count), "--inventory", str(self.inventory))
-        hosts = yaml.safe_load((self.inventory / "hosts.yml").read_text())["all"]["children"]["mesh"]["hosts"]
-        self.clusters = {name: host["sks_zone"] for name, host in hosts.items()}
+        record = Record.load(NAME)
+        if record is None:
+            sys.exit(f"lab up: there is no lab {NAME}")
+        self.members = record.members
         self.settle()
 
     def down(self) -> None:
@@ -64,10 +64,10 @@ class Lab:
 
     def requests(self) -> dict[str, Counter[str]]:
         """What contestants have asked of each API server since it began, by kind."""
-        return {name: Counter(self._kinds(name)) for name in self.clusters}
+        return {cluster.name: Counter(self._kinds(cluster.audit_log)) for cluster in self.members}
 
-    def _kinds(self, cluster: str) -> Iterator[str]:
-        log = self.path / "nodes" / cluster / "logs" / "audit.log"
+    @staticmethod
+    def _kinds(log: Path) -> Iterator[str]:
         for line in log.read_text().splitlines() if log.exists() else ():
             event = json.loads(line)
             if event["user"]["username"].startswith(ADMINISTRATORS):
@@ -75,8 +75,7 @@ class Lab:
 
     def bytes(self) -> int:
         """Bytes between us and the clusters, both ways."""
-        record = json.loads((self.path / "lab.json").read_text())
-        statistics = Path(f"/sys/class/net/exolab{record['number']}/statistics")
+        statistics = Path("/sys/class/net") / self.members[0].lab.host_interface / "statistics"
         return sum(int((statistics / f"{way}_bytes").read_text()) for way in ("rx", "tx"))
 
     def page_crosses(self) -> bool:
@@ -100,10 +99,10 @@ def kind_of_request(event: Mapping[str, Any]) -> str:
     reference = event.get("objectRef", {})
     if reference.get("resource") == "leases":
         return "lease"
-    if event["verb"] in ("get", "list", "watch"):
-        return "session" if reference.get("subresource") in ("exec", "portforward") else "read"
     if reference.get("subresource") in ("exec", "portforward"):
         return "session"
+    if event["verb"] in ("get", "list", "watch"):
+        return "read"
     if reference.get("apiGroup") in ("authorization.k8s.io", "authentication.k8s.io"):
         return "review"
     return "dry-run" if "dryRun=" in event["requestURI"] else "write"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_lab import Lab
+from exolab.command import descendants
 
 COUNT_PROCESSES = 'file=$1; shift; "$@"; code=$?; cat /proc/sys/kernel/ns_last_pid >"$file"; exit $code'
 """In a process namespace of its own, the last number given out is how many processes and threads began."""
@@ -77,24 +78,16 @@ class PeakMemory(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(1):
-            held = sum(_proportional_kilobytes(process) for process in _family(self._process))
+            held = sum(_proportional_kilobytes(process) for process in self._family())
             self.megabytes = max(self.megabytes, held // 1024)
+
+    def _family(self) -> set[int]:
+        return {self._process, *descendants(self._process)}
 
     def end(self) -> int:
         self._ended.set()
         self.join()
         return self.megabytes
-
-
-def _family(process: int) -> set[int]:
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    family = {process}
-    while more := {child for child, parent in parents.items() if parent in family} - family:
-        family |= more
-    return family
 
 
 def _proportional_kilobytes(process: int) -> int:

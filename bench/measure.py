@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long the collection and two scripts take for the same mesh, on labs that are new for each of them.
 
-    .venv/bin/python bench/measure.py --clusters 2 6 --rounds 5
+    PYTHONPATH=lab .venv/bin/python bench/measure.py --clusters 2 6 --rounds 5
 
 The contestants take turns. What was measured is in measurements.json below build/bench, to which every run of
 this program adds; --anew begins again.
@@ -48,14 +48,14 @@ def run_script(lab: Lab, contestant: str, folder: Path) -> dict[str, Any]:
     }
     overlay.write_text(yaml.safe_dump(operator))
     environment = {
-        "CLUSTERS": " ".join(lab.clusters),
-        "ZONES": " ".join(lab.clusters.values()),
+        "CLUSTERS": " ".join(cluster.name for cluster in lab.members),
+        "ZONES": " ".join(cluster.zone for cluster in lab.members),
         "OVERLAY": str(overlay),
         "EXOSCALE_API_KEY": variables["kubeconfig_api_key"],
         "EXOSCALE_API_SECRET": variables["kubeconfig_api_secret"],
         "EXOSCALE_API_ENDPOINT": variables["kubeconfig_api_endpoint"],
         "HOME": str(folder),
-        "PATH": f"{lab.path / 'bin'}:{os.environ['PATH']}",
+        "PATH": f"{lab.members[0].lab.bin}:{os.environ['PATH']}",
     }
     return measure(lab, [str(SCRIPTS[contestant])], folder, environment)
 
@@ -121,7 +121,7 @@ def contest(
             lab.settle()
             yield action, run_playbook(lab, folder, *steps[action])
         if "add" in actions and count > 2:
-            last = f"cluster={list(lab.clusters)[-1]}"
+            last = f"cluster={lab.members[-1].name}"
             leave = ("playbooks/remove_cluster.yml", "-e", last, "-e", "remove_uninstall=true")
             run_playbook(lab, folder, *leave)
             lab.settle()
@@ -162,7 +162,7 @@ def machine() -> dict[str, Any]:
 
 def versions(lab: Lab) -> dict[str, str]:
     kubectl = subprocess.run(
-        [lab.path / "bin" / "kubectl", "version", "--client", "--output=json"],
+        [lab.members[0].lab.bin / "kubectl", "version", "--client", "--output=json"],
         capture_output=True,
         text=True,
         check=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Mapping
@@ -42,3 +43,15 @@ def run(
         lines = (result.stderr.strip() or result.stdout.strip()).splitlines()[-6:]
         raise LabError(f"`{' '.join(words)}` ended with {result.returncode}: " + " | ".join(lines))
     return result
+
+
+def descendants(process: int) -> set[int]:
+    """All processes that came of one; Ansible's modules are in sessions of their own, and would live on."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {process}

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,18 +73,6 @@ def run_playbook(
     """Run a playbook of the collection on the lab, as a user would from a checkout."""
     words = (ANSIBLE_PLAYBOOK, "-i", lab.inventory, name, *arguments)
     return call(*words, cwd=PROJECT, timeout=600, env={**os.environ, **environment})
-
-
-def descendants(process: int) -> set[int]:
-    """All processes that came of one; Ansible's modules are in sessions of their own, and would live on."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    found = {process}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {process}
 
 
 def changes(output: str) -> dict[str, int]:

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 from exolab import build
+from exolab.command import descendants
 
-from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, changes, descendants, run_playbook
+from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, changes, run_playbook
 
 MEMBERS = ("cluster1", "cluster2")
 CLUSTERS = {"v1": "cluster1", "v2": "cluster2", "v3": "cluster2"}

@@ -45,8 +45,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from exolab.command import descendants
 
-from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, descendants, run_playbook
+from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, run_playbook
 
 NAMES = ("cluster1", "cluster2", "cluster3")
 SYSTEM = "istio-system"
