@@ -3,6 +3,8 @@ CLUSTERS ?= 2
 
 BIN := .venv/bin
 LAB := lab/exolab.sh
+# Written by lab-up. For a lab of another name give EXOLAB_NAME, and this.
+LAB_INVENTORY ?= inventories/lab
 # For tools that start other tools by name. Not for all: PYTHON must not be the one of .venv.
 WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 
@@ -27,7 +29,7 @@ venv:  ## The Python environment .venv (PYTHON=python3.12 for another Python)
 	@$(PYTHON) tools/make_venv.py
 
 demo: lab-up  ## Two clusters on this machine, the mesh, and the tutorial's page (CLUSTERS=3 for more)
-	$(BIN)/ansible-playbook -i inventories/lab site.yml
+	$(BIN)/ansible-playbook -i $(LAB_INVENTORY) site.yml
 	@echo
 	@echo "The mesh is up. To look around:"
 	@echo "  make lab-status                  what runs where"
@@ -40,16 +42,16 @@ demo: lab-up  ## Two clusters on this machine, the mesh, and the tutorial's page
 	@$(LAB) kubectl cluster1 exec -n exodemo deploy/curl -c curl -- curl --silent exo-webtest:3000
 
 site: venv  ## site.yml on the lab again (ARGS="--check --diff")
-	$(BIN)/ansible-playbook -i inventories/lab site.yml $(ARGS)
+	$(BIN)/ansible-playbook -i $(LAB_INVENTORY) site.yml $(ARGS)
 
 verify: venv  ## The verification alone, on the lab
-	$(BIN)/ansible-playbook -i inventories/lab playbooks/verify.yml $(ARGS)
+	$(BIN)/ansible-playbook -i $(LAB_INVENTORY) playbooks/verify.yml $(ARGS)
 
 status: venv  ## The same without a test workload, in seconds
-	$(BIN)/ansible-playbook -i inventories/lab playbooks/status.yml $(ARGS)
+	$(BIN)/ansible-playbook -i $(LAB_INVENTORY) playbooks/status.yml $(ARGS)
 
 lab-up: venv  ## The lab: real Kubernetes clusters on this machine, as root (CLUSTERS=3)
-	$(LAB) up --clusters $(CLUSTERS) --inventory inventories/lab
+	$(LAB) up --clusters $(CLUSTERS) --inventory $(LAB_INVENTORY)
 
 lab-status: venv  ## What runs in the lab
 	@$(LAB) status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument(
-        "--name", default="exolab", help="which lab; several can run at once (default: %(default)s)"
+        "--name",
+        default=os.environ.get("EXOLAB_NAME", "exolab"),
+        help="which lab; several can run at once (EXOLAB_NAME, or by default exolab)",
     )
     up = commands.add_parser(
         "up", parents=[named], help="bring the lab up, or to more clusters; a second run changes nothing"

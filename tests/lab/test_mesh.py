@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import RunningLab, changes, run_playbook
+from . import documents
+from .conftest import PROJECT, RunningLab, call, changes, run_playbook
 from .secret_values import secret_values
 
 MEMBERS = ("cluster1", "cluster2", "cluster3")
@@ -199,3 +202,45 @@ def test_the_dynamic_inventory_alone_builds_a_mesh(lab: RunningLab, tmp_path: Pa
     assert result.returncode == 0, result.stdout[-5000:]
     assert verdicts(result.stdout) == dict.fromkeys(itertools.permutations(MEMBERS[:2], 2), "ok")
     assert "VERSION: v2" in result.stdout
+
+
+def test_what_documents_show_for_the_lab_is_run_here_or_elsewhere() -> None:
+    commands = [command.text for command in documents.shown()]
+    assert len(commands) > 30
+    assert set(documents.NOT_RUN) <= set(commands)
+    assert {command.text for command in documents.to_run()} == set(commands) - set(documents.NOT_RUN)
+
+
+def test_documents_say_what_happens_in_the_lab(lab: RunningLab) -> None:
+    """Their commands word for word, on a mesh of two clusters; they make it where it is not there."""
+    environment = {
+        **os.environ,
+        "EXOLAB_NAME": lab.name,
+        "LAB_INVENTORY": str(lab.inventory),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(PROJECT / "lab"),
+    }
+
+    def run(text: str) -> subprocess.CompletedProcess[str]:
+        return call("bash", "-c", text, cwd=PROJECT, env=environment, timeout=1800)
+
+    broken_by = None
+    for command in documents.to_run():
+        begun = time.monotonic()
+        result = run(command.on(lab))
+        if command.finding and command.text == "make status":
+            # An API server remembers a token for some seconds.
+            while f"] {command.finding}:" not in result.stdout and time.monotonic() < begun + 60:
+                result = run(command.on(lab))
+            assert f"] {command.finding}:" in result.stdout, (command, result.stdout[-5000:])
+            assert result.returncode != 0, command
+        elif broken_by and "exomesh.istio.diagnose" in command.text:
+            assert result.returncode != 0, command
+            assert "saw: DestinationRule exodemo/plain" in result.stdout, result.stdout[-5000:]
+        else:
+            assert result.returncode == 0, (command, result.stdout[-5000:], result.stderr)
+        broken_by = command if command.text.startswith("printf ") else None
+        if command.text == "make demo":
+            assert "VERSION: v2" in result.stdout.rpartition("answered by the pod in cluster2:")[2]
+        print(f"{time.monotonic() - begun:5.1f} s  {command.where}  {command.text}")
+    assert not lab.path.exists()
