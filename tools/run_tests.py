@@ -3,11 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make the targets given, each whatever became of the others, and list what took how long.
 
+What a target prints is written to `build/test-output/TARGET.log`. Of the linters and of galaxy-importer all
+of it is shown, of the others only the end, and only where they fail: it is the end that says why.
 The test lab is taken down however this ends.
 """
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -15,27 +18,53 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+OUTPUT = Path("build/test-output")
 TEST_LAB = "exomesh-test"
+SHOWN = ("lint", "importer")
+SHOWN_OF_A_FAILURE = 5000  # characters
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main(targets: list[str]) -> int:
     """Return 0 when every target was made."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results = []
+    (ROOT / OUTPUT).mkdir(parents=True, exist_ok=True)
     try:
         for target in targets:
-            print(f"\n=== make {target} ===", flush=True)
             started = time.monotonic()
-            code = subprocess.run(["make", "--no-print-directory", target], cwd=ROOT, check=False).returncode
+            code, said = make(target)
             results.append((target, code, time.monotonic() - started))
+            if code != 0:
+                said = f"[...]{said[-SHOWN_OF_A_FAILURE:]}" if len(said) > SHOWN_OF_A_FAILURE else said
+            if code != 0 or target in SHOWN:
+                print(said.strip(), flush=True)
     finally:
-        subprocess.run(["lab/exolab.sh", "down", "--name", TEST_LAB], cwd=ROOT, check=False)
+        subprocess.run(
+            ["lab/exolab.sh", "down", "--name", TEST_LAB], cwd=ROOT, check=False, capture_output=True
+        )
     print("\nWhat took how long:")
     for target, code, seconds in sorted(results, key=lambda result: -result[2]):
         print(f"  {seconds:7.0f} s  make {target}{'' if code == 0 else f'  FAILED (exit code {code})'}")
     failed = sum(code != 0 for _, code, _ in results)
     print(f"targets: {len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0
+
+
+def make(target: str) -> tuple[int, str]:
+    """Make the target; return its exit code and what it printed, without colours."""
+    log = OUTPUT / f"{target}.log"
+    print(f"=== make {target}, in {log} ===", flush=True)
+    with (ROOT / log).open("w+", encoding="utf-8", errors="replace") as output:
+        code = subprocess.run(
+            ["make", "--no-print-directory", target],
+            cwd=ROOT,
+            check=False,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ).returncode
+        output.seek(0)
+        return code, COLOUR.sub("", output.read())
 
 
 if __name__ == "__main__":
