@@ -144,7 +144,7 @@ molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 	$(WITH_PATH) molecule test
 
 lab-test: venv  ## The lab itself, and meshes on it, two at a time: first run, faults, members that come and go
-	$(BIN)/pytest tests/lab -v -n 2 --dist loadfile -rP --durations 30 --durations-min 10 $(ARGS)
+	$(BIN)/pytest tests/lab -v -n 2 --dist loadfile -rfEP --durations 20 --durations-min 30 $(ARGS)
 
 bench: venv  ## How long the mesh takes, beside two scripts: docs/performance.md (hours; ARGS="--clusters 2 --rounds 1")
 	PYTHONPATH=lab $(BIN)/python bench/measure.py $(ARGS)
