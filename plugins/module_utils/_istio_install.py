@@ -6,24 +6,36 @@
 ``istioctl install`` neither says what it changes nor whether it changes anything. So its manifest is
 rendered, given the labels that the installer itself adds, and compared with the cluster; the installer runs
 only where the two differ.
+
+Rendering takes ``istioctl`` a second, and its answer depends on the question alone. So the last answers can be
+kept in a file; what is compared with the cluster is the same with it and without.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._files import (
+    FileError,
+    locked,
+    read_text,
+    real_path,
+    write_private,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import (
     DEFAULT_REVISION,
@@ -34,6 +46,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator impo
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
     ISTIO_NAMESPACE,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
     NETWORK_LABEL,
     OWNER_LABEL,
     KubernetesClient,
@@ -42,6 +56,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     concurrently,
     deployment_unmet,
     explain_deployment,
+    is_ours,
     wait_until_met,
     yaml_loader,
 )
@@ -51,7 +66,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     UNCHANGED,
     UPDATE,
     ObjectChange,
+    apply_patiently,
     compare_all,
+    refuse_foreign,
     remove_surplus,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._registries import REPLACEMENT_HUB, retired
@@ -77,6 +94,18 @@ _DEFAULT_TAG = (
 )
 """What the default tag consists of, which no manifest has."""
 
+PLAIN_TEXT_REFUSED: Object = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "PeerAuthentication",
+    "metadata": {
+        "name": "default",
+        "namespace": ISTIO_NAMESPACE,
+        "labels": {MANAGED_BY_LABEL: MANAGED_BY},
+    },
+    "spec": {"mtls": {"mode": "STRICT"}},
+}
+"""The policy of a mesh whose workloads take mutual TLS only."""
+
 _NEVER_MATCH = {"matchLabels": {"istio.io/deactivated": "never-match"}}
 """Selector by which istioctl switches off an injector whose work the default tag's webhook does."""
 
@@ -98,39 +127,93 @@ PRUNED_KINDS = (
 """Kinds of which the installer deletes what it once made and no longer renders."""
 
 
+class AnswerCache:
+    """The last answer to each kind of question, in one file. What cannot be kept is asked again.
+
+    :param path: the file; None to keep nothing.
+    :param writable: whether new answers are kept, too.
+    """
+
+    def __init__(self, path: str | None = None, writable: bool = True) -> None:
+        self._path = real_path(path) if path else None
+        self._writable = writable
+
+    def answer(self, kind: str, question: Any, ask: Callable[[], Any]) -> Any:
+        """The answer of ``ask``, or the one that is kept to the same question."""
+        key = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+        kept = self._kept().get(kind)
+        if isinstance(kept, dict) and kept.get("question") == key and "answer" in kept:
+            return kept["answer"]
+        answer = ask()
+        if self._path and self._writable:
+            with suppress(FileError), locked(self._path):
+                everything = {**self._kept(), kind: {"question": key, "answer": answer}}
+                write_private(self._path, json.dumps(everything))
+        return answer
+
+    def _kept(self) -> dict[str, Any]:
+        with suppress(FileError, ValueError):
+            kept = json.loads((read_text(self._path) if self._path else None) or "{}")
+            return kept if isinstance(kept, dict) else {}
+        return {}
+
+
 class Istioctl:
     """One ``istioctl`` program, speaking to one cluster with one named kubeconfig.
 
+    :param cache: where its answers are kept.
     :raises MissingRequirementError: it is not there.
     """
 
-    def __init__(self, path: str, kubeconfig: str, context: str | None = None) -> None:
+    def __init__(
+        self, path: str, kubeconfig: str, context: str | None = None, cache: AnswerCache | None = None
+    ) -> None:
         if not os.access(path, os.X_OK):
             raise MissingRequirementError(
                 f"istioctl is not at {path}, or cannot be run",
                 next_step="Let role istioctl fetch it, or set istioctl_binary to an existing one",
             )
         self._path = path
+        self._cache = cache or AnswerCache()
+        program = os.stat(path)
+        self._program = [program.st_size, program.st_mtime_ns]
         self._cluster_arguments = ["--kubeconfig", kubeconfig] + (["--context", context] if context else [])
 
     def version(self) -> str:
         """Its own version, as in ``1.31.1``."""
-        answer = self._run(["version", "--remote=false", "--output", "json"], None, 30)
-        return str(json.loads(answer)["clientVersion"]["version"])
 
-    def render(self, operator: Object) -> list[Object]:
-        """The objects that an installation of ``operator`` consists of, for this very cluster."""
-        answer = self._run(
-            ["manifest", "generate", "--cluster-specific", *self._cluster_arguments, "--filename", "-"],
-            operator,
-            120,
-        )
-        return _objects_in(answer)
+        def ask() -> str:
+            answer = self._run(["version", "--remote=false", "--output", "json"], None, 30)
+            return str(json.loads(answer)["clientVersion"]["version"])
 
-    def tag(self, tag: str, revision: str) -> list[Object]:
-        """The objects that a revision tag consists of; the revision must be installed."""
-        arguments = ["tag", "generate", tag, "--revision", revision, "--overwrite", "--skip-confirmation"]
-        return _objects_in(self._run([*arguments, *self._cluster_arguments], None, 60))
+        return str(self._cache.answer("version", self._program, ask))
+
+    def render(self, operator: Object, kubernetes: str) -> list[Object]:
+        """The objects that an installation of ``operator`` consists of, for this very cluster.
+
+        :param kubernetes: the cluster's version, which is all of it that the rendering depends on.
+        """
+
+        def ask() -> list[Object]:
+            arguments = ["manifest", "generate", "--cluster-specific", *self._cluster_arguments]
+            return _objects_in(self._run([*arguments, "--filename", "-"], operator, 120))
+
+        if "installPackagePath" in operator["spec"]:  # charts of the user's own, which may change
+            return ask()
+        return list(self._cache.answer("manifest", [*self._program, kubernetes, operator], ask))
+
+    def tag(self, tag: str, revision: str, injectors: Sequence[Object]) -> list[Object]:
+        """The objects that a revision tag consists of.
+
+        :param injectors: the revision's webhooks in the cluster, which they are made of.
+        """
+
+        def ask() -> list[Object]:
+            arguments = ["tag", "generate", tag, "--revision", revision, "--overwrite", "--skip-confirmation"]
+            return _objects_in(self._run([*arguments, *self._cluster_arguments], None, 60))
+
+        made_of = [[obj["metadata"]["name"], obj["metadata"]["labels"], obj["webhooks"]] for obj in injectors]
+        return list(self._cache.answer("tag", [*self._program, tag, revision, made_of], ask))
 
     def install(self, operator: Object, timeout: int) -> None:
         """Install and wait until ready, or fail after ``timeout`` seconds."""
@@ -211,18 +294,19 @@ def plan(client: KubernetesClient, istioctl: Istioctl, settings: OperatorSetting
     :raises ExomeshError: it must not be made like that; ``retired_registry``, ``pull_secret_missing`` or
         ``tag_is_revision``.
     """
-    client.version()  # says in better words than istioctl that the cluster cannot be reached
+    kubernetes = client.version()  # says in better words than istioctl that the cluster cannot be reached
     version = istioctl.version()
     operator = istio_operator(settings, version)
     _require_tags_of_their_own(client, settings)
-    rendered = istioctl.render(operator)
+    rendered = istioctl.render(operator, kubernetes)
     _refuse_retired_registries(operator, rendered)
     if client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)):
         _require_pull_secrets(client, settings)
     labels = _owner_labels(operator, version)
     objects = [_as_installed(obj, labels) for obj in rendered]
-    changes = compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_own_changes)
-    changes += _to_be_pruned(client, labels, {ObjectRef.of(obj) for obj in objects})
+    installed = _installed(client, labels)
+    changes = compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_own_changes, installed)
+    changes += _to_be_pruned(installed, objects)
     needs_installer = any(change.action != UNCHANGED for change in changes)
     if any(_is_istiod(obj) for obj in rendered):
         changes += _compare_default_tag(client, istioctl, settings, labels)
@@ -279,6 +363,28 @@ def _run_installer(
             error.next_step or f"Look at the pods of namespace {ISTIO_NAMESPACE}, then run this again"
         )
         raise
+
+
+def compare_mtls(client: KubernetesClient, strict: bool) -> list[ObjectChange]:
+    """What it takes that workloads refuse plain text, or take it as Istio has it by default.
+
+    :raises ExomeshError: ``foreign_object``, where the policy that is wanted is there, but somebody else's.
+    """
+    if strict:
+        refuse_foreign(client, [PLAIN_TEXT_REFUSED])
+        return compare_all(client, [PLAIN_TEXT_REFUSED], FIELD_MANAGER)
+    ref = ObjectRef.of(PLAIN_TEXT_REFUSED)
+    live = client.get(ref)
+    return [ObjectChange(ref, DELETE if live and is_ours(live) else UNCHANGED, {}, {})]
+
+
+def apply_mtls(client: KubernetesClient, changes: Sequence[ObjectChange], timeout: float) -> None:
+    """Do what :func:`compare_mtls` says; istiod, which validates the policy, should be up."""
+    for change in changes:
+        if change.action == DELETE:
+            client.delete(change.ref)
+        elif change.action != UNCHANGED:
+            apply_patiently(client, PLAIN_TEXT_REFUSED, FIELD_MANAGER, timeout)
 
 
 def wait_ready(client: KubernetesClient, deployments: list[ObjectRef], timeout: float) -> dict[str, str]:
@@ -498,12 +604,12 @@ def _default_tag(
     if settings.revision and DEFAULT_TAG not in settings.revision_tags and holder != revision:
         return []  # another revision's
     selector = f"{_REVISION_LABEL}={revision},!{_TAG_LABEL}"
-    if not client.list_objects(_WEBHOOKS_API, "MutatingWebhookConfiguration", labels=selector):
+    injectors = client.list_objects(_WEBHOOKS_API, "MutatingWebhookConfiguration", labels=selector)
+    if not injectors:
         return None
-    generated = istioctl.tag(DEFAULT_TAG, revision)
     return [
         _as_installed(obj, {**labels, _COMPONENT_LABEL: "Pilot", _NOT_PRUNED_LABEL: "true"})
-        for obj in generated
+        for obj in istioctl.tag(DEFAULT_TAG, revision, injectors)
     ]
 
 
@@ -544,16 +650,17 @@ def _apply_default_tag(
             client.apply(obj, INSTALLER_FIELD_MANAGER)
 
 
-def _to_be_pruned(
-    client: KubernetesClient, labels: Mapping[str, str], rendered: set[ObjectRef]
-) -> list[ObjectChange]:
-    """What an earlier installation of this name made and this one does not: the installer deletes it."""
+def _installed(client: KubernetesClient, labels: Mapping[str, str]) -> dict[ObjectRef, Object]:
+    """What an installation of this name and release made, of the kinds that the installer prunes."""
     owned = [f"{name}={value}" for name, value in labels.items()]
     selector = ",".join([*owned, f"!{_NOT_PRUNED_LABEL}", _COMPONENT_LABEL])
-    kept = {(ref.kind, ref.namespace, ref.name) for ref in rendered}
+    found = concurrently(lambda kind: client.list_objects(*kind, labels=selector), PRUNED_KINDS)
+    return {ObjectRef.of(obj): obj for objects in found for obj in objects}
 
-    def surplus(kind: tuple[str, str]) -> list[ObjectRef]:
-        found = (ObjectRef.of(obj) for obj in client.list_objects(*kind, labels=selector))
-        return [ref for ref in found if (ref.kind, ref.namespace, ref.name) not in kept]
 
-    return [ObjectChange(ref, DELETE, {}, {}) for refs in concurrently(surplus, PRUNED_KINDS) for ref in refs]
+def _to_be_pruned(installed: Mapping[ObjectRef, Object], objects: Sequence[Object]) -> list[ObjectChange]:
+    """What an earlier installation made and this one does not: the installer deletes it."""
+    refs = [ObjectRef.of(obj) for obj in objects]
+    kept = {(ref.kind, ref.namespace, ref.name) for ref in refs}
+    surplus = [ref for ref in installed if (ref.kind, ref.namespace, ref.name) not in kept]
+    return [ObjectChange(ref, DELETE, {}, {}) for ref in surplus]

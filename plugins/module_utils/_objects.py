@@ -128,23 +128,33 @@ def compare_all(
     objects: Iterable[Object],
     field_manager: str,
     normalise: Normalise = lambda obj: obj,
+    known: Mapping[ObjectRef, Object] | None = None,
 ) -> list[ObjectChange]:
     """What server-side apply of objects would change, in their order; nothing is changed by asking.
 
     :param normalise: applied to the live object and to the wanted one; leaves out what does not count.
+    :param known: live objects that were read already.
     :raises ApiError: the API refuses an object.
     """
     wanted = list(objects)
     return concurrently(
         lambda pair: _compare(client, *pair, field_manager, normalise),
-        list(zip(live_objects(client, wanted), wanted, strict=True)),
+        list(zip(live_objects(client, wanted, known), wanted, strict=True)),
     )
 
 
-def live_objects(client: KubernetesClient, objects: Sequence[Object]) -> list[Object | None]:
-    """The live forms of objects, in their order; what has a label in common is asked for together."""
+def live_objects(
+    client: KubernetesClient, objects: Sequence[Object], known: Mapping[ObjectRef, Object] | None = None
+) -> list[Object | None]:
+    """The live forms of objects, in their order; what has a label in common is asked for together.
+
+    :param known: those that were read already.
+    """
+    found = dict(known or {})
     families: dict[tuple[str, str, str | None], list[Object]] = {}
     for obj in objects:
+        if ObjectRef.of(obj) in found:
+            continue
         family = (obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace"))
         families.setdefault(family, []).append(obj)
 
@@ -155,11 +165,8 @@ def live_objects(client: KubernetesClient, objects: Sequence[Object]) -> list[Ob
         selector = ",".join(f"{name}={value}" for name, value in sorted(labels))
         return client.list_objects(*family, labels=selector)
 
-    found = {
-        ObjectRef.of(obj): obj
-        for answer in concurrently(lambda family: listed(*family), families.items())
-        for obj in answer
-    }
+    for answer in concurrently(lambda family: listed(*family), families.items()):
+        found |= {ObjectRef.of(obj): obj for obj in answer}
     # One that has lost the label is there all the same.
     return concurrently(lambda ref: found.get(ref) or client.get(ref), map(ObjectRef.of, objects))
 

@@ -46,6 +46,13 @@ options:
     description:
       - The istioctl program. Its release is the release that is installed. Needed for O(form=istio-operator).
     type: path
+  cache_file:
+    description:
+      - File on the controller in which istioctl's last answers are kept. The next run needs none of them anew, where
+        nothing has changed that they are made of.
+      - In check mode it is read only.
+    type: path
+    version_added: 0.2.0
   network:
     description:
       - Name of the cluster's network in the mesh.
@@ -261,7 +268,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._eastwest_gateway im
     ensure,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import Istioctl
+from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import AnswerCache, Istioctl
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
@@ -300,7 +307,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     client = KubernetesClient(params["kubeconfig"], params["context"])
     try:
         client.version()
-        wanted, other = _forms(params, client, settings)
+        wanted, other = _forms(params, client, settings, module.check_mode)
         outcome = ensure(client, wanted, other, params["timeout"], module.check_mode)
     except ExomeshError as error:
         raise error.about(cluster=client.name) from None
@@ -321,12 +328,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     }
 
 
-def _forms(params: dict[str, Any], client: KubernetesClient, settings: GatewaySettings) -> tuple[Form, Form]:
+def _forms(
+    params: dict[str, Any], client: KubernetesClient, settings: GatewaySettings, check_mode: bool
+) -> tuple[Form, Form]:
     """The form that is wanted, and the other one."""
     gateway_api = GatewayApiForm(client, settings)
     if params["form"] == "gateway-api":
         return gateway_api, OperatorForm(client, settings)
-    istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"])
+    cache = AnswerCache(params["cache_file"], writable=not check_mode)
+    istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"], cache)
     return OperatorForm(client, settings, istioctl), gateway_api
 
 
@@ -340,6 +350,7 @@ def main() -> None:
                 "default": "istio-operator",
             },
             "istioctl": {"type": "path"},
+            "cache_file": {"type": "path"},
             "network": {"type": "str", "required": True},
             "hosts": {"type": "list", "elements": "str", "default": ["*.local"]},
             "source_ranges": {"type": "list", "elements": "str", "default": []},

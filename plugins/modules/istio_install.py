@@ -37,6 +37,19 @@ options:
       - The istioctl program. Its release is the release that is installed.
     type: path
     required: true
+  cache_file:
+    description:
+      - File on the controller in which istioctl's last answers are kept. The next run needs none of them anew, where
+        nothing has changed that they are made of.
+      - In check mode it is read only.
+    type: path
+    version_added: 0.2.0
+  mtls_strict:
+    description:
+      - Whether workloads refuse requests in plain text, by a PeerAuthentication for the whole cluster. Where it is
+        V(false), ours is deleted, and somebody else's left alone. Without this option nothing is looked at.
+    type: bool
+    version_added: 0.2.0
   name:
     description:
       - Name of the IstioOperator. Objects of an earlier installation of this name that are not rendered any
@@ -195,7 +208,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
+    AnswerCache,
     Istioctl,
+    apply_mtls,
+    compare_mtls,
     install,
     plan,
     readiness,
@@ -210,7 +226,11 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KubernetesClient,
     kubeconfig_is_to_come,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff, summarise
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
+    UNCHANGED,
+    render_diff,
+    summarise,
+)
 
 SETTINGS_SPEC: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "default": "installed-state"},
@@ -240,10 +260,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if kubeconfig_is_to_come(module):
         return {"changed": True, "objects": summarise([]), "readiness": {}}
     client = KubernetesClient(params["kubeconfig"], params["context"])
-    istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"])
+    cache = AnswerCache(params["cache_file"], writable=not module.check_mode)
+    istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"], cache)
     settings = OperatorSettings(**{name: params[name] for name in SETTINGS_SPEC})
     try:
         installation = plan(client, istioctl, settings)
+        mtls = [] if params["mtls_strict"] is None else compare_mtls(client, params["mtls_strict"])
         if not module.check_mode:
             if installation.differs:
                 with ClusterLock(client, "istio-install", params["timeout"]) as lock:
@@ -251,17 +273,19 @@ def run(module: AnsibleModule) -> dict[str, Any]:
                         installation = plan(client, istioctl, settings)
                     install(client, istioctl, settings, installation, params["timeout"])
             ready = wait_ready(client, installation.deployments, params["timeout"])
+            apply_mtls(client, mtls, params["timeout"])
         else:
             ready = readiness(client, installation.deployments)
     except ExomeshError as error:
         raise error.about(cluster=client.name) from None
+    changes = [*installation.changes, *mtls]
     return {
-        "changed": installation.differs,
+        "changed": any(change.action != UNCHANGED for change in changes),
         "version": installation.version,
         "revision": params["revision"] or DEFAULT_REVISION,
-        "objects": summarise(installation.changes),
+        "objects": summarise(changes),
         "readiness": ready,
-        **({"diff": render_diff(installation.changes)} if module._diff else {}),
+        **({"diff": render_diff(changes)} if module._diff else {}),
     }
 
 
@@ -270,6 +294,8 @@ def main() -> None:
         argument_spec={
             **KUBERNETES_ARGUMENT_SPEC,
             "istioctl": {"type": "path", "required": True},
+            "cache_file": {"type": "path"},
+            "mtls_strict": {"type": "bool"},
             **SETTINGS_SPEC,
         },
         supports_check_mode=True,

@@ -410,3 +410,97 @@ def test_the_module_tells_why_it_cannot_install(place: Place) -> None:
     assert "failed to wait for resource" in failed["msg"]
     assert module(place, istioctl="/nonexistent/istioctl")["failed"]
     assert module(place, kubeconfig="/nonexistent/kubeconfig", check=True)["changed"]
+
+
+def asked(place: Place) -> list[str]:
+    """What istioctl was called for, since this was asked the last time."""
+    calls = place.folder / "calls"
+    words = [line.split()[0] for line in calls.read_text().splitlines()] if calls.exists() else []
+    calls.unlink(missing_ok=True)
+    return words
+
+
+ALL_QUESTIONS = ["version", "manifest", "tag"]
+
+
+def test_istioctl_is_asked_once_where_its_answers_are_kept(place: Place) -> None:
+    place.put_installed()
+    cache = place.folder / "state" / "vie" / "istiod.cache"
+    without = module(place)
+    assert asked(place) == ALL_QUESTIONS
+    assert module(place, cache_file=str(cache), check=True)["objects"] == without["objects"]
+    assert asked(place) == ALL_QUESTIONS
+    assert not cache.exists()
+    for _run in range(2):
+        assert module(place, cache_file=str(cache))["objects"] == without["objects"]
+    assert asked(place) == ALL_QUESTIONS
+    assert cache.stat().st_mode & 0o777 == 0o600
+    assert module(place, cache_file=str(cache), check=True)["objects"] == without["objects"]
+    assert asked(place) == []
+    # What somebody changed in the cluster is seen all the same.
+    place.api.objects[CONFIG]["data"]["mesh"] = "a: 2\n"
+    assert module(place, cache_file=str(cache), check=True)["objects"]["update"] == [
+        "ConfigMap istio-system/istio"
+    ]
+    assert asked(place) == []
+
+
+def test_istioctl_is_asked_again_for_what_its_answers_are_made_of(place: Place) -> None:
+    place.put_installed()
+    cache = place.folder / "istiod.cache"
+
+    def questions(**options: Any) -> list[str]:
+        assert "failed" not in module(place, cache_file=str(cache), **options)
+        return asked(place)
+
+    questions()
+    assert questions(network="network-zrh", check=True) == ["manifest"]
+    place.api.objects[INJECTOR]["webhooks"][0]["clientConfig"]["caBundle"] = "YW5vdGhlcg=="
+    assert questions() == ["tag"]
+    own_charts = {"installPackagePath": "/charts"}
+    assert questions(spec=own_charts) == questions(spec=own_charts) == ["manifest"]
+    program = place.folder / "istioctl"
+    program.write_text(program.read_text() + "# another release\n")
+    assert questions() == ALL_QUESTIONS
+    for broken in ("", "{", "[]", '{"version": "1.31.1", "manifest": {}, "tag": {"question": "x"}}'):
+        cache.write_text(broken)
+        assert questions() == ALL_QUESTIONS
+    assert questions() == []
+
+
+def test_a_cache_that_cannot_be_written_is_none(place: Place) -> None:
+    place.put_installed()
+    (place.folder / "file").touch()
+    for _run in range(2):
+        assert "failed" not in module(place, cache_file=str(place.folder / "file" / "istiod.cache"))
+        assert asked(place) == ALL_QUESTIONS
+
+
+POLICY = "/apis/security.istio.io/v1/namespaces/istio-system/peerauthentications/default"
+
+
+def test_plain_text_is_refused_or_allowed_as_asked(place: Place) -> None:
+    place.put_installed()
+    assert "PeerAuthentication istio-system/default" not in str(module(place)["objects"])
+    foretold = module(place, mtls_strict=True, check=True)
+    assert foretold["objects"]["create"] == ["PeerAuthentication istio-system/default"]
+    assert POLICY not in place.api.objects
+    done = module(place, mtls_strict=True)
+    assert (done["changed"], done["objects"]) == (True, foretold["objects"])
+    assert place.api.objects[POLICY]["spec"] == {"mtls": {"mode": "STRICT"}}
+    assert not module(place, mtls_strict=True)["changed"]
+    gone = module(place, mtls_strict=False)
+    assert gone["objects"]["delete"] == ["PeerAuthentication istio-system/default"]
+    assert POLICY not in place.api.objects
+    assert not module(place, mtls_strict=False)["changed"]
+
+
+def test_a_policy_of_somebody_else_is_left_alone(place: Place) -> None:
+    place.put_installed()
+    metadata = {"name": "default", "namespace": "istio-system"}
+    own = {"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": metadata}
+    place.api.put(POLICY, {**own, "spec": {"mtls": {"mode": "DISABLE"}}})
+    refused = module(place, mtls_strict=True)
+    assert refused["failure"]["code"] == "foreign_object"
+    assert not module(place, mtls_strict=False)["changed"]
+    assert place.api.objects[POLICY]["spec"] == {"mtls": {"mode": "DISABLE"}}
