@@ -103,6 +103,9 @@ def kind_of_request(event: Mapping[str, Any]) -> str:
         return "session"
     if event["verb"] in ("get", "list", "watch"):
         return "read"
+    # A token is signed and handed out, not stored.
+    if reference.get("subresource") == "token":
+        return "review"
     if reference.get("apiGroup") in ("authorization.k8s.io", "authentication.k8s.io"):
         return "review"
     return "dry-run" if "dryRun=" in event["requestURI"] else "write"

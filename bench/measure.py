@@ -114,6 +114,7 @@ def contest(
         prove(lab, contestant)
         steps = {
             "second": ("site.yml",),
+            "look": ("site.yml", "-e", "verify_read_only=true"),
             "check": ("site.yml", "--check", "--diff"),
             "verify": ("playbooks/verify.yml",),
         }
@@ -191,7 +192,10 @@ def main() -> None:
         "--contestants", nargs="+", default=[*SCRIPTS, COLLECTION], choices=[*SCRIPTS, COLLECTION]
     )
     parser.add_argument(
-        "--actions", nargs="*", default=["second", "check", "verify", "add"], help="besides the first run"
+        "--actions",
+        nargs="*",
+        default=["second", "look", "check", "verify", "add"],
+        help="besides the first run",
     )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the measurements")
     parser.add_argument("--anew", action="store_true", help="forget what was measured before")

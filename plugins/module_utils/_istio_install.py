@@ -7,8 +7,8 @@
 rendered, given the labels that the installer itself adds, and compared with the cluster; the installer runs
 only where the two differ.
 
-Rendering takes ``istioctl`` a second, and its answer depends on the question alone. So the last answers can be
-kept in a file; what is compared with the cluster is the same with it and without.
+Rendering takes ``istioctl`` a second, and its answer depends on the question alone. So the last answers can
+be kept in a file; what is compared with the cluster is the same with it and without.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (

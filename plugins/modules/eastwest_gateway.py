@@ -48,8 +48,8 @@ options:
     type: path
   cache_file:
     description:
-      - File on the controller in which istioctl's last answers are kept. The next run needs none of them anew, where
-        nothing has changed that they are made of.
+      - File on the controller in which istioctl's last answers are kept. The next run needs none of them
+        anew, where nothing has changed that they are made of.
       - In check mode it is read only.
     type: path
     version_added: 0.2.0

@@ -39,15 +39,16 @@ options:
     required: true
   cache_file:
     description:
-      - File on the controller in which istioctl's last answers are kept. The next run needs none of them anew, where
-        nothing has changed that they are made of.
+      - File on the controller in which istioctl's last answers are kept. The next run needs none of them
+        anew, where nothing has changed that they are made of.
       - In check mode it is read only.
     type: path
     version_added: 0.2.0
   mtls_strict:
     description:
-      - Whether workloads refuse requests in plain text, by a PeerAuthentication for the whole cluster. Where it is
-        V(false), ours is deleted, and somebody else's left alone. Without this option nothing is looked at.
+      - Whether workloads refuse requests in plain text, by a PeerAuthentication for the whole cluster. Where
+        it is V(false), ours is deleted, and somebody else's left alone. Without this option nothing is
+        looked at.
     type: bool
     version_added: 0.2.0
   name:

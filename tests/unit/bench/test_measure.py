@@ -33,6 +33,10 @@ URI = "/api/v1/namespaces/istio-system/secrets"
         ({"verb": "get", "objectRef": {"subresource": "exec"}, "requestURI": URI}, "session"),
         ({"verb": "create", "objectRef": {"subresource": "portforward"}, "requestURI": URI}, "session"),
         ({"verb": "create", "objectRef": {"apiGroup": "authorization.k8s.io"}, "requestURI": URI}, "review"),
+        (
+            {"verb": "create", "objectRef": {"resource": "serviceaccounts", "subresource": "token"}},
+            "review",
+        ),
         ({"verb": "create", "objectRef": {"resource": "secrets"}, "requestURI": URI}, "write"),
         ({"verb": "update", "objectRef": {"resource": "leases"}, "requestURI": URI}, "lease"),
     ],
