@@ -370,8 +370,8 @@ def compare_mtls(client: KubernetesClient, strict: bool) -> list[ObjectChange]:
     :raises ExomeshError: ``foreign_object``, where the policy that is wanted is there, but somebody else's.
     """
     if strict:
-        refuse_foreign(client, [PLAIN_TEXT_REFUSED])
-        return compare_all(client, [PLAIN_TEXT_REFUSED], FIELD_MANAGER)
+        own = refuse_foreign(client, [PLAIN_TEXT_REFUSED])
+        return compare_all(client, [PLAIN_TEXT_REFUSED], FIELD_MANAGER, known=own)
     ref = ObjectRef.of(PLAIN_TEXT_REFUSED)
     live = client.get(ref)
     return [ObjectChange(ref, DELETE if live and is_ours(live) else UNCHANGED, {}, {})]

@@ -64,6 +64,19 @@ RIGHTS = {
 """What is asked of a reader account: its API group and resource."""
 
 
+def reach_cluster(member: Member) -> ClusterState:
+    """One cluster with its remote secrets only."""
+    state = ClusterState(member)
+    try:
+        client = KubernetesClient(member.kubeconfig, name=member.name)
+        _read_secrets(state, client)
+    except ExomeshError as error:
+        state.error = str(error)
+    else:
+        state.client = client
+    return state
+
+
 def observe_cluster(member: Member) -> ClusterState:
     """All that can be read of one cluster."""
     state = ClusterState(member)

@@ -28,6 +28,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import
     ask_istiod,
     observe_cluster,
     observe_credentials,
+    reach_cluster,
     read_certificates,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
@@ -87,12 +88,13 @@ class Verification:
     def look(self) -> tuple[MeshState, Verdict]:
         """Look at everything once, and judge. The test workload is started the first time."""
         deadline = time.monotonic() + self._timeout
-        clusters = self._observe()
         if self._workload and not self._started:
-            concurrently(lambda cluster: self._start(cluster, deadline), clusters.values())
-            clusters = self._observe()
+            reached = concurrently(reach_cluster, self._members)
+            concurrently(lambda cluster: self._start(cluster, deadline), reached)
+        clusters = {state.name: state for state in concurrently(observe_cluster, self._members)}
         for name, problem in self._start_problems.items():
-            clusters[name].workload_problem = problem
+            if clusters[name].client:
+                clusters[name].workload_problem = problem
         pairs = [
             PairState(member.name, peer)
             for member in self._members
@@ -113,11 +115,11 @@ class Verification:
             )
         return mesh, judge(mesh)
 
-    def _observe(self) -> dict[str, ClusterState]:
-        return {state.name: state for state in concurrently(observe_cluster, self._members)}
-
     def _start(self, cluster: ClusterState, deadline: float) -> None:
-        if cluster.client is None or self._workload is None:
+        if self._workload is None:
+            return
+        if cluster.client is None:
+            self._start_problems[cluster.name] = cluster.error or ""
             return
         self._started[cluster.name] = cluster.client
         remaining = max(0.0, deadline - time.monotonic())

@@ -86,9 +86,10 @@ class ObjectChange:
         return f"{self.ref} in {self.cluster}" if self.cluster else str(self.ref)
 
 
-def refuse_foreign(client: KubernetesClient, objects: Iterable[Object]) -> None:
+def refuse_foreign(client: KubernetesClient, objects: Iterable[Object]) -> dict[ObjectRef, Object]:
     """Check that what we call our own is: no live object lacks the label that its wanted form has.
 
+    :returns: the live objects that are our own.
     :raises ExomeshError: ``foreign_object``.
     """
     own = [ObjectRef.of(obj) for obj in objects if is_ours(obj)]
@@ -101,6 +102,7 @@ def refuse_foreign(client: KubernetesClient, objects: Iterable[Object]) -> None:
             cause=f"It lacks the label {MANAGED_BY_LABEL}={MANAGED_BY}",
             next_step="Choose another name for ours, or give the object that label to hand it over",
         )
+    return {ref: obj for ref, obj in zip(own, live, strict=True) if obj}
 
 
 def _compare(
@@ -271,6 +273,8 @@ def apply_patiently(client: KubernetesClient, obj: Object, field_manager: str, t
 
 def remove_surplus(client: KubernetesClient, obj: Object) -> None:
     """Remove the items that someone added to lists of ``obj``, where there are any."""
+    if obj["kind"] not in _KINDS_WITH_SUCH_LISTS:
+        return
     while live := client.get(ObjectRef.of(obj)):
         exact = without_surplus(live, obj)
         if exact is None:

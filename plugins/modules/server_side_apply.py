@@ -133,8 +133,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
 
 def present(client: KubernetesClient, definitions: list[Object], module: AnsibleModule) -> list[ObjectChange]:
     """Apply the objects that differ; gives what changed, or would."""
-    refuse_foreign(client, definitions)
-    changes = compare_all(client, definitions, FIELD_MANAGER)
+    own = refuse_foreign(client, definitions)
+    changes = compare_all(client, definitions, FIELD_MANAGER, known=own)
     if module.check_mode:
         return changes
     timeout = module.params["timeout"]
