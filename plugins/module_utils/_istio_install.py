@@ -145,7 +145,7 @@ class AnswerCache:
             return kept["answer"]
         answer = ask()
         if self._path and self._writable:
-            with suppress(FileError), locked(self._path):
+            with suppress(FileError, OSError), locked(self._path):
                 everything = {**self._kept(), kind: {"question": key, "answer": answer}}
                 write_private(self._path, json.dumps(everything))
         return answer
