@@ -717,17 +717,20 @@ def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
 
 
 def wait_until_met(unmet: Callable[[], str | None], timeout: float, interval: float = 0.5) -> str | None:
-    """Ask until the condition is met.
+    """Ask until the condition is met, more often in the beginning.
 
     :param unmet: gives None when it is met, and what is missing otherwise.
+    :param interval: the most seconds between two questions.
     :returns: None when it was met in time, and what was missing at last otherwise.
     """
     deadline = time.monotonic() + timeout
+    pause = interval / 5
     while True:
         missing = unmet()
         if missing is None or time.monotonic() >= deadline:
             return missing
-        time.sleep(min(interval, max(0.0, deadline - time.monotonic())))
+        time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+        pause = min(pause * 1.5, interval)
 
 
 def deployment_unmet(deployment: Object | None) -> str | None:
