@@ -67,6 +67,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     ObjectChange,
     apply_patiently,
     compare_all,
+    live_objects,
     refuse_foreign,
     remove_surplus,
 )
@@ -310,7 +311,7 @@ def plan(client: KubernetesClient, istioctl: Istioctl, settings: OperatorSetting
     if any(_is_istiod(obj) for obj in rendered):
         changes += _compare_default_tag(client, istioctl, settings, labels)
     namespaces = _namespace(operator, rendered)
-    replicas = _replicas_out_of_range(client, objects)
+    replicas = _replicas_out_of_range(client, objects, installed)
     resized = [_with_replicas(change, replicas.get(change.ref)) for change in changes]
     return Installation(
         version,
@@ -497,22 +498,22 @@ def _without(webhook: Mapping[str, Any], written: set[str]) -> Object:
 
 
 def _replicas_out_of_range(
-    client: KubernetesClient, objects: list[Object]
+    client: KubernetesClient, objects: list[Object], known: Mapping[ObjectRef, Object] | None = None
 ) -> dict[ObjectRef, tuple[int, int]]:
     """Deployments whose replicas are fewer or more than their autoscaler may make them: found, and nearest.
 
     Their number is left to the autoscaler, so no manifest has it; and an autoscaler keeps away from 0.
+
+    :param known: live objects that were read already.
     """
     limits = {
         obj["spec"]["scaleTargetRef"]["name"]: (obj["spec"].get("minReplicas", 1), obj["spec"]["maxReplicas"])
         for obj in objects
         if obj["kind"] == "HorizontalPodAutoscaler"
     }
-    unsized = [
-        ObjectRef.of(obj) for obj in objects if obj["kind"] == "Deployment" and "replicas" not in obj["spec"]
-    ]
-    live = concurrently(client.get, unsized)
-    found = {ref: obj["spec"].get("replicas", 1) for ref, obj in zip(unsized, live, strict=True) if obj}
+    unsized = [obj for obj in objects if obj["kind"] == "Deployment" and "replicas" not in obj["spec"]]
+    live = live_objects(client, unsized, known)
+    found = {ObjectRef.of(obj): obj["spec"].get("replicas", 1) for obj in live if obj}
     sizes = {ref: (size, _clamp(size, *limits.get(ref.name, (1, None)))) for ref, size in found.items()}
     return {ref: (size, wanted) for ref, (size, wanted) in sizes.items() if size != wanted}
 
