@@ -1,0 +1,138 @@
+"""Modules in the process of the task: as in one of their own, which they get where it is due."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubeconfigs import CA_OF_TESTS, issue, kubeconfig, secrets_of
+
+PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
+PROCESSES = {"EXOMESH_MODULE_PROCESSES": "1"}
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+HERE = "in the process of the task"
+
+
+def run(folder: Path, *arguments: str, shell: dict[str, str] | None = None, **task: Any) -> str:
+    """What ansible-playbook says of one task for this machine, at the highest verbosity."""
+    play = {"hosts": "all", "gather_facts": False, "tasks": [{"name": "Try", **task}]}
+    (folder / "play.yml").write_text(yaml.safe_dump([play]))
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"here": LOCAL}}}))
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    kept = {key: value for key, value in os.environ.items() if key not in PROCESSES}
+    finished = subprocess.run(
+        [program, "-vvvv", "-i", str(folder / "hosts.yml"), str(folder / "play.yml"), *arguments],
+        env={**kept, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", **(shell or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return finished.stdout + finished.stderr
+
+
+def result_of(output: str) -> dict[str, Any]:
+    """The result of the one task."""
+    begin = output.index("=> {") + 3
+    return dict(json.JSONDecoder().raw_decode(output[begin:])[0])
+
+
+@pytest.fixture
+def merge(tmp_path: Path) -> dict[str, Any]:
+    """A task that writes a file, and was given a secret."""
+    client = issue("someone", ("system:masters",), issuer=CA_OF_TESTS)
+    content = kubeconfig("0f3c", "https://a.example:443", CA_OF_TESTS, client, user="someone")
+    return {
+        "exomesh.istio.kubeconfig_merge": {"content": content, "name": "a", "dest": str(tmp_path / "config")}
+    }
+
+
+def test_every_module_has_the_plugin() -> None:
+    modules = {path.name for path in (PLUGINS / "modules").glob("*.py")}
+    actions = {path.name: os.readlink(path) for path in (PLUGINS / "action").glob("*.py")}
+    assert actions == dict.fromkeys(modules, "../plugin_utils/in_process.py")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check",), ("--diff",), ("--check", "--diff")])
+def test_the_result_is_the_same_in_a_process_of_its_own(
+    tmp_path: Path, merge: dict[str, Any], arguments: tuple[str, ...]
+) -> None:
+    here = run(tmp_path, *arguments, **merge)
+    written = (tmp_path / "config").exists()
+    (tmp_path / "config").unlink(missing_ok=True)
+    elsewhere = run(tmp_path, *arguments, shell=PROCESSES, **merge)
+    assert (HERE in here, HERE in elsewhere) == (True, False)
+    assert result_of(here) == result_of(elsewhere)
+    assert result_of(here)["changed"]
+    assert written == ("--check" not in arguments)
+
+
+def test_a_failure_is_the_same(tmp_path: Path) -> None:
+    task = {"exomesh.istio.kubeconfig_merge": {"kubeconfig": "/not/there", "dest": str(tmp_path / "config")}}
+    here, elsewhere = run(tmp_path, **task), run(tmp_path, shell=PROCESSES, **task)
+    assert "/not/there" in result_of(here)["msg"]
+    assert result_of(here) == result_of(elsewhere)
+
+
+def test_a_wrong_option_is_refused_in_the_same_words(tmp_path: Path) -> None:
+    task = {"exomesh.istio.kubeconfig_merge": {"destination": "x"}}
+    here, elsewhere = run(tmp_path, **task), run(tmp_path, shell=PROCESSES, **task)
+    assert HERE in here
+    assert result_of(here)["msg"] == result_of(elsewhere)["msg"]
+
+
+def test_module_defaults_apply(tmp_path: Path, merge: dict[str, Any]) -> None:
+    content = merge["exomesh.istio.kubeconfig_merge"].pop("dest")
+    output = run(tmp_path, module_defaults={"group/exomesh.istio.all": {"dest": content}}, **merge)
+    assert HERE in output
+    assert result_of(output)["changed"]
+
+
+def test_a_warning_is_shown_once(tmp_path: Path) -> None:
+    state = {"exomesh.istio.root_ca": {"state_dir": str(tmp_path / "state"), "members": []}}
+    output = run(tmp_path, **state)
+    assert HERE in output
+    assert output.count("[WARNING]: The root key") == 1
+
+
+def test_no_secret_is_told(tmp_path: Path, merge: dict[str, Any]) -> None:
+    content = merge["exomesh.istio.kubeconfig_merge"]["content"]
+    output = run(tmp_path, "--diff", **merge)
+    assert HERE in output
+    assert not any(secret in output for secret in secrets_of(content))
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        {"environment": {"KUBECONFIG": "/dev/null"}},
+        {"async": 60, "poll": 1},
+        {"become": True, "become_method": "ansible.builtin.su"},
+        {"vars": {"ansible_python_interpreter": "/usr/bin/env python3"}},
+        {"vars": {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}},
+    ],
+)
+def test_what_asks_for_another_process_gets_one(
+    tmp_path: Path, merge: dict[str, Any], otherwise: dict[str, Any]
+) -> None:
+    assert HERE not in run(tmp_path, **merge, **otherwise)
+
+
+def test_an_error_of_ours_is_a_failure_of_the_task(tmp_path: Path) -> None:
+    # Nothing of the module may be lost in silence: what is no result is a failure, with its reason.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import ansible.module_utils.basic as basic\n"
+        "def broken(self, **_): raise RuntimeError('it broke')\n"
+        "basic.AnsibleModule.exit_json = broken\n"
+    )
+    task = {
+        "exomesh.istio.kubeconfig_merge": {"name": "a", "state": "absent", "dest": str(tmp_path / "config")}
+    }
+    output = run(tmp_path, shell={"PYTHONPATH": str(tmp_path)}, **task)
+    assert "failed=1" in output
+    assert "it broke" in output
