@@ -11,7 +11,8 @@ This one gives the order: what takes a moment to come right is looked at again u
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -49,6 +50,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload impor
     remove,
     start,
 )
+
+_PAIRS = 10
+"""So many pairs for one command; its arguments are part of a URL, for which proxies have limits."""
 
 
 class Verification:
@@ -110,8 +114,8 @@ class Verification:
         _settle(mesh, deadline)
         if mesh.full:
             concurrently(
-                lambda pair: measure(pair, clusters[pair.source], clusters[pair.destination]),
-                [pair for pair in pairs if has_workload(clusters[pair.source])],
+                lambda some: measure(clusters[some[0].source], some, clusters),
+                _by_source(pair for pair in pairs if has_workload(clusters[pair.source])),
             )
         return mesh, judge(mesh)
 
@@ -158,12 +162,12 @@ def _settle(mesh: MeshState, deadline: float) -> None:
                 lambda cluster: _look_at_endpoints(cluster, mesh.pairs), filter(has_workload, sources)
             )
             concurrently(
-                lambda pair: _ask(pair, clusters[pair.source]),
-                [
-                    p
-                    for p in pairs
-                    if has_workload(clusters[p.source]) and has_workload(clusters[p.destination])
-                ],
+                lambda some: _ask(some, clusters[some[0].source]),
+                _by_source(
+                    pair
+                    for pair in pairs
+                    if has_workload(clusters[pair.source]) and has_workload(clusters[pair.destination])
+                ),
             )
         of_clusters = about_clusters(mesh)
         # An istiod takes up a new CA within about a minute.
@@ -197,5 +201,15 @@ def _look_at_endpoints(cluster: ClusterState, pairs: Sequence[PairState]) -> Non
             )
 
 
-def _ask(pair: PairState, source: ClusterState) -> None:
-    pair.answer = ask(source, pair.destination)
+def _ask(pairs: Sequence[PairState], source: ClusterState) -> None:
+    answers = ask(source, [pair.destination for pair in pairs])
+    for pair in pairs:
+        pair.answer = answers[pair.destination]
+
+
+def _by_source(pairs: Iterable[PairState]) -> list[list[PairState]]:
+    """Pairs that one command in the source's pod takes: to start it costs more than its requests."""
+    found = defaultdict(list)
+    for pair in pairs:
+        found[pair.source].append(pair)
+    return [some[begin : begin + _PAIRS] for some in found.values() for begin in range(0, len(some), _PAIRS)]

@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -27,6 +29,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KubernetesClient,
     Object,
     ObjectRef,
+    concurrently,
     pod_unmet,
     wait_until_met,
 )
@@ -60,6 +63,10 @@ _KEPT_REQUESTS, _NEW_REQUESTS = 20, 10
 
 _HEADERS = ("cluster", "source", "destination", "certificate", "upstream", "details")
 _MARK = "~exomesh~"  # not @, which is a file for curl
+_ANSWERED = "\t".join(
+    ("%{exitcode}", "%{http_code}", *(f"%header{{x-exomesh-{name}}}" for name in _HEADERS), "%{errormsg}")
+)
+_CONNECTED = "%{time_connect}\t%{http_code}\t%{errormsg}\t%{certs}"
 
 
 @dataclass(frozen=True)
@@ -143,49 +150,77 @@ def read_endpoints(cluster: ClusterState) -> dict[str, list[str]]:
     return parse_endpoints(answer.decode())
 
 
-def ask(source: ClusterState, destination: str) -> Answer:
-    """Send one request from the source's pod to the destination's service, over a new connection."""
-    command = ["curl", "--silent", "--show-error", "--max-time", str(_REQUEST_SECONDS)]
-    headers = "\t".join(f"%header{{x-exomesh-{name}}}" for name in _HEADERS)
-    command += ["--write-out", f"{_MARK}%{{exitcode}}\t%{{http_code}}\t{headers}\t%{{errormsg}}"]
+def ask(source: ClusterState, destinations: Sequence[str]) -> dict[str, Answer]:
+    """Send a request from the source's pod to the service of each destination, over a new connection each.
+
+    What does not succeed is sent again by itself, as only then what came instead can be told.
+    """
+    urls = [url_of(destination, NEW_CONNECTION_PORT) for destination in destinations]
     try:
-        output = _run(source, [*command, url_of(destination, NEW_CONNECTION_PORT)])
+        told = parse_transfers(_run(source, _curl(_ANSWERED, urls, together=True)))
+        answers = {
+            name: _answer(told[number][0], "") for number, name in enumerate(destinations) if told[number]
+        }
+    except (ExomeshError, ValueError):
+        answers = {}
+    failed = [name for name in destinations if name not in answers or answers[name].status != 200]
+    return answers | dict(zip(failed, concurrently(lambda name: _ask_one(source, name), failed), strict=True))
+
+
+def _ask_one(source: ClusterState, destination: str) -> Answer:
+    command = ["curl", "--silent", "--show-error", "--max-time", str(_REQUEST_SECONDS)]
+    command += ["--write-out", f"{_MARK}{_ANSWERED}", url_of(destination, NEW_CONNECTION_PORT)]
+    try:
+        output = _run(source, command)
     except ExomeshError as error:
         return Answer(-1, 0, str(error))
     return parse_answer(output)
 
 
-def measure(pair: PairState, source: ClusterState, destination: ClusterState) -> None:
-    """What takes one more look: how long requests take, and what is there past the sidecar."""
-    answered = pair.answer is not None and pair.answer.status == 200
-    parts = []
-    if answered:
-        parts += [
-            _timed("kept", pair.destination, SERVICE_PORT, _KEPT_REQUESTS),
-            _timed("new", pair.destination, NEW_CONNECTION_PORT, _NEW_REQUESTS),
-        ]
-    address = next(iter(destination.gateway_addresses), None)
-    if address:
-        parts.append(_connection("gateway", f"https://{_bracketed(address)}:{GATEWAY_PORT}/"))
-    access = access_to(source, pair.destination)
-    if access:
-        parts.append(_connection("api", f"{access.server.rstrip('/')}/version"))
-    if not parts:
-        return
-    command = [
-        "curl",
-        *(word for number, part in enumerate(parts) for word in (["--next"] * bool(number) + part)),
+def measure(source: ClusterState, pairs: Sequence[PairState], clusters: Mapping[str, ClusterState]) -> None:
+    """What takes one more look: how long requests take, and what is there past the sidecar.
+
+    :param pairs: all from this source.
+    """
+    # One after the other: a request is not to wait for another one.
+    timed = [
+        (pair, port, attribute, requests)
+        for pair in pairs
+        if pair.answer is not None and pair.answer.status == 200
+        for port, attribute, requests in (
+            (SERVICE_PORT, "kept", _KEPT_REQUESTS),
+            (NEW_CONNECTION_PORT, "new", _NEW_REQUESTS),
+        )
     ]
-    try:
-        seen = parse_measures(_run(source, command))
-    except (ExomeshError, ValueError):
-        return  # it took too long; what is to be judged was seen before
-    # The first of each connects to the sidecar, too.
-    kept, new = (tuple(seen.get(name, ()))[1:] for name in ("kept", "new"))
-    pair.kept, pair.new = Sample(kept) if kept else None, Sample(new) if new else None
-    gateway, api = seen.get("gateway"), seen.get("api")
-    pair.gateway = _reach(f"{address}:{GATEWAY_PORT}", gateway) if gateway else None
-    pair.api = _reach(access.server, api) if api and access else None
+    urls = [f"{url_of(pair.destination, port)}?[0-{requests}]" for pair, port, _attribute, requests in timed]
+    with suppress(ExomeshError, ValueError):  # it took too long; what is to be judged was seen before
+        told = parse_transfers(_run(source, _curl("%{http_code}\t%{time_total}", urls))) if urls else {}
+        for number, (pair, _port, attribute, _requests) in enumerate(timed):
+            # The first of each connects to the sidecar, too.
+            times = tuple(float(time) * 1000 for status, time in told[number] if status == "200")[1:]
+            setattr(pair, attribute, Sample(times) if times else None)
+
+    ways = []
+    for pair in pairs:
+        address = next(iter(clusters[pair.destination].gateway_addresses), None)
+        if address:
+            ways.append(
+                (
+                    pair,
+                    "gateway",
+                    f"{address}:{GATEWAY_PORT}",
+                    f"https://{_bracketed(address)}:{GATEWAY_PORT}/",
+                )
+            )
+        access = access_to(source, pair.destination)
+        if access:
+            ways.append((pair, "api", access.server, f"{access.server.rstrip('/')}/version"))
+    options = ("--insecure", "--globoff", "--connect-timeout", str(_CONNECT_SECONDS))
+    with suppress(ExomeshError, ValueError):
+        command = _curl(_CONNECTED, [way[-1] for way in ways], *options, together=True)
+        told = parse_transfers(_run(source, command)) if ways else {}
+        for number, (pair, attribute, address, _url) in enumerate(ways):
+            setattr(pair, attribute, _reach(address, told[number][0]) if told[number] else None)
 
 
 def url_of(cluster: str, port: int) -> str:
@@ -198,6 +233,10 @@ def parse_answer(output: str) -> Answer:
     fields = told.split("\t")
     if len(fields) != len(_HEADERS) + 3:
         return Answer(-1, 0, f"curl says: {output.strip()[:200]}")
+    return _answer(fields, body)
+
+
+def _answer(fields: Sequence[str], body: str) -> Answer:
     exit_code, status, *headers, error = fields
     named = {
         name: "" if value == "-" else value.strip() for name, value in zip(_HEADERS, headers, strict=True)
@@ -216,19 +255,12 @@ def parse_answer(output: str) -> Answer:
     )
 
 
-def parse_measures(output: str) -> dict[str, list[Any]]:
-    """By part: times in milliseconds of requests that were answered, or the fields of a connection."""
-    seen: dict[str, list[Any]] = {}
+def parse_transfers(output: str) -> dict[int, list[list[str]]]:
+    """What curl told of its transfers: the fields of each, by the number of its URL."""
+    seen: dict[int, list[list[str]]] = defaultdict(list)
     for part in output.split(_MARK)[1:]:
-        name, _tab, rest = part.partition("\t")
-        if name in ("kept", "new"):
-            status, seconds = rest.strip().split("\t")
-            times = seen.setdefault(name, [])
-            if status == "200":
-                times.append(float(seconds) * 1000)
-        else:
-            connect, status, error, certificates = rest.split("\t", 3)
-            seen[name] = [connect, status, error, certificates]
+        number, *fields = part.split("\t")
+        seen[int(number)].append(fields)
     return seen
 
 
@@ -391,20 +423,18 @@ def _evidence_patches() -> list[dict[str, Any]]:
     ]
 
 
-def _timed(name: str, cluster: str, port: int, requests: int) -> list[str]:
-    words = ["--silent", "--max-time", str(_REQUEST_SECONDS), "--output", "/dev/null", "--write-out"]
-    told = f"{_MARK}{name}\t%{{http_code}}\t%{{time_total}}\n"
-    return [*words, told, f"{url_of(cluster, port)}?[0-{requests}]"]
+def _curl(told: str, urls: Iterable[str], *options: str, together: bool = False) -> list[str]:
+    """Fetch all, and write of each transfer the number of its URL and what is to be told.
+
+    :param together: all at once, instead of one after the other.
+    """
+    command = ["curl", "--silent", "--max-time", str(_REQUEST_SECONDS), *options]
+    command += ["--parallel", "--parallel-immediate"] if together else []
+    command += ["--write-out", f"{_MARK}%{{urlnum}}\t{told}"]
+    return [*command, *(word for url in urls for word in ("--output", "/dev/null", url))]
 
 
-def _connection(name: str, url: str) -> list[str]:
-    words = ["--silent", "--insecure", "--globoff", "--connect-timeout", str(_CONNECT_SECONDS)]
-    words += ["--max-time", str(_REQUEST_SECONDS), "--output", "/dev/null", "--write-out"]
-    told = f"{_MARK}{name}\t%{{time_connect}}\t%{{http_code}}\t%{{errormsg}}\t%{{certs}}"
-    return [*words, told, url]
-
-
-def _reach(address: str, fields: list[str]) -> Reach:
+def _reach(address: str, fields: Sequence[str]) -> Reach:
     connect, status, error, certificates = fields
     blocks = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", certificates, re.DOTALL)
     # curl tells no time of a connection whose TLS failed, but its words differ.

@@ -47,7 +47,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload impor
     Workload,
     parse_answer,
     parse_endpoints,
-    parse_measures,
+    parse_transfers,
     workload_objects,
 )
 
@@ -106,15 +106,16 @@ def test_a_request_that_failed_tells_why() -> None:
     assert parse_answer("curl: not found").exit_code == -1
 
 
-def test_measures_are_read_by_part() -> None:
+def test_what_curl_tells_is_read_by_its_urls() -> None:
     output = (
-        "~exomesh~kept\t200\t0.004\n~exomesh~kept\t503\t0.9\n~exomesh~kept\t200\t0.001\n"
-        "~exomesh~gateway\t0.000\t000\tRecv failure\t~exomesh~api\t0.001\t200\t\tSubject: x\n"
+        "~exomesh~0\t200\t0.004~exomesh~0\t503\t0.9~exomesh~2\t0.001\t200\t\tSubject: x\n"
+        "~exomesh~1\t0.000\t000\tRecv failure\t"
     )
-    seen = parse_measures(output)
-    assert seen["kept"] == [4.0, 1.0]
-    assert seen["gateway"] == ["0.000", "000", "Recv failure", ""]
-    assert seen["api"][1] == "200"
+    seen = parse_transfers(output)
+    assert seen[0] == [["200", "0.004"], ["503", "0.9"]]
+    assert seen[1] == [["0.000", "000", "Recv failure", ""]]
+    assert seen[2] == [["0.001", "200", "", "Subject: x\n"]]
+    assert not seen[3]
 
 
 def test_quantiles_are_nearest_ranks() -> None:
