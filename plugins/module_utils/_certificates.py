@@ -24,7 +24,7 @@ try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
     from cryptography.x509.oid import NameOID
 
     IMPORT_ERROR: str | None = None
@@ -121,9 +121,11 @@ def read_chain(pem: str, what: str) -> tuple[x509.Certificate, ...]:
         ) from None
 
 
-def read_key(pem: str, passphrase: str | None, what: str) -> Any:
+def read_key(pem: str, passphrase: str | None, what: str, examined: bool = True) -> Any:
     """The private key of a PEM text; an unencrypted one is read whatever the passphrase.
 
+    :param examined: whether to look at the primes of an RSA key, which takes up to a second. Without, a key
+        is only good for being compared.
     :raises CertificateError: ``passphrase_missing``, ``passphrase_wrong`` or ``key_unreadable``.
     """
     encrypted = key_is_encrypted(pem)
@@ -136,7 +138,9 @@ def read_key(pem: str, passphrase: str | None, what: str) -> Any:
         )
     try:
         key = serialization.load_pem_private_key(
-            pem.encode(), passphrase.encode() if encrypted and passphrase else None
+            pem.encode(),
+            passphrase.encode() if encrypted and passphrase else None,
+            unsafe_skip_rsa_key_validation=not examined,
         )
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # The library's words may quote what it could not read.
@@ -279,8 +283,20 @@ def sign_intermediate(
 
 
 def key_belongs(certificate: x509.Certificate, key: Any) -> bool:
-    """Whether this is the certificate's private key."""
-    return bool(certificate.public_key() == key.public_key())
+    """Whether this is the certificate's private key: what it signs, the certificate's key verifies."""
+    public_key: Any = certificate.public_key()
+    if public_key != key.public_key():
+        return False
+    algorithm: tuple[Any, ...] = (hashes.SHA256(),)
+    if isinstance(key, rsa.RSAPrivateKey):
+        algorithm = (padding.PKCS1v15(), *algorithm)
+    else:
+        algorithm = (ec.ECDSA(*algorithm),)
+    try:
+        public_key.verify(key.sign(b"exomesh.istio", *algorithm), b"exomesh.istio", *algorithm)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def is_root(certificate: x509.Certificate) -> bool:
