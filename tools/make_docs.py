@@ -23,6 +23,7 @@ REFERENCE = SOURCE / "collection"
 # What ours refer to in Ansible's documentation: Sphinx would fetch a list of all that there is.
 _SETTINGS = "reference_appendices/config.html"
 ANSIBLE = {
+    "std:label action_plugins": "plugins/action.html#action-plugins",
     "std:label ansible_configuration_settings": _SETTINGS,
     "std:label ansible_collections.kubernetes.core.k8s_module": "collections/kubernetes/core/k8s_module.html",
     "std:label common_return_values": "reference_appendices/common_return_values.html",

@@ -23,6 +23,7 @@ BIN = Path(sys.executable).parent
 FOLDER = ROOT / "build/matrix"
 TESTS = (
     "tests/unit/roles/test_shared_defaults.py",
+    "tests/unit/plugins/test_in_process.py",
     "tests/unit/plugins/test_kubernetes_client.py",
     "tests/unit/plugins/test_kubeconfig_merge.py",
     "tests/unit/plugins/test_sks_inventory.py",

@@ -9,47 +9,59 @@ APIs; so they run in that process. The module is the same, and so are its argume
 result. With the environment variable EXOMESH_MODULE_PROCESSES every module has a process of its own, as is
 Ansible's way.
 
-Every file in plugins/action is a link to this one, as Ansible finds an action plugin by the module's name.
+Ansible finds an action plugin by the module's name, so plugins/action has a file for each.
 """
 
 from __future__ import annotations
 
 import importlib
 import io
+import json
 import os
 import sys
 from contextlib import redirect_stdout, suppress
+from types import ModuleType
 from typing import Any
 
 from ansible.module_utils.testing import patch_module_args
 from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.utils.display import Display
 
-# Ansible loads an action plugin before it forks: what is imported here is imported once for all hosts.
-from ansible_collections.exomesh.istio.plugins.module_utils import _kubernetes  # noqa: F401
 
-_MODULE = __name__.replace(".plugins.action.", ".plugins.modules.")
-if __name__ != _MODULE:
-    importlib.import_module(_MODULE)
+def action_of(plugin: str) -> type[NormalAction]:
+    """The action plugin for the module of the same name.
+
+    Ansible loads an action plugin before it forks: so what is imported here is imported once for all hosts.
+
+    :param plugin: the plugin's own ``__name__``.
+    """
+    plugins, _action, name = plugin.rsplit(".", 2)
+    # Not all modules import it at once.
+    importlib.import_module(f"{plugins}.module_utils._kubernetes")
+    module = importlib.import_module(f"{plugins}.modules.{name}")
+    return type("ActionModule", (InProcess,), {"module": module})
 
 
-class ActionModule(NormalAction):  # type: ignore[misc]
-    """Runs the module that has the name of this plugin."""
+class InProcess(NormalAction):  # type: ignore[misc]
+    """Runs a module."""
+
+    module: ModuleType
 
     def _execute_module(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         task_vars = kwargs["task_vars"]
         if not self._is_for_this_process(task_vars):
             result: dict[str, Any] = super()._execute_module(*args, **kwargs)
             return result
-        Display().vvv(f"Running {_MODULE} in the process of the task", host=self._play_context.remote_addr)
+        Display().vvv(
+            f"Running {self.module.__name__} in the process of the task", host=self._play_context.remote_addr
+        )
         arguments = dict(self._task.args)
         self._update_module_args(self._task.action, arguments, task_vars)
         output = io.StringIO()
         # The only public way to give a module its arguments, whatever else it is for. SystemExit ends it.
         with patch_module_args(arguments), redirect_stdout(output), suppress(SystemExit):
-            sys.modules[_MODULE].main()
-        told = {"stdout": output.getvalue(), "stderr": "", "rc": 0}
-        data: dict[str, Any] = self._parse_returned_data(told, "legacy")
+            self.module.main()
+        data: dict[str, Any] = json.loads(output.getvalue())
         return data
 
     def _is_for_this_process(self, task_vars: dict[str, Any]) -> bool:
