@@ -194,12 +194,14 @@ class Fault:
     """Something that goes wrong, and what must be found.
 
     :param requests: whether it shows only in requests; everything else must show without them.
+    :param heals: whether it may be gone by itself before anybody has looked, and is then made again.
     """
 
     name: str
     harm: Harm
     found: Found
     requests: bool = False
+    heals: bool = False
 
 
 # Ways to harm
@@ -714,6 +716,7 @@ FAULTS = [
             "cluster2", CACERTS, new_ca(mesh, rsa.generate_private_key(65537, 2048), 90)
         ),
         [("ca-not-loaded", "cluster2")],
+        heals=True,  # the kubelet brings it to istiod within a minute or so, or at this very moment
     ),
     Fault("leaf expired", expired_leaf, [("certificate-expired", "cluster2")]),
     Fault(
@@ -963,8 +966,11 @@ ROWS: list[tuple[str, str, str, float]] = []
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name.replace(" ", "-") for fault in FAULTS])
 def test_a_fault_is_found_by_its_own_code_at_its_own_place(fault: Fault, mesh: Mesh, looks: Looks) -> None:
-    with fault.harm(mesh):
-        found, seconds = looks.until(fault.found, fault.requests)
+    for _attempt in range(3 if fault.heals else 1):
+        with fault.harm(mesh):
+            found, seconds = looks.until(fault.found, fault.requests, seconds=20 if fault.heals else 60)
+        if found == sorted(fault.found):
+            break
     told = ", ".join(f"{code} [{place}]" for code, place in found)
     ROWS.append((fault.name, "requests" if fault.requests else "status", told, seconds))
     assert found == sorted(fault.found)
