@@ -37,6 +37,7 @@ UNDERWAY_ANNOTATION = "exomesh.istio/shift-under-way"
 
 _CONFLICTS = 5
 _DEVIATIONS = 4.5  # a fair split is further away once in 150,000 times
+_BETWEEN_SAMPLES = 1.0  # seconds, while requests still fail after a roll-back
 
 
 @dataclass(frozen=True)
@@ -228,16 +229,23 @@ class Shift:
         self.changed = True
         concurrently(lambda route: route.move(percent, finished), self.routes)
 
-    def _check(self, percent: int) -> str | None:
-        """Send requests until one lot of them was split as it should be; gives what is wrong."""
+    def _check(self, percent: int, rolled_back: bool = False) -> str | None:
+        """Send requests until one lot of them was split as it should be; gives what is wrong.
+
+        :param rolled_back: errors are not the end before the proxies had their time to follow: they may be
+            of the version that has just been left.
+        """
         deadline = time.monotonic() + self.limits.settle
         while True:
             tally = self._sample()
-            problem = self._errors(tally)
-            stray = None if problem else self._stray(tally, percent)
-            if problem or stray is None or time.monotonic() >= deadline:
-                self.checks.append(Check(percent, tally, problem or stray))
-                return problem or stray
+            errors = self._errors(tally)
+            problem = errors or self._stray(tally, percent)
+            final = problem is None or (errors is not None and not rolled_back)
+            if final or time.monotonic() >= deadline:
+                self.checks.append(Check(percent, tally, problem))
+                return problem
+            if errors:
+                time.sleep(_BETWEEN_SAMPLES)
 
     def _sample(self) -> Tally:
         tally = Tally(self.pattern)
@@ -283,7 +291,7 @@ class Shift:
                 next_step="Cure that and run this again: it goes on, or rolls back again",
                 details=self.details(),
             ) from None
-        still = self._check(0)
+        still = self._check(0, rolled_back=True)
         after = f"it still does not work: {still}" if still else "requests are answered again"
         raise ExomeshError(
             f"Rolled back to {self.stable}, as with {self.canary} at {percent} % {problem}",

@@ -57,7 +57,10 @@ class World:
         self.apis = [ApiServer(folder, name) for name in ("vie", "fra")]
         self.failing: set[str] = set()
         self.follows = True
+        self.late = 0  # so many requests still go where the route said before it was changed
         self.asked = 0
+        self._followed: dict[str, int] = {}
+        self._behind = 0
         self._random = random.Random(7)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -97,10 +100,21 @@ class World:
             )
             for api in self.apis
         ]
-        limits = Limits(requests=60, seconds=0.1, max_error_percent=5, settle=0.5)
+        limits = Limits(requests=60, seconds=0.1, max_error_percent=5, settle=options.pop("settle", 0.5))
         shift = Shift(routes, "v1", "v2", options.pop("steps", [10, 50, 100]), limits, PATTERN)
         shift.ask = lambda count, seconds: ask_urls([self.url], {"Host": "cart"}, count, seconds)
         return shift
+
+    def _split(self) -> dict[str, int]:
+        if not self.follows:
+            return {"v1": 1}
+        split = self.weights()[0]
+        if split != self._followed:
+            if self._behind == self.late or not self._followed:
+                self._followed, self._behind = split, 0
+            else:
+                self._behind += 1
+        return self._followed
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         world = self
@@ -108,7 +122,7 @@ class World:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 world.asked += 1
-                split = world.weights()[0] if world.follows else {"v1": 1}
+                split = world._split()
                 version = world._random.choices(list(split), list(split.values()))[0]
                 self.send_response(500 if version in world.failing else 200)
                 self.end_headers()
@@ -163,6 +177,24 @@ def test_errors_bring_everything_back(world: World) -> None:
     failed = shift.checks[-2]
     assert failed.tally.failed == 4  # three may fail; then nobody asks any more
     assert "v2 at" in shift.report()[-2]
+
+
+def test_proxies_may_follow_a_roll_back_late(world: World) -> None:
+    world.put({"v1": 0, "v2": 100}, note="v1 to v2")
+    world.failing, world.late = {"v2"}, 6
+    shift = world.shift(settle=20)
+    with pytest.raises(ExomeshError, match="Rolled back to v1") as caught:
+        shift.run()
+    assert caught.value.cause == "After the roll-back requests are answered again"
+    assert [check.tally.failed for check in shift.checks] == [4, 0]
+
+
+def test_a_roll_back_that_does_not_help_says_so(world: World) -> None:
+    world.put({"v1": 0, "v2": 100}, note="v1 to v2")
+    world.failing = {"v1", "v2"}
+    with pytest.raises(ExomeshError, match="Rolled back to v1") as caught:
+        world.shift().run()
+    assert "After the roll-back it still does not work: 4 of" in str(caught.value.cause)
 
 
 def test_nothing_is_moved_when_requests_fail_before(world: World) -> None:
