@@ -5,15 +5,14 @@
 
     PYTHONPATH=lab .venv/bin/python bench/measure.py --clusters 2 6 --rounds 5
 
-The contestants take turns. What was measured is in measurements.json below build/bench, to which every run of
-this program adds; --anew begins again.
+The contestants take turns, and so do the sizes. What was measured is in measurements.json below build/bench,
+to which every run of this program adds rounds; --anew begins again.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import itertools
 import json
 import os
 import platform
@@ -208,7 +207,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         lab = Lab(Path(name))
         try:
-            for count, round_ in itertools.product(options.clusters, range(1, options.rounds + 1)):
+            for count in options.clusters * options.rounds:
+                done = [run["round"] for run in data["runs"] if run["clusters"] == count]
+                round_ = max(done, default=0) + 1
                 turn = round_ % len(options.contestants)
                 for contestant in [*options.contestants[turn:], *options.contestants[:turn]]:
                     for action, result in contest(lab, contestant, count, options.actions):

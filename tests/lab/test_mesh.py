@@ -213,7 +213,7 @@ def test_what_documents_show_for_the_lab_is_run_here_or_elsewhere() -> None:
 
 def test_documents_say_what_happens_in_the_lab(lab: RunningLab) -> None:
     """Their commands word for word, on a mesh of two clusters; they make it where it is not there."""
-    by_make = ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")  # what "make lab-test ARGS=..." says is not for their make
+    by_make = ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")  # "make lab-test ARGS=..." is not for their make
     environment = {
         **{name: value for name, value in os.environ.items() if name not in by_make},
         "EXOLAB_NAME": lab.name,
