@@ -240,8 +240,7 @@ class Shift:
             tally = self._sample()
             errors = self._errors(tally)
             problem = errors or self._stray(tally, percent)
-            final = problem is None or (errors is not None and not rolled_back)
-            if final or time.monotonic() >= deadline:
+            if not problem or (errors and not rolled_back) or time.monotonic() >= deadline:
                 self.checks.append(Check(percent, tally, problem))
                 return problem
             if errors:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import threading
@@ -56,8 +57,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.apis = [ApiServer(folder, name) for name in ("vie", "fra")]
         self.failing: set[str] = set()
-        self.follows = True
-        self.late = 0  # so many requests still go where the route said before it was changed
+        self.late: float = 0  # so many requests still go where the route said before it was changed
         self.asked = 0
         self._followed: dict[str, int] = {}
         self._behind = 0
@@ -106,14 +106,12 @@ class World:
         return shift
 
     def _split(self) -> dict[str, int]:
-        if not self.follows:
-            return {"v1": 1}
         split = self.weights()[0]
         if split != self._followed:
-            if self._behind == self.late or not self._followed:
-                self._followed, self._behind = split, 0
-            else:
+            if self._followed and self._behind < self.late:
                 self._behind += 1
+            else:
+                self._followed, self._behind = split, 0
         return self._followed
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -206,7 +204,7 @@ def test_nothing_is_moved_when_requests_fail_before(world: World) -> None:
 
 
 def test_a_route_that_nobody_follows_is_rolled_back(world: World) -> None:
-    world.follows = False
+    world.late = math.inf
     with pytest.raises(ExomeshError, match="the proxies do not follow the route"):
         world.shift(steps=[50, 100]).run()
     assert world.weights() == [{"v1": 100, "v2": 0}] * 2
