@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import socket
 import ssl
 import threading
@@ -162,7 +163,7 @@ class _Resource:
 
 _RBAC = "rbac.authorization.k8s.io/v1"
 _BUILT_IN = {
-    (api_version, kind): _Resource(f"{kind.lower()}s", namespaced)
+    (api_version, kind): _Resource(re.sub("ys$", "ies", f"{kind.lower()}s"), namespaced)
     for api_version, namespaced, kinds in (
         ("v1", False, "Namespace Node"),
         ("v1", True, "ConfigMap Event Pod Secret Service ServiceAccount"),
@@ -170,8 +171,11 @@ _BUILT_IN = {
         ("admissionregistration.k8s.io/v1", False, "ValidatingWebhookConfiguration"),
         ("apiextensions.k8s.io/v1", False, "CustomResourceDefinition"),
         ("apps/v1", True, "DaemonSet Deployment ReplicaSet"),
+        ("authentication.k8s.io/v1", False, "TokenReview"),
+        ("authorization.k8s.io/v1", False, "SelfSubjectRulesReview SubjectAccessReview"),
         ("autoscaling/v2", True, "HorizontalPodAutoscaler"),
         ("coordination.k8s.io/v1", True, "Lease"),
+        ("networking.k8s.io/v1", True, "NetworkPolicy"),
         ("policy/v1", True, "PodDisruptionBudget"),
         (_RBAC, False, "ClusterRole ClusterRoleBinding"),
         (_RBAC, True, "Role RoleBinding"),

@@ -9,13 +9,14 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
+    ApiError,
     KubernetesClient,
     Object,
     concurrently,
@@ -29,6 +30,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates i
     proxy_chain,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
+    VERIFY_NAMESPACE,
     Access,
     ClusterState,
     Istiod,
@@ -62,6 +64,8 @@ RIGHTS = {
     "list secrets": ("", "secrets"),
 }
 """What is asked of a reader account: its API group and resource."""
+
+_READ_SECRETS = "list secrets"
 
 
 def reach_cluster(member: Member) -> ClusterState:
@@ -118,21 +122,98 @@ def ask_istiod(client: KubernetesClient, istiod: Istiod) -> None:
         istiod.silent = str(error)
 
 
+def read_policies(state: ClusterState) -> None:
+    """Have an istiod tell its configuration of the root namespace, which is that of every workload."""
+    ready = next((istiod.name for istiod in state.istiods if istiod.unmet is None), None)
+    if ready is None:
+        return
+    with suppress(ExomeshError, ValueError, TypeError, KeyError):
+        text = state.reached.get_from_pod(
+            ISTIO_NAMESPACE, ready, _ISTIOD_DEBUG_PORT, "/debug/configz", _ANSWER_SECONDS
+        )
+        found = [
+            [entry["kind"], entry["metadata"]["name"], entry.get("spec")]
+            for entry in json.loads(text) or []
+            if entry["metadata"].get("namespace") == ISTIO_NAMESPACE
+        ]
+        state.policies = sorted(found, key=lambda entry: (entry[0], entry[1]))
+
+
 def observe_credentials(pair: PairState, source: ClusterState, destination: ClusterState) -> None:
     """Ask the destination's API what the token in the source's remote secret is good for."""
     access = access_to(source, destination.name)
     client = destination.client
     if access is None or client is None:
         return
-    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {"name": ""}}
     with suppress(ExomeshError):  # not all users may ask; istiod's own state tells in its way
-        status = client.create({**review, "spec": {"token": access.token}}).get("status", {})
-        user = status.get("user") or {}
-        pair.user = user.get("username", "") if status.get("authenticated") else ""
-        if pair.user:
-            pair.rights = dict(
-                zip(RIGHTS, concurrently(lambda right: _may(client, user, right), RIGHTS), strict=True)
-            )
+        try:
+            known = _ask_account(pair, client.with_token(access.token), account_of(access.token))
+        except ApiError as error:
+            if error.status == 401:
+                pair.user = ""
+                return
+            known = False
+        if not known:
+            _ask_for_account(pair, client, access.token)
+
+
+def account_of(token: str) -> str:
+    """Whose token it says to be, to be believed once an API took it; empty where it does not say."""
+    payload = token.split(".")[1] if token.count(".") == 2 else ""
+    with suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"])
+    return ""
+
+
+def _ask_account(pair: PairState, reader: KubernetesClient, account: str) -> bool:
+    """Have the account itself ask for all its rights at once; False where the API does not know them all.
+
+    :raises ApiError: the API does not take the token (401), or does not let the account ask.
+    """
+
+    def rules(namespace: str) -> tuple[list[Object], bool]:
+        answer = reader.create(
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectRulesReview",
+                "metadata": {"name": ""},
+                "spec": {"namespace": namespace},
+            }
+        )["status"]
+        return answer.get("resourceRules") or [], not answer.get("incomplete")
+
+    # Nobody is given rights in this namespace alone: what it has here, it has in the whole cluster.
+    everywhere, complete = rules(VERIFY_NAMESPACE)
+    if not (complete and account):
+        return False
+    pair.rights = {right: _allowed(everywhere, right) for right in RIGHTS}
+    if not pair.rights[_READ_SECRETS]:
+        pair.rights[_READ_SECRETS] = _allowed(rules(ISTIO_NAMESPACE)[0], _READ_SECRETS)
+    pair.user = account
+    return True
+
+
+def _allowed(rules: Iterable[Object], right: str) -> bool:
+    group, resource = RIGHTS[right]
+    return any(
+        {"list", "*"} & set(rule["verbs"])
+        and {group, "*"} & set(rule.get("apiGroups") or [])
+        and {resource, "*"} & set(rule.get("resources") or [])
+        and not rule.get("resourceNames")
+        for rule in rules
+    )
+
+
+def _ask_for_account(pair: PairState, client: KubernetesClient, token: str) -> None:
+    """Ask as an administrator whose token it is, and for each right."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {"name": ""}}
+    status = client.create({**review, "spec": {"token": token}}).get("status", {})
+    user = status.get("user") or {}
+    pair.user = user.get("username", "") if status.get("authenticated") else ""
+    if pair.user:
+        pair.rights = dict(
+            zip(RIGHTS, concurrently(lambda right: _may(client, user, right), RIGHTS), strict=True)
+        )
 
 
 def access_to(source: ClusterState, destination: str) -> Access | None:
@@ -192,6 +273,7 @@ def _read_secrets(state: ClusterState, client: KubernetesClient) -> None:
 def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
     maps = client.list_objects("v1", "ConfigMap", ISTIO_NAMESPACE)
     by_name = {entry["metadata"]["name"]: entry.get("data") or {} for entry in maps}
+    state.settings = by_name
     state.api_ca = by_name.get("kube-root-ca.crt", {}).get("ca.crt", "")
     # With a revision it is istio-REVISION.
     names = ["istio", *sorted(name for name in by_name if name.startswith("istio-"))]

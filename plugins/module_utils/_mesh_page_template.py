@@ -436,6 +436,7 @@ TEMPLATE = """
         {% if failed %}{{ failed | length }} of {{ number(pairs | length, "pair") }} {{ "does" if pairs | length == 1 else "do" }} not work.
         {% elif not_ok %}{{ not_ok | length }} of {{ number(pairs | length, "pair") }} could not be shown to be well.
         {% elif mesh.mode == "full" %}A request got through for every one of {{ number(pairs | length, "pair") }} of clusters.
+        {% elif mesh.proved is defined %}Requests of all {{ number(pairs | length, "pair") }} of clusters got through, and nothing has changed since.
         {% else %}Nothing speaks against any of {{ number(pairs | length, "pair") }} of clusters.{% endif %}
         {% if findings %}{{ number(errors, "error") }}, {{ number(warnings, "warning") }}.{% endif %}
       </p>
@@ -443,6 +444,7 @@ TEMPLATE = """
   </div>
   <p class="made faint">Verified <time datetime="{{ mesh.begun }}">{{ mesh.begun | moment }}</time> in {{ "%.1f" | format(mesh.seconds) }} s:
     {% if mesh.mode == "full" %}requests were sent from each cluster to each of its peers.
+    {% elif mesh.proved is defined %}requests got through <time datetime="{{ mesh.proved }}">{{ mesh.proved | moment }}</time>, and nothing that they depended on has changed since.
     {% else %}only what can be read was looked at; no requests were sent.{% endif %}
     {% if mesh.only is defined and mesh.only %}Only pairs that involve {{ mesh.only | join(", ") }}.{% endif %}</p>
   <dl class="tiles">

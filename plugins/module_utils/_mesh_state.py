@@ -85,6 +85,8 @@ class ClusterState:
     :param clock_skew: seconds by which its clock is ahead of ours.
     :param server: address of its API, as its peers must have it.
     :param api_ca: PEM of the CA of its API.
+    :param settings: data of Istio's ConfigMaps, by name.
+    :param policies: what istiod applies to the whole mesh; None where nobody asked, or it does not tell.
     :param certificates_problem: why its secret cacerts cannot be read.
     :param gateway_events: newest Events of its gateway's Service.
     :param workload_problem: why the test workload does not run.
@@ -99,6 +101,8 @@ class ClusterState:
     server: str = ""
     api_ca: str = ""
     mesh_config: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, dict[str, str]] = field(default_factory=dict)
+    policies: list[Any] | None = None
     istiods: list[Istiod] = field(default_factory=list)
     secrets: list[RemoteSecret] = field(default_factory=list)
     certificates: list[Seen] = field(default_factory=list)
@@ -247,6 +251,7 @@ class MeshState:
     :param now: when.
     :param full: whether requests were sent.
     :param least_privilege: whether reader accounts must not read Secrets.
+    :param proved: when requests got through that depended on what is there still; None where none did.
     """
 
     clusters: Mapping[str, ClusterState]
@@ -254,6 +259,7 @@ class MeshState:
     now: datetime
     full: bool
     least_privilege: bool = False
+    proved: datetime | None = None
 
     @property
     def reached(self) -> list[ClusterState]:

@@ -31,6 +31,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import
     observe_credentials,
     reach_cluster,
     read_certificates,
+    read_policies,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     VERIFY_NAMESPACE,
@@ -45,6 +46,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload impor
     Workload,
     api_ports_of,
     ask,
+    await_ready,
+    is_started,
     measure,
     read_endpoints,
     remove,
@@ -61,6 +64,8 @@ class Verification:
     :param workload: None to read only: no test workload, no requests.
     :param only: names of members; only pairs with one of them are looked at. All when empty.
     :param timeout: seconds that the mesh may take to settle; clearing up comes on top.
+    :param started: the workload was started before, and is taken where it is there.
+    :param policies: also read what istiod applies to the whole mesh, which a proof is about.
     """
 
     def __init__(
@@ -70,12 +75,16 @@ class Verification:
         timeout: float,
         only: Collection[str] = (),
         least_privilege: bool = False,
+        started: bool = False,
+        policies: bool = False,
     ) -> None:
         self._members = list(members)
         self._workload = workload
         self._timeout = timeout
         self._only = set(only)
         self._least_privilege = least_privilege
+        self._policies = policies
+        self._was_started = started
         self._started: dict[str, KubernetesClient] = {}
         self._start_problems: dict[str, str] = {}
         self.warnings: list[str] = []
@@ -99,6 +108,8 @@ class Verification:
         for name, problem in self._start_problems.items():
             if clusters[name].client:
                 clusters[name].workload_problem = problem
+        if self._policies:
+            concurrently(read_policies, [cluster for cluster in clusters.values() if cluster.client])
         pairs = [
             PairState(member.name, peer)
             for member in self._members
@@ -126,9 +137,14 @@ class Verification:
             self._start_problems[cluster.name] = cluster.error or ""
             return
         self._started[cluster.name] = cluster.client
-        remaining = max(0.0, deadline - time.monotonic())
+
+        def remaining() -> float:
+            return max(0.0, deadline - time.monotonic())
+
         try:
-            problem = start(cluster.client, cluster.name, self._workload, api_ports_of(cluster), remaining)
+            if not (self._was_started and is_started(cluster.client, cluster.name)):
+                start(cluster.client, cluster.name, self._workload, api_ports_of(cluster), remaining())
+            problem = await_ready(cluster.client, cluster.name, remaining())
         except ExomeshError as error:
             problem = str(error)
         if problem:
@@ -140,6 +156,21 @@ class Verification:
             remove(client)
         except ExomeshError as error:
             self.warnings.append(f"{name}: the namespace {VERIFY_NAMESPACE} could not be removed: {error}")
+
+
+def start_only(members: Sequence[Member], workload: Workload, timeout: float) -> None:
+    """Start the workload for a verification that comes later, and wait for nothing.
+
+    :raises ExomeshError: naming the cluster in which it cannot be started.
+    """
+
+    def begin(cluster: ClusterState) -> None:
+        try:
+            start(cluster.reached, cluster.name, workload, api_ports_of(cluster), timeout)
+        except ExomeshError as error:
+            raise error.about(cluster=cluster.name) from None
+
+    concurrently(begin, [cluster for cluster in concurrently(reach_cluster, members) if cluster.client])
 
 
 def has_workload(cluster: ClusterState) -> bool:

@@ -85,19 +85,33 @@ class Workload:
 
 def start(
     client: KubernetesClient, cluster: str, workload: Workload, api_ports: Iterable[int], timeout: float
-) -> str | None:
-    """Start the workload in a cluster, in place of one that was left behind; gives what went wrong."""
+) -> None:
+    """Start the workload in a cluster, in place of one that was left behind; see :func:`await_ready`."""
     deadline = time.monotonic() + timeout
     remove(client)
     _await_removal(client)
     for obj in workload_objects(cluster, workload, api_ports):
         apply_patiently(client, obj, FIELD_MANAGER, max(0.0, deadline - time.monotonic()))
-    ref = ObjectRef("v1", "Pod", workload_name(cluster), VERIFY_NAMESPACE)
-    missing = wait_until_met(lambda: pod_unmet(client.get(ref)), max(0.0, deadline - time.monotonic()))
+
+
+def is_started(client: KubernetesClient, cluster: str) -> bool:
+    """Whether there is a workload that was started, and is not about to go."""
+    pod = client.get(_pod_ref(cluster))
+    return pod is not None and not pod["metadata"].get("deletionTimestamp")
+
+
+def await_ready(client: KubernetesClient, cluster: str, timeout: float) -> str | None:
+    """Wait until the workload is ready; gives what is missing when the time is up."""
+    ref = _pod_ref(cluster)
+    missing = wait_until_met(lambda: pod_unmet(client.get(ref)), timeout)
     if missing:
         events = client.events("Pod", VERIFY_NAMESPACE, ref.name, 3)
         return "; ".join([missing, *events])
     return None
+
+
+def _pod_ref(cluster: str) -> ObjectRef:
+    return ObjectRef("v1", "Pod", workload_name(cluster), VERIFY_NAMESPACE)
 
 
 def remove(client: KubernetesClient) -> None:

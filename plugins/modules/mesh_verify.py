@@ -19,6 +19,9 @@ description:
     verified on the other side, and which cluster answered.
   - The workload is removed again, also after a failure. What a killed run left behind ends by itself after
     half an hour, and is removed by the next run.
+  - A proof by requests can be kept in O(proof_file). While it is younger than O(proof_hours), and nothing has
+    changed that the requests depended on, later calls only read, and RV(verification.mesh.proved) says when
+    requests got through.
   - Does not fail when the mesh is not healthy, but says so in RV(healthy) and RV(findings). All kinds of
     findings are described in R(Findings, ansible_collections.exomesh.istio.docsite.findings).
 extends_documentation_fragment:
@@ -49,6 +52,18 @@ options:
         no sidecars of it are looked at.
     type: bool
     default: false
+  proof_file:
+    description:
+      - File in which it is kept that requests of every pair got through without any finding, and a hash of
+        what they depended on - istiods, gateways and their addresses, remote secrets, CAs, and policies and
+        settings of the whole mesh. It holds no secret.
+    type: path
+  proof_hours:
+    description:
+      - For how many hours such a proof is good. V(0) to send requests in any case. What the APIs of the
+        clusters do not show, such as a firewall between them, is noticed after that time at the latest.
+    type: int
+    default: 0
   least_privilege:
     description:
       - Whether it is a finding when the account of a remote secret may read Secrets.
@@ -60,6 +75,15 @@ options:
         C(docs/schema/verification.schema.json)), C(verification.html) and C(junit.xml). It is made where it
         does not exist.
     type: path
+  workload:
+    description:
+      - V(own) to start the workload, and to remove it.
+      - V(start) to start it in the members of O(only), or in all, and nothing else. Nothing is waited for, so
+        that its pods start while something else goes on.
+      - V(started) to take one that was started like that, where it is there still, and to remove it.
+    type: str
+    choices: [own, start, started]
+    default: own
   server_image:
     description:
       - Image of the test server. It must serve HTTP on port 3000.
@@ -98,12 +122,12 @@ RETURN = r"""
 healthy:
   description: Whether there are no findings of severity V(error).
   type: bool
-  returned: success
+  returned: success, except with O(workload=start)
 verification:
   description:
     - All that was seen and found, in the form of C(docs/schema/verification.schema.json).
   type: dict
-  returned: success
+  returned: success, except with O(workload=start)
   contains:
     schema:
       description: Version of that form.
@@ -127,7 +151,7 @@ findings:
   description: What is wrong, worst first.
   type: list
   elements: dict
-  returned: success
+  returned: success, except with O(workload=start)
   contains:
     code:
       description:
@@ -166,16 +190,18 @@ failed_pairs:
   description: Pairs that do not work, as C(source -> destination).
   type: list
   elements: str
-  returned: success
+  returned: success, except with O(workload=start)
 report:
   description: Matrix of the pairs, latencies and the findings, as lines for people.
   type: list
   elements: str
-  returned: success
+  returned: success, except with O(workload=start)
 """
 
 import json
 import time
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +210,11 @@ from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report 
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_judge import Verdict
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_page import html
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import Verification
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_proof import ProofFile
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import MeshState
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import Verification, start_only
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import Workload
 
 
@@ -204,13 +233,39 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             "unknown_member",
             next_step=f"The members are {', '.join(member.name for member in members)}",
         )
-    verification = Verification(
-        members, workload, params["timeout"], params["only"], params["least_privilege"]
-    )
-    with verification:
-        mesh, verdict = verification.look()
-    for warning in verification.warnings:
-        module.warn(warning)
+    if params["workload"] == "start":
+        here = [member for member in members if not params["only"] or member.name in params["only"]]
+        if workload:
+            start_only(here, workload, params["timeout"])
+        return {"changed": False}
+    # A proof is about all pairs.
+    proof_file = None if params["only"] or not params["proof_file"] else ProofFile(Path(params["proof_file"]))
+
+    def look(workload: Workload | None, timeout: float) -> tuple[MeshState, Verdict]:
+        verification = Verification(
+            members,
+            workload,
+            timeout,
+            params["only"],
+            params["least_privilege"],
+            started=params["workload"] == "started",
+            policies=proof_file is not None,
+        )
+        with verification:
+            seen = verification.look()
+        for warning in verification.warnings:
+            module.warn(warning)
+        return seen
+
+    kept = proof_file.read() if proof_file and params["proof_hours"] else None
+    # What does not settle at once is left to the requests.
+    mesh, verdict = look(None, 0) if kept and workload else look(workload, params["timeout"])
+    if kept and kept.holds(mesh, timedelta(hours=params["proof_hours"])):
+        mesh = replace(mesh, proved=kept.proved)
+    if kept and workload and not (mesh.proved and verdict.healthy):
+        mesh, verdict = look(workload, params["timeout"])
+    if proof_file and mesh.full and not module.check_mode:
+        proof_file.keep(mesh) if not verdict.findings else proof_file.forget()
     told = report.result(mesh, verdict, time.monotonic() - begun, params["only"])
     if params["output_dir"] and not module.check_mode:
         write(Path(params["output_dir"]), told)
@@ -257,8 +312,11 @@ def main() -> None:
             **MEMBERS_ARGUMENT_SPEC,
             "only": {"type": "list", "elements": "str", "default": []},
             "read_only": {"type": "bool", "default": False},
+            "proof_file": {"type": "path"},
+            "proof_hours": {"type": "int", "default": 0},
             "least_privilege": {"type": "bool", "default": False},
             "output_dir": {"type": "path"},
+            "workload": {"type": "str", "choices": ["own", "start", "started"], "default": "own"},
             "server_image": {
                 "type": "str",
                 "default": "exo.container-registry.com/exoscale-images/exo-webtest:v2",

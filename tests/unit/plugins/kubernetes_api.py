@@ -65,11 +65,26 @@ RESOURCES = {
     "/apis/networking.istio.io/v1alpha3": [("EnvoyFilter", "envoyfilters", True)],
     "/apis/security.istio.io/v1": [("PeerAuthentication", "peerauthentications", True)],
     "/apis/authentication.k8s.io/v1": [("TokenReview", "tokenreviews", False)],
-    "/apis/authorization.k8s.io/v1": [("SubjectAccessReview", "subjectaccessreviews", False)],
+    "/apis/authorization.k8s.io/v1": [
+        ("SelfSubjectRulesReview", "selfsubjectrulesreviews", False),
+        ("SubjectAccessReview", "subjectaccessreviews", False),
+    ],
 }
 REVIEWS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "TokenReview": lambda spec: {"authenticated": True, "user": {"username": f"bearer of {spec['token']}"}},
     "SubjectAccessReview": lambda spec: {"allowed": spec["resourceAttributes"]["resource"] != "secrets"},
+    "SelfSubjectRulesReview": lambda _spec: {
+        "incomplete": False,
+        "resourceRules": [
+            {
+                "verbs": ["get", "list", "watch"],
+                "apiGroups": [""],
+                "resources": ["namespaces", "nodes", "pods"],
+            },
+            {"verbs": ["*"], "apiGroups": ["*"], "resources": ["services", "endpointslices"]},
+            {"verbs": ["list"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["only-one"]},
+        ],
+    },
 }
 
 PLURALS = {plural for group in RESOURCES.values() for _kind, plural, _namespaced in group}
@@ -167,6 +182,7 @@ class ApiServer:
         obj = copy.deepcopy(obj)
         obj["metadata"]["resourceVersion"] = str(self._version)
         obj["metadata"].setdefault("creationTimestamp", datetime.now(UTC).isoformat())
+        obj["metadata"].setdefault("uid", f"{self.name}-{self._version}")
         if obj.get("kind") == "Pod":
             self.run_pod(obj)
         if obj.get("type") == "kubernetes.io/service-account-token" and self.fills_tokens:

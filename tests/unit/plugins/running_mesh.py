@@ -48,6 +48,7 @@ class RunningCluster:
         self.api.run_pod = self.start_pod
         self.api.run_command = self.run_command
         self.leaf = self.new_intermediate()
+        self.policies: list[Object] = []
         self.members = {name: self}
         labels = {"topology.istio.io/network": f"network-{name}"}
         self.put("Namespace", SYSTEM, labels)
@@ -121,7 +122,8 @@ class RunningCluster:
             }
             for number, name in enumerate(NAMES, 1)
         ]
-        pages = {"clusterz": clusterz, "networkz": networkz, "syncz": [], "endpointShardz": {}}
+        pages: Object = {"clusterz": clusterz, "networkz": networkz, "syncz": [], "endpointShardz": {}}
+        pages["configz"] = self.policies
         self.api.listen(ISTIOD, 15014, {f"/debug/{page}": answer for page, answer in pages.items()})
         pem = self.folder / f"{self.name}-istiod.pem"
         pem.write_bytes(self.leaf.pem + self.leaf.key_pem)
@@ -199,17 +201,18 @@ class RunningMesh:
         self.clusters = {name: RunningCluster(folder, name, root) for name in NAMES}
         for name, peer in (NAMES, NAMES[::-1]):
             self.clusters[name].members = self.clusters
-            self._trust(self.clusters[name], self.clusters[peer])
+            self.trust(name, peer, f"token-for-{name}")
 
     def __getitem__(self, name: str) -> RunningCluster:
         return self.clusters[name]
 
-    @staticmethod
-    def _trust(cluster: RunningCluster, peer: RunningCluster) -> None:
+    def trust(self, name: str, peer_name: str, token: str) -> None:
+        """Give a cluster a remote secret of a peer."""
+        cluster, peer = self.clusters[name], self.clusters[peer_name]
         server = {"server": peer.api.url, "certificate-authority-data": text_of(CA_OF_TESTS.pem)}
         document = {
             "clusters": [{"name": peer.name, "cluster": server}],
-            "users": [{"name": peer.name, "user": {"token": f"token-for-{cluster.name}"}}],
+            "users": [{"name": peer.name, "user": {"token": token}}],
         }
         metadata: Object = {
             "name": f"istio-remote-secret-{peer.name}",

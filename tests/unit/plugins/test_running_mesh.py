@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import RIGHTS
 from kubeconfigs import issue, run_module
 from kubernetes_api import Object, status
 from running_mesh import GATEWAY, ISTIOD, RunningMesh
 
 POD = "/api/v1/namespaces/{}/pods/{}"
+POD_OF_GATEWAY = f"/pods/{GATEWAY}"
 CACERTS = "/api/v1/namespaces/istio-system/secrets/cacerts"
 VERIFY = "/api/v1/namespaces/exomesh-verify"
 
@@ -40,7 +44,201 @@ def test_a_mesh_is_looked_at_without_changing_anything(mesh: RunningMesh) -> Non
     assert result["healthy"], result["report"]
     assert [pair["state"] for pair in result["verification"]["pairs"]] == ["ok", "ok"]
     written = [request for request in mesh["vie"].api.requests if not request.startswith("GET")]
-    assert {request.rpartition("/")[2] for request in written} == {"tokenreviews", "subjectaccessreviews"}
+    reviews = {"selfsubjectrulesreviews", "tokenreviews", "subjectaccessreviews"}
+    assert {request.rpartition("/")[2] for request in written} == reviews
+
+
+def token_of(account: str) -> str:
+    """A token as Kubernetes makes them; nobody here looks at its signature."""
+    payload = base64.urlsafe_b64encode(json.dumps({"sub": account}).encode()).decode().rstrip("=")
+    return f"e30.{payload}.c2ln"
+
+
+def test_an_account_tells_all_its_rights_by_one_request(mesh: RunningMesh) -> None:
+    account = "system:serviceaccount:istio-system:exomesh-reader-fra"
+    mesh.trust("fra", "vie", token_of(account))
+    result = mesh.run("mesh_verify", read_only=True)
+    asked = [request for request in mesh["vie"].api.requests if request.startswith("POST")]
+    # Once for the whole cluster; and once more for Secrets of istio-system, which it may not read everywhere.
+    assert asked == ["POST /apis/authorization.k8s.io/v1/selfsubjectrulesreviews"] * 2
+    pair = next(pair for pair in result["verification"]["pairs"] if pair["source"] == "fra")
+    assert pair["rights"] == {right: right != "list secrets" for right in RIGHTS}
+    assert pair["state"] == "ok"
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_an_account_that_may_not_ask_is_asked_about(mesh: RunningMesh, code: int) -> None:
+    mesh.trust("fra", "vie", token_of("somebody"))
+    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    mesh["vie"].api.failures["POST", path] = [status(code, "Forbidden")]
+    result = mesh.run("mesh_verify", read_only=True)
+    pair = next(pair for pair in result["verification"]["pairs"] if pair["source"] == "fra")
+    assert pair["rights"] == {right: right != "list secrets" for right in RIGHTS}
+
+
+def test_a_token_that_is_not_taken_is_a_finding(mesh: RunningMesh) -> None:
+    token = token_of("somebody")
+    mesh.trust("fra", "vie", token)
+    mesh["vie"].api.rejected_tokens.add(token)
+    result = mesh.run("mesh_verify", read_only=True, timeout=0)
+    assert codes(result) == {"credentials-rejected"}
+
+
+# A proof that is kept
+
+
+def sent(mesh: RunningMesh) -> bool:
+    """Whether requests were sent since this was asked last."""
+    api = mesh["vie"].api
+    found = any(request.startswith("DELETE") for request in api.requests)
+    api.requests.clear()
+    return found
+
+
+def prove(mesh: RunningMesh, folder: Path, hours: int = 24, **options: Object) -> Object:
+    return mesh.run(
+        "mesh_verify", proof_file=str(folder / "state/it.proof"), proof_hours=hours, timeout=20, **options
+    )
+
+
+def test_a_proof_holds_while_nothing_changes(mesh: RunningMesh, tmp_path: Path) -> None:
+    assert "proved" not in prove(mesh, tmp_path)["verification"]["mesh"]
+    assert sent(mesh)
+    assert stat.S_IMODE((tmp_path / "state/it.proof").stat().st_mode) == 0o600
+    result = prove(mesh, tmp_path)
+    assert not sent(mesh)
+    assert result["healthy"]
+    assert result["verification"]["mesh"]["mode"] == "status"
+    proved = result["verification"]["mesh"]["proved"]
+    assert (
+        f"Requests of every pair got through at {proved}, and nothing that they depended on"
+        in result["report"]
+    )
+    assert result["report"][1].split() == ["vie", "-", "ok"]
+    # Asked for, they are sent all the same.
+    assert "proved" not in prove(mesh, tmp_path, hours=0)["verification"]["mesh"]
+    assert sent(mesh)
+    # To look only at what can be read is what was asked for; the proof is told all the same.
+    assert prove(mesh, tmp_path, read_only=True)["verification"]["mesh"]["proved"]
+
+
+def other_policy(mesh: RunningMesh) -> None:
+    metadata = {"name": "deny", "namespace": "istio-system"}
+    mesh["fra"].policies = [{"kind": "AuthorizationPolicy", "metadata": metadata, "spec": {}}]
+    mesh["fra"].serve()
+
+
+CHANGES = {
+    "an istiod": lambda mesh: mesh["fra"].put(
+        "Pod",
+        ISTIOD,
+        {"app": "istiod"},
+        spec={"containers": [{"name": "discovery", "image": "pilot:1.31.1"}]},
+    ),
+    "a gateway": lambda mesh: mesh["fra"].put(
+        "Pod", GATEWAY, {"istio": "eastwestgateway"}, spec={"containers": []}
+    ),
+    "a policy": other_policy,
+    "a setting": lambda mesh: mesh["fra"].put("ConfigMap", "istio-sidecar-injector", data={"config": "x"}),
+    "an account": lambda mesh: mesh.trust("vie", "fra", "another-token"),
+    "the namespace": lambda mesh: mesh["fra"].put(
+        "Namespace", "istio-system", {"topology.istio.io/network": "network-fra", "pod-security": "x"}
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_a_request_depends_on_ends_its_proof(
+    mesh: RunningMesh, tmp_path: Path, change: Callable[[RunningMesh], object]
+) -> None:
+    prove(mesh, tmp_path)
+    change(mesh)
+    sent(mesh)
+    result = prove(mesh, tmp_path)
+    assert sent(mesh)
+    assert result["healthy"], result["report"]
+    prove(mesh, tmp_path)
+    assert not sent(mesh)
+
+
+def test_an_old_a_broken_and_a_future_proof_are_none(mesh: RunningMesh, tmp_path: Path) -> None:
+    prove(mesh, tmp_path)
+    file = tmp_path / "state/it.proof"
+    good = json.loads(file.read_text())
+    for hours in (-25, 1):
+        moment = datetime.fromisoformat(good["proved"]) + timedelta(hours=hours)
+        file.write_text(json.dumps({**good, "proved": moment.isoformat()}))
+        sent(mesh)
+        prove(mesh, tmp_path)
+        assert sent(mesh)
+    for text in ("", "{", "[]", '{"subject": "x", "proved": 7}', "null"):
+        file.write_text(text)
+        prove(mesh, tmp_path)
+        assert sent(mesh)
+
+
+def test_a_mesh_that_is_not_well_has_no_proof(mesh: RunningMesh, tmp_path: Path) -> None:
+    prove(mesh, tmp_path)
+    (removed,) = [
+        mesh["vie"].api.objects.pop(path)
+        for path in list(mesh["vie"].api.objects)
+        if path.endswith(POD_OF_GATEWAY)
+    ]
+    assert not prove(mesh, tmp_path, hours=24)["healthy"]
+    assert not (tmp_path / "state/it.proof").exists()
+    assert removed
+
+
+def test_what_istiod_does_not_tell_is_not_proved(mesh: RunningMesh, tmp_path: Path) -> None:
+    mesh["fra"].policies = [{"kind": "a policy without metadata"}]
+    mesh["fra"].serve()
+    assert prove(mesh, tmp_path)["healthy"]
+    assert not (tmp_path / "state/it.proof").exists()
+
+
+def test_check_mode_and_some_pairs_prove_nothing(mesh: RunningMesh, tmp_path: Path) -> None:
+    prove(mesh, tmp_path, check=True)
+    prove(mesh, tmp_path, only=["vie"])
+    assert not (tmp_path / "state").exists()
+
+
+# A workload that is started beforehand
+
+
+def test_a_workload_that_was_started_is_taken(mesh: RunningMesh) -> None:
+    assert mesh.run("mesh_verify", workload="start", only=["vie"])["changed"] is False
+    started = mesh["vie"].api.objects[f"{VERIFY}/pods/verify-vie"]
+    assert f"{VERIFY}/pods/verify-fra" not in mesh["fra"].api.objects
+    seen = []
+    run_command = mesh["vie"].api.run_command
+
+    def run(pod: str, command: list[str]) -> object:
+        seen.append(mesh["vie"].api.objects[f"{VERIFY}/pods/verify-vie"]["metadata"]["uid"])
+        return run_command(pod, command)
+
+    mesh["vie"].api.run_command = run  # type: ignore[assignment]
+    result = mesh.run("mesh_verify", workload="started", timeout=20)
+    assert result["healthy"], result["report"]
+    assert set(seen) == {started["metadata"]["uid"]}
+    assert VERIFY not in mesh["vie"].api.objects
+    # Without the word for it, what is there was left behind by somebody.
+    mesh.run("mesh_verify", workload="start")
+    seen.clear()
+    former = mesh["vie"].api.objects[f"{VERIFY}/pods/verify-vie"]["metadata"]["uid"]
+    assert mesh.run("mesh_verify", timeout=20)["healthy"]
+    assert former not in seen
+
+
+def test_no_workload_is_started_in_check_mode_or_to_read_only(mesh: RunningMesh) -> None:
+    mesh.run("mesh_verify", workload="start", check=True)
+    mesh.run("mesh_verify", workload="start", read_only=True)
+    assert VERIFY not in mesh["vie"].api.objects
+
+
+def test_a_cluster_in_which_no_workload_can_be_started_is_named(mesh: RunningMesh) -> None:
+    mesh["vie"].put("Namespace", "exomesh-verify")
+    result = mesh.run("mesh_verify", workload="start")
+    assert (result["failure"]["cluster"], result["failure"]["code"]) == ("vie", "foreign_namespace")
 
 
 def test_a_request_goes_both_ways_and_the_workload_goes_again(mesh: RunningMesh, tmp_path: Path) -> None:
