@@ -15,7 +15,7 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlparse
@@ -38,7 +38,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     UNCHANGED,
     ObjectChange,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._probe import Answer, Target, probe
+from ansible_collections.exomesh.istio.plugins.module_utils._probe import Answer, Target, api_hash, probe
 from ansible_collections.exomesh.istio.plugins.module_utils._reader_access import (
     binding_for_secrets,
     grant,
@@ -78,6 +78,8 @@ class Options:
     :param prune: remove what we made for clusters that are no peers any more.
     :param reciprocal: also give each peer its secret for this cluster.
     :param probe_image: image with curl for the proof from inside; None for no proof.
+    :param reached: APIs, as :func:`_probe.api_hash` has them, that pods of the reader were shown to reach.
+    :param before_istiod: istiod is still to come, and reads the secrets for those APIs when it starts.
     :param timeout: seconds that each wait may take.
     """
 
@@ -86,6 +88,8 @@ class Options:
     prune: bool = False
     reciprocal: bool = False
     probe_image: str | None = None
+    reached: frozenset[str] = frozenset()
+    before_istiod: bool = False
     timeout: float = 60
     check_mode: bool = False
 
@@ -114,6 +118,10 @@ class _Way:
     def target(self) -> Target:
         ca = base64.b64decode(self.access.ca or "")
         return Target(self.peer.name, self.url, ca, self.access.token, self.access.tls_server_name)
+
+    def is_among(self, reached: Collection[str]) -> bool:
+        ca = base64.b64decode(self.access.ca or "")
+        return api_hash(self.access.server, ca, self.access.tls_server_name) in reached
 
 
 def connect(member: Member) -> KubernetesClient:
@@ -192,6 +200,8 @@ class Peering:
         proved = self._proved(reader, [way for way, _change in different])
         written = self._attempt(lambda way: self._write(reader, way), proved)
         given = same + written
+        if self._options.before_istiod:
+            return
         if not deployments[0]:
             self._outcome.warnings.append(f"{reader.name} has no istiod that could read its remote secrets")
         elif given:
@@ -263,14 +273,19 @@ class Peering:
 
     def _proved(self, reader: KubernetesClient, ways: Sequence[_Way]) -> list[_Way]:
         """Those ways on which the peer's API answers a pod of the reader."""
-        if not ways or self._options.probe_image is None:
+        # The reader's account and its token are of the API's own making: what is left to prove is the way.
+        reached = [way for way in ways if way.is_among(self._options.reached)]
+        unproved = [way for way in ways if way not in reached]
+        if self._options.before_istiod:
+            return reached
+        if not unproved or self._options.probe_image is None:
             return list(ways)
         try:
-            refused = self._refused(reader, ways)
+            refused = self._refused(reader, unproved)
         except ExomeshError as error:
             error.next_step = f"{error.next_step}. peering_probe: false does without this proof"
             self._failures.append(error.about(cluster=reader.name))
-            return []
+            return reached
         for way in ways:
             peer = way.peer.name
             if peer in refused:

@@ -45,7 +45,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import service_addresses
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._probe import Answer, Target, probe
+from ansible_collections.exomesh.istio.plugins.module_utils._probe import Answer, Target, api_hash, probe
 from ansible_collections.exomesh.istio.plugins.module_utils._registries import REPLACEMENT_HUB, retired
 from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import (
     MULTI_CLUSTER_LABEL,
@@ -164,6 +164,13 @@ class Preflight:
         self._members = members
         self._release = Release.parse(wanted.version)
         self._seen = self._look()
+        self.reached: list[str] = []
+        """APIs that answered a pod of this cluster, as :func:`_probe.api_hash` has them."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is no istiod yet."""
+        return not self._seen.istiods
 
     def checks(self) -> list[Check]:
         """Everything that can be told by reading."""
@@ -188,9 +195,15 @@ class Preflight:
         if targets:
             try:
                 answers = probe(self._client, targets, image, timeout)
-                checks += [
+                found_out = [
                     self._reached(target, answer) for target, answer in zip(targets, answers, strict=True)
                 ]
+                self.reached = [
+                    target.api
+                    for target, check in zip(targets, found_out, strict=True)
+                    if target.api and check.outcome == OK
+                ]
+                checks += found_out
             except ExomeshError as error:
                 checks.append(
                     Check(
@@ -557,6 +570,7 @@ class _PeerTarget(Target):
 
     code: str = ""
     what: str = ""
+    api: str = ""
     severity: str = ERROR
     cause: str = ""
     next_step: str = ""
@@ -579,6 +593,7 @@ def _targets_of(peer: Member) -> tuple[list[_PeerTarget], list[Check]]:
         tls_server_name=entry.cluster.get("tls-server-name"),
         code="peer-api",
         what=f"the API server of {peer.name}",
+        api=api_hash(server, entry.certificate_authority or b"", entry.cluster.get("tls-server-name")),
         cause="A firewall or a proxy stands between, or the address is for this machine only",
         next_step=(
             f"Let the nodes of this cluster connect to {server}, or set peering_server of {peer.name} to an "

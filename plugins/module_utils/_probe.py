@@ -10,6 +10,8 @@ configuration, with tokens and CAs, comes from a Secret, so that none of them is
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import re
 import secrets
 from collections.abc import Iterator, Sequence
@@ -64,6 +66,12 @@ class Answer:
     status: int | None
     error: str | None
     seconds: float
+
+
+def api_hash(server: str, ca: bytes, tls_server_name: str | None) -> str:
+    """Which API it is that pods reach: by address and CA, in a form that facts may hold."""
+    told = [server.rstrip("/"), ca.decode(errors="replace").strip(), tls_server_name]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeout: float) -> list[Answer]:

@@ -185,6 +185,17 @@ checks:
       evidence: [node pool-1a has 1320m CPU and 5210 Mi memory and 98 pods left]
       cause: ""
       next_step: ""
+new:
+  description: Whether there is no istiod in the cluster yet.
+  type: bool
+  returned: success, where there is a kubeconfig
+reached:
+  description:
+    - Hashes of address and CA of the APIs that a pod of the cluster reached now, as module
+      M(exomesh.istio.remote_secrets) takes them.
+  type: list
+  elements: str
+  returned: success
 probed:
   description: Names of the peers for which a pod was started.
   type: list
@@ -253,7 +264,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Look, and ask for the peers; gives the module's result."""
     params = module.params
     if kubeconfig_is_to_come(module):
-        return {"changed": False, "probed": [], "not_probed": _KUBECONFIG_TO_COME}
+        return {"changed": False, "reached": [], "probed": [], "not_probed": _KUBECONFIG_TO_COME}
     try:
         client = KubernetesClient(params["kubeconfig"], params["context"], params["cluster"])
         preflight = Preflight(client, wanted_of(params), members_of(params))
@@ -271,6 +282,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return {
         "changed": False,
         "checks": [check.as_dict() for check in checks],
+        "new": preflight.is_new,
+        "reached": preflight.reached,
         "probed": [] if not_probed else unproven,
         "not_probed": not_probed,
     }

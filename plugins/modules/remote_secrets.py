@@ -70,6 +70,19 @@ options:
       - Image of that pod. It must have C(curl).
     type: str
     default: docker.io/curlimages/curl:8.16.0
+  reached:
+    description:
+      - RV(ignore:reached) of module M(exomesh.istio.istio_preflight) in the same run. APIs that a pod of this
+        cluster has just reached, with the CA that the secret will hold, are not asked by another one.
+    type: list
+    elements: str
+    default: []
+  before_istiod:
+    description:
+      - Whether istiod is still to come. Then only the secrets for O(reached) are written, and nothing is
+        waited for; istiod reads them when it starts.
+    type: bool
+    default: false
   reciprocal:
     description:
       - Also give each peer its secret for this cluster, so that this one call joins the cluster to a mesh.
@@ -166,6 +179,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         prune=params["prune"],
         reciprocal=params["reciprocal"],
         probe_image=params["probe_image"] if params["probe"] else None,
+        reached=frozenset(params["reached"]),
+        before_istiod=params["before_istiod"],
         timeout=params["timeout"],
         check_mode=module.check_mode,
     )
@@ -194,6 +209,8 @@ def main() -> None:
             "least_privilege": {"type": "bool", "default": False},
             "probe": {"type": "bool", "default": True},
             "probe_image": {"type": "str", "default": CURL_IMAGE},
+            "reached": {"type": "list", "elements": "str", "default": []},
+            "before_istiod": {"type": "bool", "default": False},
             "reciprocal": {"type": "bool", "default": False},
             "prune": {"type": "bool", "default": False},
         },

@@ -17,6 +17,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import K
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff, summarise
 from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options, Peering, unsynced
+from ansible_collections.exomesh.istio.plugins.module_utils._probe import api_hash
 from kubernetes_api import ApiServer, Object, status
 
 SECRETS = "/api/v1/namespaces/istio-system/secrets"
@@ -377,6 +378,40 @@ def test_what_the_probe_refuses_is_not_handed_out(mesh: Mesh) -> None:
     assert mesh.vie.objects == {}
     mesh.vie.pod_log = GOOD
     assert mesh.synchronise(probe_image="curl:1")["istio-remote-secret-fra"] == "create"
+
+
+REACHED = frozenset([api_hash(SERVER, b"the CA", None)])
+
+
+def test_what_pods_just_reached_is_not_asked_by_another_pod(mesh: Mesh) -> None:
+    mesh.vie.pod_log = BAD
+    mesh.synchronise(probe_image="curl:1", reached=REACHED)
+    assert REMOTE in mesh.vie.objects
+    assert not [request for request in mesh.vie.requests if "pods" in request and "POST" in request]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("https://fra.example:6443/k8s/clusters/x", b"the CA", None),
+        (SERVER, b"x", None),
+        (SERVER, b"the CA", "x"),
+    ],
+    ids=["address", "CA", "TLS name"],
+)
+def test_another_api_is_still_to_be_proved(mesh: Mesh, other: tuple[str, bytes, str | None]) -> None:
+    mesh.vie.pod_log = BAD
+    with pytest.raises(ExomeshError, match="does not get a secret"):
+        mesh.synchronise(probe_image="curl:1", reached=frozenset([api_hash(*other)]))
+
+
+def test_before_istiod_only_what_pods_reached_is_written_and_nothing_awaited(mesh: Mesh) -> None:
+    before: dict[str, Any] = {"own_accounts": True, "before_istiod": True, "probe_image": "curl:1"}
+    assert "istio-remote-secret-fra" not in mesh.synchronise(**before)
+    done = mesh.synchronise(**before, reached=REACHED)
+    assert done["istio-remote-secret-fra"] == "create"
+    assert mesh.synchronise(**before, reached=REACHED)["istio-remote-secret-fra"] == "unchanged"
+    assert not [request for request in mesh.vie.requests if request.endswith("/pods")]
 
 
 def test_no_probe_where_nothing_is_to_be_written(mesh: Mesh) -> None:

@@ -21,7 +21,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._preflight import (
     Wanted,
     Workload,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._probe import Answer, Target
+from ansible_collections.exomesh.istio.plugins.module_utils._probe import Answer, Target, api_hash
 
 Object = dict[str, Any]
 
@@ -437,7 +437,10 @@ def test_every_peer_is_asked_where_there_is_no_istiod(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     targets = asked(monkeypatch, lambda _target: None)
-    checks = cluster.preflight().probe("curl", 10)
+    preflight = cluster.preflight()
+    checks = preflight.probe("curl", 10)
+    assert preflight.is_new
+    assert preflight.reached == [api_hash("https://sofia.example:443", targets[0].ca or b"", None)]
     assert [target.url for target in targets] == ["https://sofia.example:443/version"]
     assert targets[0].ca
     assert targets[0].token is None
@@ -449,7 +452,9 @@ def test_a_peer_that_is_not_reached_is_refused_with_what_was_said(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked(monkeypatch, lambda _target: "Connection timed out after 5001 milliseconds")
-    check = cluster.preflight().probe("curl", 10)[-1]
+    preflight = cluster.preflight()
+    check = preflight.probe("curl", 10)[-1]
+    assert preflight.reached == []
     assert check.outcome == "error"
     assert "do not reach the API server of sofia" in check.message
     assert "https://sofia.example:443/version: Connection timed out" in check.evidence[0]
