@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from exolab import lab
+from exolab import lab, preflight
 from exolab.build import build
 from exolab.errors import LabError
 from exolab.layout import CACHE, HOME, MAX_CLUSTERS
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "kubectl":
             lab.kubectl(options.name, options.cluster, options.words)
         else:
+            preflight.check()  # for the tools that it builds with
             build()
             print("All programs and images are built.")
     except LabError as error:

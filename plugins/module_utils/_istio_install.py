@@ -5,7 +5,8 @@
 
 ``istioctl install`` neither says what it changes nor whether it changes anything. So its manifest is
 rendered, given the labels that the installer itself adds, and compared with the cluster; the installer runs
-only where the two differ.
+only where the two differ. Where nothing is there yet, the manifest is applied as it would do it: that takes
+no second rendering, and no look every two seconds whether it is ready.
 
 Rendering takes ``istioctl`` a second, and its answer depends on the question alone. So the last answers can
 be kept in a file; what is compared with the cluster is the same with it and without.
@@ -79,6 +80,13 @@ with suppress(ImportError):  # whoever connects to a cluster is told that it is 
 INSTALLER_FIELD_MANAGER = "istio-operator"
 
 _COMPONENT_LABEL = "operator.istio.io/component"
+_COMPONENTS = {
+    "base": "Base",
+    "istiod": "Pilot",
+    "istio-ingress": "IngressGateways",
+    "istio-egress": "EgressGateways",
+}
+"""The installer's names of what its charts make, by the name of the chart."""
 _NOT_PRUNED_LABEL = "install.operator.istio.io/owning-resource-not-pruned"
 _REVISION_LABEL, _TAG_LABEL = "istio.io/rev", "istio.io/tag"
 
@@ -267,6 +275,7 @@ class Installation:
     :param changes: everything that changes, for people.
     :param objects: what the installer makes, as it makes it.
     :param needs_installer: whether ``istioctl install`` must run; what follows is done without it.
+    :param is_new: nothing is there that the installer would have to bring up to date, or to remove.
     :param namespaces: the namespace as it should be.
     :param replicas: Deployments with too few or too many replicas: how many they have, and should have.
     """
@@ -276,6 +285,7 @@ class Installation:
     changes: list[ObjectChange]
     objects: list[Object]
     needs_installer: bool
+    is_new: bool
     namespaces: list[Object]
     replicas: dict[ObjectRef, tuple[int, int]]
 
@@ -308,6 +318,7 @@ def plan(client: KubernetesClient, istioctl: Istioctl, settings: OperatorSetting
     changes = compare_all(client, objects, INSTALLER_FIELD_MANAGER, _without_own_changes, installed)
     changes += _to_be_pruned(installed, objects)
     needs_installer = any(change.action != UNCHANGED for change in changes)
+    is_new = _is_new(changes, objects)
     if any(_is_istiod(obj) for obj in rendered):
         changes += _compare_default_tag(client, istioctl, settings, labels)
     namespaces = _namespace(operator, rendered)
@@ -319,6 +330,7 @@ def plan(client: KubernetesClient, istioctl: Istioctl, settings: OperatorSetting
         [*compare_all(client, namespaces, FIELD_MANAGER), *resized],
         objects,
         needs_installer,
+        is_new,
         namespaces,
         replicas,
     )
@@ -339,13 +351,55 @@ def install(
     for namespace in installation.namespaces:
         client.apply(namespace)
     _scale(client, installation.replicas)
-    if installation.needs_installer:
+    if installation.is_new:
+        _apply_new(client, installation.objects, timeout)
+    elif installation.needs_installer:
         concurrently(lambda obj: remove_surplus(client, obj), installation.objects)
         _run_installer(client, istioctl, installation, timeout)
         # An autoscaler takes a while to see that there are too few.
         _scale(client, _replicas_out_of_range(client, installation.objects))
     if any(_is_istiod(obj) for obj in installation.objects):
         _apply_default_tag(client, istioctl, settings, installation)
+
+
+def _is_new(changes: Sequence[ObjectChange], objects: Sequence[Object]) -> bool:
+    """Whether to apply the objects is all that the installer would do.
+
+    What was left of an earlier Istio, or is of an interrupted run, may be there if it need not be changed.
+    """
+    actions = {change.ref: change.action for change in changes}
+    deployments = [ref for ref in actions if ref.kind == "Deployment"]
+    return (
+        bool(deployments)
+        and all(actions[ref] == CREATE for ref in deployments)
+        and set(actions.values()) <= {CREATE, UNCHANGED}
+        and all(_component(obj) for obj in objects)
+    )
+
+
+def _component(obj: Object) -> str | None:
+    """The installer's name of the component that an object belongs to; None for one that is not known."""
+    labels = obj["metadata"].get("labels") or {}
+    chart = str(labels.get("helm.sh/chart", "")).rpartition("-")[0]
+    return labels.get(_COMPONENT_LABEL) or _COMPONENTS.get(chart)
+
+
+_FIRST, _LAST = "CustomResourceDefinition", "Deployment"
+
+
+def _apply_new(client: KubernetesClient, objects: Sequence[Object], timeout: float) -> None:
+    """Apply objects as the installer does; pods come last, as they need all the rest."""
+
+    def apply(obj: Object) -> None:
+        metadata = obj["metadata"]
+        labels = {**metadata["labels"], _COMPONENT_LABEL: _component(obj)}
+        apply_patiently(
+            client, {**obj, "metadata": {**metadata, "labels": labels}}, INSTALLER_FIELD_MANAGER, timeout
+        )
+
+    concurrently(apply, [obj for obj in objects if obj["kind"] == _FIRST])
+    concurrently(apply, [obj for obj in objects if obj["kind"] not in (_FIRST, _LAST)])
+    concurrently(apply, [obj for obj in objects if obj["kind"] == _LAST])
 
 
 def _run_installer(

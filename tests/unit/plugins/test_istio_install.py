@@ -337,6 +337,59 @@ def test_installer_gets_the_operator(place: Place) -> None:
     assert "install --skip-confirmation --readiness-timeout 7s" in place.calls
 
 
+def of_charts(place: Place, *charts: str) -> None:
+    """Say of every object of the manifest which chart it comes from."""
+    for obj, chart in zip(place.manifest, charts, strict=True):
+        obj["metadata"]["labels"] = {**(obj["metadata"]["labels"] or {}), "helm.sh/chart": chart}
+    manifest = "---\n".join(yaml.safe_dump(obj) for obj in place.manifest)
+    (place.folder / "manifest.yaml").write_text(manifest)
+
+
+CHARTS = ("base-1.0.0", "istiod-1.0.0", "istio-ingress-1.0.0")
+COMPONENTS = dict(zip((CONFIG, ISTIOD, INJECTOR), ("Base", "Pilot", "IngressGateways"), strict=True))
+
+
+def test_a_new_installation_is_applied_as_the_installer_would(place: Place) -> None:
+    place.manifest[2]["metadata"].setdefault("labels", {})
+    of_charts(place, *CHARTS)
+    place.install()
+    assert "install" not in asked(place)
+    for path, component in COMPONENTS.items():
+        labels = place.api.objects[path]["metadata"]["labels"]
+        assert labels.items() >= {**OWNER, "operator.istio.io/component": component}.items()
+    assert place.api.objects[INJECTOR]["webhooks"][0]["namespaceSelector"] == NEVER
+    patched = [request for request in place.api.requests if request.startswith("PATCH")]
+    assert patched.index(f"PATCH {ISTIOD}") > patched.index(f"PATCH {INJECTOR}")
+    assert set(DEFAULT_TAG) <= place.api.objects.keys()
+    place.api.objects[ISTIOD]["spec"]["replicas"] = 1
+    assert place.plan()["create"] == place.plan()["update"] == place.plan()["delete"] == []
+
+
+def test_a_run_that_was_interrupted_goes_on(place: Place) -> None:
+    place.manifest[2]["metadata"].setdefault("labels", {})
+    of_charts(place, *CHARTS)
+    place.install()
+    del place.api.objects[ISTIOD]
+    place.install()
+    assert ISTIOD in place.api.objects
+    assert "install" not in asked(place)
+
+
+@pytest.mark.parametrize("what", ["another object", "another chart", "an older form"])
+def test_the_installer_does_what_is_more_than_to_apply(place: Place, what: str) -> None:
+    place.manifest[2]["metadata"].setdefault("labels", {})
+    of_charts(place, "cni-1.0.0" if what == "another chart" else CHARTS[0], *CHARTS[1:])
+    if what == "another object":
+        metadata = {"name": "old", "namespace": "istio-system"}
+        labels = {**OWNER, "operator.istio.io/component": "Pilot"}
+        old = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {**metadata, "labels": labels}}
+        place.api.put(f"{NAMESPACE}/configmaps/old", old)
+    elif what == "an older form":
+        place.api.put(CONFIG, {**place.manifest[0], "data": {"mesh": "a: 2\n"}})
+    place.install()
+    assert "install" in asked(place)
+
+
 def test_failed_installation_says_what_istioctl_says(place: Place) -> None:
     (place.folder / "broken").touch()
     found = plan(place.client, place.istioctl, SETTINGS)
