@@ -19,7 +19,7 @@ import ssl
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,6 +64,9 @@ REQUEST_TIMEOUT = 30.0
 """Seconds that one answer of the API may take."""
 
 MAX_THREADS = 32
+
+MAX_CONNECTIONS = 6
+"""To one API. To open one costs both sides more than most requests, so threads wait for one that is free."""
 
 KUBERNETES_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "kubeconfig": {"type": "path", "required": True},
@@ -161,9 +164,13 @@ class _Resource:
     namespaced: bool
 
 
+def _plural(kind: str) -> str:
+    return re.sub("([^aeiou])ys$", r"\1ies", f"{kind.lower()}s")
+
+
 _RBAC = "rbac.authorization.k8s.io/v1"
 _BUILT_IN = {
-    (api_version, kind): _Resource(re.sub("ys$", "ies", f"{kind.lower()}s"), namespaced)
+    (api_version, kind): _Resource(_plural(kind), namespaced)
     for api_version, namespaced, kinds in (
         ("v1", False, "Namespace Node"),
         ("v1", True, "ConfigMap Event Pod Secret Service ServiceAccount"),
@@ -183,6 +190,23 @@ _BUILT_IN = {
     for kind in kinds.split()
 }
 """Kinds that every Kubernetes has, so that nobody needs to ask for them."""
+
+_READ_AS = {
+    (api_version, kind): _Resource(_plural(kind), True)
+    for api_version, kinds in (
+        ("gateway.networking.k8s.io/v1", "Gateway"),
+        ("networking.istio.io/v1", "DestinationRule Gateway VirtualService"),
+        ("security.istio.io/v1", "AuthorizationPolicy PeerAuthentication"),
+    )
+    for kind in kinds.split()
+}
+"""Kinds that a cluster may have or not: without the kind there are no objects, and reading asks no more."""
+
+
+def _pool_of(configuration: Configuration) -> Any:
+    pool = ApiClient(configuration).rest_client.pool_manager
+    pool.connection_pool_kw["block"] = True
+    return pool
 
 
 class KubernetesClient:
@@ -220,9 +244,9 @@ class KubernetesClient:
                 cause=str(error),
                 next_step="Write it anew (role kubeconfig)",
             ) from None
-        configuration.connection_pool_maxsize = MAX_THREADS
+        configuration.connection_pool_maxsize = MAX_CONNECTIONS
         self._configuration = configuration
-        self._pool = ApiClient(configuration).rest_client.pool_manager
+        self._pool = _pool_of(configuration)
         # A lost connection is tried again, and 429 and 503 are obeyed; an answer is never asked for twice.
         self._retries = urllib3.Retry(
             connect=3, read=1, status=3, other=0, redirect=0, backoff_factor=0.3, raise_on_status=False
@@ -243,7 +267,7 @@ class KubernetesClient:
         other._configuration.api_key = {"authorization": f"Bearer {token}"}
         other._configuration.api_key_prefix = {}
         other._configuration.refresh_api_key_hook = None
-        other._pool = ApiClient(other._configuration).rest_client.pool_manager
+        other._pool = _pool_of(other._configuration)
         return other
 
     def accepts(self, token: str) -> bool:
@@ -258,7 +282,7 @@ class KubernetesClient:
 
     def get(self, ref: ObjectRef) -> Object | None:
         """The object, or None where it, its namespace or its kind does not exist."""
-        path = self._path(ref.api_version, ref.kind, ref.namespace, ref.name)
+        path = self._path_to_read(ref.api_version, ref.kind, ref.namespace, ref.name)
         if path is None:
             return None
         try:
@@ -277,7 +301,7 @@ class KubernetesClient:
         fields: str | None = None,
     ) -> list[Object]:
         """The objects of a kind that match the selectors; none where the kind does not exist."""
-        path = self._path(api_version, kind, namespace)
+        path = self._path_to_read(api_version, kind, namespace)
         if path is None:
             return []
         query = {"labelSelector": labels, "fieldSelector": fields}
@@ -464,19 +488,31 @@ class KubernetesClient:
 
         :raises ApiError: when there is no answer, or another status than 200.
         """
+        return self.get_all_from_pod(namespace, pod, port, [path], timeout)[0]
+
+    def get_all_from_pod(
+        self, namespace: str, pod: str, port: int, paths: Sequence[str], timeout: float
+    ) -> list[bytes]:
+        """The same for several requests over one connection, which is what costs the API something."""
+        contents = []
         try:
             with self._forwarded(namespace, pod, port) as plain:
                 plain.settimeout(timeout)
-                plain.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-                response = HTTPResponse(plain)
-                response.begin()
-                content = response.read()
+                for path in paths:
+                    connection = "close" if path == paths[-1] else "keep-alive"
+                    plain.sendall(
+                        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n".encode()
+                    )
+                    response = HTTPResponse(plain)
+                    response.begin()
+                    content = response.read()
+                    if response.status != 200:
+                        message = f"Pod {namespace}/{pod} answers {path} with status {response.status}"
+                        raise ApiError(message, response.status, "PodRefused", cluster=self.name)
+                    contents.append(content)
         except (ApiException, HTTPException, OSError, ValueError) as error:
             raise self._forward_error(namespace, pod, port, "HTTP", error) from None
-        if response.status != 200:
-            message = f"Pod {namespace}/{pod} answers {path} with status {response.status}"
-            raise ApiError(message, response.status, "PodRefused", cluster=self.name)
-        return content
+        return contents
 
     def _forwarded(self, namespace: str, pod: str, port: int) -> socket.socket:
         """A connection to a port of a pod, through the API."""
@@ -591,11 +627,22 @@ class KubernetesClient:
             setting["key"]: setting["value"] for setting in settings.values() if setting.get("in") == "header"
         }
 
+    def _path_to_read(
+        self, api_version: str, kind: str, namespace: str | None, name: str | None = None
+    ) -> str | None:
+        """As :meth:`_path`, for requests whose answer 404 says the same as that there is no such kind."""
+        known = _READ_AS.get((api_version, kind)) or self._resource(api_version, kind)
+        return self._path_of(known, api_version, namespace, name)
+
     def _path(
         self, api_version: str, kind: str, namespace: str | None, name: str | None = None
     ) -> str | None:
         """Path of an object, or of its collection without ``name``; None where the kind does not exist."""
-        resource = self._resource(api_version, kind)
+        return self._path_of(self._resource(api_version, kind), api_version, namespace, name)
+
+    def _path_of(
+        self, resource: _Resource | None, api_version: str, namespace: str | None, name: str | None
+    ) -> str | None:
         if resource is None:
             return None
         parts = [self._group_path(api_version)]

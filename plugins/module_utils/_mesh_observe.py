@@ -109,15 +109,16 @@ def ask_istiod(client: KubernetesClient, istiod: Istiod) -> None:
         return
     istiod.silent = None
 
-    def answer(page: str) -> Any:
-        text = client.get_from_pod(
-            ISTIO_NAMESPACE, istiod.name, _ISTIOD_DEBUG_PORT, f"/debug/{page}", _ANSWER_SECONDS
-        )
-        return json.loads(text) or []
-
+    pages = ("/debug/clusterz", "/debug/networkz")
     try:
-        istiod.synced = {entry["id"]: entry["syncStatus"] for entry in answer("clusterz")}
-        istiod.gateways = [(entry["Network"], entry["Addr"], entry["Port"]) for entry in answer("networkz")]
+        clusters, gateways = (
+            json.loads(text) or []
+            for text in client.get_all_from_pod(
+                ISTIO_NAMESPACE, istiod.name, _ISTIOD_DEBUG_PORT, pages, _ANSWER_SECONDS
+            )
+        )
+        istiod.synced = {entry["id"]: entry["syncStatus"] for entry in clusters}
+        istiod.gateways = [(entry["Network"], entry["Addr"], entry["Port"]) for entry in gateways]
     except (ExomeshError, ValueError, TypeError, KeyError) as error:
         istiod.silent = str(error)
 

@@ -9,6 +9,7 @@ caller decides what becomes of them.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -419,13 +420,14 @@ class Preflight:
         blocking: list[str] = []
         passed_over: list[str] = []
         waiting: list[str] = []
+        find = functools.cache(self._client.get)  # many webhooks are of one service
         for configuration in self._seen.webhooks:
             for webhook in configuration.get("webhooks") or []:
                 service = (webhook.get("clientConfig") or {}).get("service")
                 if not service or not _is_of_istio(configuration, webhook) or _deactivated(webhook):
                     continue
                 place = (service["namespace"], service["name"])
-                if self._client.get(ObjectRef("v1", "Service", place[1], place[0])):
+                if find(ObjectRef("v1", "Service", place[1], place[0])):
                     continue
                 where = f"{configuration['kind']} {configuration['metadata']['name']}"
                 line = (

@@ -306,7 +306,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": True, "objects": summarise([]), **nothing}
     client = KubernetesClient(params["kubeconfig"], params["context"])
     try:
-        client.version()
+        if params["form"] == "gateway-api":
+            client.version()  # as an installation does: a cluster that is away is told in the best words
         wanted, other = _forms(params, client, settings, module.check_mode)
         outcome = ensure(client, wanted, other, params["timeout"], module.check_mode)
     except ExomeshError as error:

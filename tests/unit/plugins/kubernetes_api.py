@@ -141,12 +141,16 @@ class ApiServer:
         """Have a pod answer with these objects by path, over TLS where there is a context; the local port."""
 
         class Pages(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
                 found = self.path in pages
                 content = pages[self.path] if found else b""
+                text = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(200 if found else 404)
+                self.send_header("content-length", str(len(text)))
                 self.end_headers()
-                self.wfile.write(content if isinstance(content, bytes) else json.dumps(content).encode())
+                self.wfile.write(text)
 
             def log_message(self, *_args: Any) -> None:
                 pass

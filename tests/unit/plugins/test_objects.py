@@ -172,5 +172,9 @@ def test_built_in_kinds_need_no_discovery_and_others_one_for_all_threads(api: Ap
     client.list_objects("v1", "Secret", "istio-system")
     assert not [request for request in api.requests if request.endswith("/api/v1")]
     gateways = [ObjectRef("networking.istio.io/v1", "Gateway", str(n), "istio-system") for n in range(20)]
-    concurrently(client.get, gateways)
-    assert len([request for request in api.requests if request.endswith("/apis/networking.istio.io/v1")]) == 1
+    assert concurrently(client.get, gateways) == [None] * 20
+    assert client.list_objects("security.istio.io/v1", "AuthorizationPolicy") == []
+    assert not [request for request in api.requests if request.endswith(".istio.io/v1")]
+    group = "networking.istio.io/v1alpha3"
+    concurrently(client.get, [ObjectRef(group, "EnvoyFilter", str(n), "istio-system") for n in range(20)])
+    assert len([request for request in api.requests if request.endswith(f"/apis/{group}")]) == 1
