@@ -180,9 +180,11 @@ def names_set(tasks: Any) -> Iterator[str]:
 
 
 def facts_in(tasks: Any) -> Iterator[str]:
-    """Yield the facts that tasks set."""
+    """Yield the facts that tasks set, and the results that they keep under a public name."""
     for task in dicts_in(tasks):
         yield from (name for name in task.get("ansible.builtin.set_fact", {}) if name != "cacheable")
+        if not (result := task.get("register", "__")).startswith("__"):
+            yield result
 
 
 def dicts_in(value: Any) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ description:
   - The workload is removed again, also after a failure. What a killed run left behind ends by itself after
     half an hour, and is removed by the next run.
   - A proof by requests can be kept in O(proof_file). While it is younger than O(proof_hours), and nothing has
-    changed that the requests depended on, later calls only read, and RV(verification.mesh.proved) says when
+    changed that the requests depended on, later calls only read, and RV(verification.mesh) says when
     requests got through.
   - Does not fail when the mesh is not healthy, but says so in RV(healthy) and RV(findings). All kinds of
     findings are described in R(Findings, ansible_collections.exomesh.istio.docsite.findings).
