@@ -69,8 +69,8 @@ def lines(verification: Result) -> list[str]:
     if proved := verification["mesh"].get("proved"):
         told += [
             "",
-            f"Requests of every pair got through at {proved}, and nothing that they depended on",
-            "has changed since, so none were sent now.",
+            f"No requests were sent: at {proved} they got through for every pair,",
+            "and nothing that they depended on has changed since.",
         ]
     elif verification["mesh"]["mode"] == "status":
         told += ["", "Only what can be read was looked at, and no requests were sent."]
