@@ -21,7 +21,7 @@ CONTESTANTS = {"by-hand": "by hand (a)", "script": "script (b)", EXOMESH: "exome
 ACTIONS = {
     "first": "first run",
     "second": "second run",
-    "look": "second run with `verify_read_only`",
+    "prove": "second run that sends requests",
     "check": "run with `--check`",
     "add": "adding the last cluster",
     "verify": "verification alone",
