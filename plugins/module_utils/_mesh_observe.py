@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
@@ -81,8 +82,8 @@ def reach_cluster(member: Member) -> ClusterState:
     return state
 
 
-def observe_cluster(member: Member) -> ClusterState:
-    """All that can be read of one cluster."""
+def observe_cluster(member: Member, policies: bool = False) -> ClusterState:
+    """All that can be read of one cluster; on demand also what istiod applies to the whole mesh."""
     state = ClusterState(member)
     try:
         client = KubernetesClient(member.kubeconfig, name=member.name)
@@ -90,12 +91,14 @@ def observe_cluster(member: Member) -> ClusterState:
         state.clock_skew = client.clock_skew
         state.server = member.server or client.server
         concurrently(lambda read: read(state, client), _READERS)
-        read_certificates(state, client)
+        of_pods = [partial(read_certificates, state, client)]
+        of_pods += [partial(ask_istiod, client, istiod) for istiod in state.istiods]
+        of_pods += [partial(read_policies, state, client)] if policies else []
+        concurrently(lambda read: read(), of_pods)
         if not state.gateway_addresses:
             for service in state.gateway_services:
                 name = service["metadata"]["name"]
                 state.gateway_events += client.events("Service", ISTIO_NAMESPACE, name, 2)
-        concurrently(lambda istiod: ask_istiod(client, istiod), state.istiods)
     except ExomeshError as error:
         state.error = str(error)
     else:
@@ -123,13 +126,13 @@ def ask_istiod(client: KubernetesClient, istiod: Istiod) -> None:
         istiod.silent = str(error)
 
 
-def read_policies(state: ClusterState) -> None:
+def read_policies(state: ClusterState, client: KubernetesClient) -> None:
     """Have an istiod tell its configuration of the root namespace, which is that of every workload."""
     ready = next((istiod.name for istiod in state.istiods if istiod.unmet is None), None)
     if ready is None:
         return
     with suppress(ExomeshError, ValueError, TypeError, KeyError):
-        text = state.reached.get_from_pod(
+        text = client.get_from_pod(
             ISTIO_NAMESPACE, ready, _ISTIOD_DEBUG_PORT, "/debug/configz", _ANSWER_SECONDS
         )
         found = [

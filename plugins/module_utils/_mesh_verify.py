@@ -31,7 +31,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import
     observe_credentials,
     reach_cluster,
     read_certificates,
-    read_policies,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     VERIFY_NAMESPACE,
@@ -104,12 +103,11 @@ class Verification:
         if self._workload and not self._started:
             reached = concurrently(reach_cluster, self._members)
             concurrently(lambda cluster: self._start(cluster, deadline), reached)
-        clusters = {state.name: state for state in concurrently(observe_cluster, self._members)}
+        observed = concurrently(lambda member: observe_cluster(member, self._policies), self._members)
+        clusters = {state.name: state for state in observed}
         for name, problem in self._start_problems.items():
             if clusters[name].client:
                 clusters[name].workload_problem = problem
-        if self._policies:
-            concurrently(read_policies, [cluster for cluster in clusters.values() if cluster.client])
         pairs = [
             PairState(member.name, peer)
             for member in self._members

@@ -264,8 +264,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         mesh = replace(mesh, proved=kept.proved)
     if kept and workload and not (mesh.proved and verdict.healthy):
         mesh, verdict = look(workload, params["timeout"])
-    if proof_file and mesh.full and not module.check_mode:
-        proof_file.keep(mesh) if not verdict.findings else proof_file.forget()
+    if proof_file and mesh.full:
+        if verdict.findings:
+            proof_file.forget()
+        else:
+            proof_file.keep(mesh)
     told = report.result(mesh, verdict, time.monotonic() - begun, params["only"])
     if params["output_dir"] and not module.check_mode:
         write(Path(params["output_dir"]), told)
