@@ -444,7 +444,8 @@ TEMPLATE = """
   </div>
   <p class="made faint">Verified <time datetime="{{ mesh.begun }}">{{ mesh.begun | moment }}</time> in {{ "%.1f" | format(mesh.seconds) }} s:
     {% if mesh.mode == "full" %}requests were sent from each cluster to each of its peers.
-    {% elif mesh.proved is defined %}requests got through <time datetime="{{ mesh.proved }}">{{ mesh.proved | moment }}</time>, and nothing that they depended on has changed since.
+    {% elif mesh.proved is defined %}requests got through <time datetime="{{ mesh.proved }}">{{ mesh.proved | moment }}</time>,
+      and nothing that they depended on has changed since.
     {% else %}only what can be read was looked at; no requests were sent.{% endif %}
     {% if mesh.only is defined and mesh.only %}Only pairs that involve {{ mesh.only | join(", ") }}.{% endif %}</p>
   <dl class="tiles">
