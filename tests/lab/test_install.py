@@ -132,6 +132,13 @@ def test_a_second_run_changes_nothing(mesh: RunningLab, tmp_path: Path) -> None:
     assert run(mesh, "site.yml", tmp_path, "--diff").changed == set()
 
 
+@pytest.mark.parametrize("tag", ["certificates", "gateway"])
+def test_one_step_of_site_by_its_tag(mesh: RunningLab, tmp_path: Path, tag: str) -> None:
+    done = run(mesh, "site.yml", tmp_path, "--tags", tag)
+    assert done.changed == set()
+    assert f"exomesh.istio.{tag}" in {role_of(result) for result in done.results}
+
+
 @dataclass(frozen=True)
 class Drift:
     """A change by hand: kubectl's words, and the object and field that check mode must name.
