@@ -545,7 +545,7 @@ def test_every_backend_ends_in_a_verified_mesh(mesh: RunningLab, backend: Backen
     assert renewed.returncode == 0, renewed.stdout[-5000:]
     if versions(mesh) == before:
         # It waits for the offline root, while what runs still serves.
-        assert "signed by the offline root" in said(renewed)
+        assert "signed by the offline root, put the certificate into" in said(renewed)
         sign(mesh)
         renewed = certificates(mesh, certificates_renew=True, **variables)
     after = versions(mesh)
