@@ -45,7 +45,7 @@ def up(name: str, clusters: int, inventory: Path | None) -> Record:
     with _lock():
         record = Record.load(name) or Record(Lab(name, network.free_number()), 0)
         record.clusters = max(record.clusters, clusters)
-        _check_api_port(record.lab)
+        _end_leftovers(record.lab)
         record.save()
         limits.raise_limit()
         for folder in (record.lab.bin, record.lab.logs, record.lab.cloud):
@@ -319,10 +319,6 @@ def _supervise(record: Record) -> None:
         supervision.update(lab.supervisor_config)
         return
     lab.supervisor_socket.unlink(missing_ok=True)
-    # What an earlier supervisor left running when it was killed would be in the new one's way.
-    cgroups.remove(lab.cgroup)
-    for cluster in record.members:
-        cgroups.create(cluster.cgroup)
     subprocess.run(
         [node.supervisord(), "--configuration", str(lab.supervisor_config)],
         preexec_fn=lambda: cgroups.join(f"{lab.cgroup}/host"),
@@ -340,8 +336,15 @@ def _api_answers(lab: Lab) -> bool:
     return True
 
 
-def _check_api_port(lab: Lab) -> None:
-    if not supervision.states(lab.supervisor_config) and _api_answers(lab):
+def _end_leftovers(lab: Lab) -> None:
+    """End what a supervisor left running when it was killed: it would be in the new one's way.
+
+    Raise LabError where the API's port is taken by somebody else.
+    """
+    if supervision.states(lab.supervisor_config):
+        return
+    cgroups.remove(lab.cgroup)
+    if _api_answers(lab):
         raise LabError(
             f"address 127.0.0.1:{lab.api_port}, for the lab's Exoscale API, is in use by another program"
         )

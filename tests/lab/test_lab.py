@@ -179,6 +179,16 @@ def test_another_lab_is_not_touched(two: RunningLab, tmp_path: Path) -> None:
     assert all(cluster["ready"] for cluster in two.status()["clusters"])
 
 
+def test_after_its_supervisor_was_killed_up_ends_what_that_left(two: RunningLab) -> None:
+    before = daemons(two)
+    config = str(two.path / "supervisord.conf")
+    (supervisor,) = (process for process, command in before.items() if config in command)
+    os.kill(supervisor, signal.SIGKILL)
+    assert eventually(lambda: "no daemon runs" in call(PROGRAM, "status", "--name", two.name).stdout)
+    two.up(2)
+    assert not before.keys() & daemons(two).keys()
+
+
 def test_after_everything_was_killed_up_brings_the_same_clusters_back(two: RunningLab) -> None:
     two.kubectl("cluster1", "create", "configmap", "kept", "--from-literal=a=b")
     kill_all(two)
