@@ -128,14 +128,15 @@ def y_of(value: float, top: float) -> float:
 def line_of(contestant: str, measured: Measurements, sizes: Sequence[int], top: float) -> Iterable[Line]:
     """Yield the line of a contestant, if it has runs."""
     beside = (list(CONTESTANTS).index(contestant) - 1) * APART
+    found = spreads(measured, contestant)
     points = [
-        Point(
-            x_of(size, sizes) + beside, y_of(found.median, top), y_of(found.least, top), y_of(found.most, top)
-        )
-        for size, found in spreads(measured, contestant)
+        Point(x_of(size, sizes) + beside, y_of(one.median, top), y_of(one.least, top), y_of(one.most, top))
+        for size, one in found
     ]
     if points:
         x, y = points[-1].x - beside + APART + 15, points[-1].y + 5
+        if found[-1][0] != sizes[-1]:  # the other lines go on where the label would be
+            x, y = points[-1].x - 5, points[-1].most - 8
         yield Line(contestant, points, CONTESTANTS[contestant], x, y)
 
 
@@ -163,14 +164,17 @@ def bars_of(measured: Measurements) -> tuple[list[Entry], list[Bar]]:
     times = {size: [*(median_of(name, found) for name in names)] for size, found in runs.items()}
     whole = {size: statistics.median(map(duration, found)) for size, found in runs.items()}
     for size, known in times.items():
-        known.append(max(0, whole[size] - sum(known)))
-    scale = (BAR_RIGHT - BAR_LEFT) / max((sum(known) for known in times.values()), default=1)
+        others = {name for run in runs[size] for name in run.roles} - set(names)
+        known.append(max(whole[size] - sum(known), sum(median_of(name, runs[size]) for name in others)))
+    scale = (BAR_RIGHT - BAR_LEFT) / max(whole.values(), default=1)
 
     legend = legend_of([*names, REST]) if runs else []
     bars = []
     y = legend[-1].y + 20 if legend else 0
     for size, known in times.items():
-        ends = [BAR_LEFT + scale * sum(known[:count]) for count in range(len(known) + 1)]
+        # Roles may run at once in different clusters: then they share the time.
+        share = scale * whole[size] / sum(known)
+        ends = [BAR_LEFT + share * sum(known[:count]) for count in range(len(known) + 1)]
         parts = [Part(start, end - start) for start, end in pairwise(ends)]
         bars.append(Bar(y, size, parts, ends[-1], whole[size]))
         y += BAR_HEIGHT + 8

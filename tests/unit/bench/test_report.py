@@ -274,6 +274,32 @@ def test_the_plot_has_a_line_for_each_contestant_and_a_bar_for_each_number() -> 
     assert "<script" not in picture
 
 
+def test_a_bar_is_as_long_as_the_run_also_where_roles_ran_at_once() -> None:
+    runs = [
+        run(2, "exomesh", "first", 30, roles={"istio": 20.0, "verify": 10.0}),
+        run(4, "exomesh", "first", 60, roles={"istio": 60.0, "verify": 20.0}),
+    ]
+    root = ET.fromstring(report.picture(measured(*runs)))
+    lengths: dict[str, list[float]] = {}
+    for rect in root.iter(f"{SVG}rect"):
+        if "part" in rect.attrib.get("class", ""):
+            lengths.setdefault(rect.attrib["y"], []).append(float(rect.attrib["width"]))
+    two, four = lengths.values()
+    assert sum(four) == pytest.approx(2 * sum(two), abs=0.5)  # widths are rounded
+    assert four[0] == pytest.approx(3 * four[1], abs=0.5)
+
+
+def test_a_line_that_ends_early_has_its_label_above_it() -> None:
+    runs = [
+        run(2, "by-hand", "first", 60),
+        *(run(size, "exomesh", "first", seconds) for size, seconds in ((2, 40), (4, 60))),
+    ]
+    root = ET.fromstring(report.picture(measured(*runs)))
+    (point,) = (c.attrib for c in root.iter(f"{SVG}circle") if c.attrib["class"] == "of-by-hand")
+    (label,) = (t.attrib for t in root.iter(f"{SVG}text") if t.text == "by hand (a)")
+    assert float(label["y"]) < float(point["cy"])
+
+
 def test_the_more_seconds_the_higher_and_labels_do_not_cover_each_other() -> None:
     runs = [run(2, "by-hand", "first", 100), run(2, "script", "first", 99), run(2, "exomesh", "first", 50)]
     root = ET.fromstring(report.picture(measured(*runs)))
