@@ -253,6 +253,15 @@ def texts(picture: str) -> list[str]:
     return [text.text or "" for text in ET.fromstring(picture).iter(f"{SVG}text")]
 
 
+def bars(root: ET.Element) -> list[list[float]]:
+    """The widths of each bar's parts."""
+    widths: dict[str, list[float]] = {}
+    for rect in root.iter(f"{SVG}rect"):
+        if "part" in rect.attrib.get("class", ""):
+            widths.setdefault(rect.attrib["y"], []).append(float(rect.attrib["width"]))
+    return [*widths.values()]
+
+
 def test_the_plot_has_a_line_for_each_contestant_and_a_bar_for_each_number() -> None:
     roles = {"istio": 30.0, "verify": 10.0, "a<b&c": 5.0, "": 2.0}
     picture = report.picture(measured(*FIRST, run(4, "exomesh", "first", 60, roles=roles)))
@@ -263,11 +272,7 @@ def test_the_plot_has_a_line_for_each_contestant_and_a_bar_for_each_number() -> 
         "line script": 1,
         "line exomesh": 2,
     }
-    widths = [
-        float(part.attrib["width"])
-        for part in root.iter(f"{SVG}rect")
-        if "part" in part.attrib.get("class", "")
-    ]
+    (widths,) = bars(root)
     assert [round(width / widths[0] * 30) for width in widths] == [30, 10, 5, 15]
     assert {"by hand (a)", "script (b)", "exomesh", "a<b&c", "the rest", "60.0"} <= {*texts(picture)}
     assert "prefers-color-scheme: dark" in picture
@@ -280,11 +285,7 @@ def test_a_bar_is_as_long_as_the_run_also_where_roles_ran_at_once() -> None:
         run(4, "exomesh", "first", 60, roles={"istio": 60.0, "verify": 20.0}),
     ]
     root = ET.fromstring(report.picture(measured(*runs)))
-    lengths: dict[str, list[float]] = {}
-    for rect in root.iter(f"{SVG}rect"):
-        if "part" in rect.attrib.get("class", ""):
-            lengths.setdefault(rect.attrib["y"], []).append(float(rect.attrib["width"]))
-    two, four = lengths.values()
+    two, four = bars(root)
     assert sum(four) == pytest.approx(2 * sum(two), abs=0.5)  # widths are rounded
     assert four[0] == pytest.approx(3 * four[1], abs=0.5)
 
