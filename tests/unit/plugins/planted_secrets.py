@@ -419,7 +419,7 @@ def objects(new: Planted) -> list[tuple[str, str, Object]]:
         "app.ini": f"[smtp]\nhost = ordinary-host\npass = {new('ConfigMap: ini')}\n",
         "app.toml": f'[redis]\nrequirepass = "{new("ConfigMap: toml")}"\ntokens = ["{new("ConfigMap: toml list")}"]\n',
         "app.xml": f'<a><password>{new("ConfigMap: XML")}</password><host>ordinary-xml</host><user pass="{new("ConfigMap: XML attribute")}"/></a>',
-        ".netrc": f"machine ordinary-machine login me password {new('ConfigMap: netrc')}\n",
+        "machine.txt": f"machine ordinary-machine login me password {new('ConfigMap: netrc')}\n",
         "users.htpasswd": f"me:$apr1$abcdefgh${new('ConfigMap: htpasswd', 22)}\n",
         "tls.key": new.key("ConfigMap: key as PEM"),
         "bundle": text_of(new.key("ConfigMap: key in base64")),

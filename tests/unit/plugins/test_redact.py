@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._redact import Redactor
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.redact import Redactor
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa

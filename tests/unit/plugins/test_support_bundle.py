@@ -63,7 +63,6 @@ def plant(mesh: RunningMesh) -> planted.Planted:
     return new
 
 
-@pytest.mark.xfail(reason="86 of the 132 planted secrets are in the archive", strict=True)
 def test_no_planted_secret_is_in_the_archive_and_what_is_ordinary_stays(
     mesh: RunningMesh, tmp_path: Path
 ) -> None:
