@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""YAML whose texts know their place, so that one can be replaced and all else stays (private to the collection).
+"""YAML whose texts know their place, so that one is replaced and all else stays (private to the collection).
 
 It builds nothing but mappings, lists and texts, follows no alias, and goes no deeper than it must: what it
 reads comes from a cluster.
@@ -39,12 +39,8 @@ class _NotPlainError(Exception):
 
 def read(text: str) -> Any:
     """All documents of a text as mappings, lists and texts; None where it is something else."""
-    if (
-        len(text) > _LONGEST
-        or "\n" not in text.strip()
-        and not _FLOW.match(text)
-        or not (_YAML.match(text) or _FLOW.match(text))
-    ):
+    is_flow = bool(_FLOW.match(text))
+    if len(text) > _LONGEST or not (is_flow or ("\n" in text.strip() and _YAML.match(text))):
         return None
     try:
         events = iter(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
@@ -77,7 +73,9 @@ def _node(event: Any, events: Iterator[Any], depth: int) -> Any:
         raise _NotPlainError
     if isinstance(event, yaml.ScalarEvent):
         found = Text(event.value)
-        found.start, found.end, found.style = event.start_mark.index, event.end_mark.index, event.style
+        start: Any = event.start_mark
+        end: Any = event.end_mark
+        found.start, found.end, found.style = start.index, end.index, event.style
         return found
     if isinstance(event, yaml.SequenceStartEvent):
         items = []

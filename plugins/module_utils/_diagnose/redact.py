@@ -49,10 +49,22 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./-]{0,15}")
 
 # Structure
 
-_NAMING = ("name", "key", "header", "headerName", "header_name", "field", "option")
+_NAMING = (
+    "name",
+    "key",
+    "k",
+    "id",
+    "header",
+    "headerName",
+    "header_name",
+    "headerKey",
+    "field",
+    "option",
+    "param",
+)
 """Fields that name what is beside them; :data:`_VALUE` are the fields that hold it then."""
 _VALUE = re.compile(
-    r"(?:^|[a-z_])(?:[vV]alues?|[mM]atch|exact|prefix|suffix|regex|contains|default|data|bytes|string)$"
+    r"(?:^|[a-z_])(?:[vV]alues?|^v|^val|[mM]atch|exact|prefix|suffix|regex|contains|default|data|bytes|string)$"
 )
 _REFERENCE = {
     "name": r"[\w.:/ -]{1,253}",
@@ -72,7 +84,7 @@ _REFERENCE = {
     "operator": r"[A-Za-z]{1,20}",
     "title": r"[\w ]{1,60}",
 }
-"""What stays below a secret's name, as it says where the secret is: a field, and the form that it must have."""
+"""What stays below a secret's name, as it says where the secret is: a field, and the form it must have."""
 _REFERENCE_NUMBERS = {"expirationSeconds", "defaultMode", "mode", "optional"}
 _ORDINARY_BELOW = re.compile(r"(?:sds_?|path_)config(?:_source)?$", re.IGNORECASE)
 _PRIVATE_OF_JWK = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
@@ -82,10 +94,12 @@ _KEY_FILE = re.compile(
 _HARMLESS = re.compile(
     r"""\\*["']?(?:true|false|yes|no|on|off|enabled|disabled|required|optional|null|nil|none|<nil>|<none>|~||"""
     r"""[|>][-+]?|\{\{[^{}]*(?:\}\})?|\$[({][\w.]+[)}]?|\$[A-Z_]+|%[A-Z_]+(?:\([^()]*\))?%|\*{3,}|"""
+    r"""/(?:[\w.-]{1,64}/)+[\w-]{1,64}\.(?:pem|key|crt|json|ya?ml|conf|txt|p12|jks)|"""
     r"""<?redacted>?|\[REDACTED.*|bearer ?|basic ?|token ?|inline|host)""",
     re.IGNORECASE | re.DOTALL,
 )
 _PUBLIC = re.compile(r"\s*(?:-----BEGIN (CERTIFICATE|PUBLIC KEY)-----[A-Za-z0-9+/=\s]+-----END \1-----\s*)+")
+_LONGEST_COMMAND = 300
 _OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 _HEADER = re.compile(r"[a-z]+(?:-[a-z]+)*|[A-Z][a-z]+(?:-[A-Z][a-z]+)*")
 _USER_AND_PASSWORD = re.compile(r"([^\s:/\"']+):(?!//)([^\s\"']+)")
@@ -144,28 +158,39 @@ _SENTENCE_GOES_ON = re.compile(r"""[ \t]+["'(A-Za-z]""")
 _ERROR = re.compile(r"(?:un|in)[a-z]+|[A-Z][a-z]+|forbidden|missing|expired|denied|refused|timeout|EOF")
 # The value of these goes on after a space.
 _LONG_HEADER = re.compile(
-    r"""(?i)(?P<before>(?P<quote>["']?)\b(?:(?:proxy-)?authorization|(?:set-)?cookie)(?:\\*["'])?[ \t]*[:=][ \t]*)"""
+    r"""(?i)(?P<before>\b(?:(?:proxy-)?authorization|(?:set-)?cookie)(?:\\*["'])?[ \t]*[:=][ \t]*)"""
     r"""(?P<value>(?:digest|aws4-hmac-sha256|oauth|hawk|signature|token|negotiate|apikey)[ \t]+[^\n]+"""
     r"""|[A-Za-z][\w-]*[ \t]+[^\s"'\\;]+|[^\s"'\\\[;]+(?:;[ ]?[^\s"'\\;]+)*)"""
 )
 _USER_OPTION = re.compile(
     r"""(?<![\w-])((?:-u|-U|--user|--proxy-user)[ =]*["']?[^\s:"'/]+:)(?!//)([^\s"']+)"""
 )
+# Programs that take a password by one letter.
+_SHORT_OPTION = re.compile(
+    r"""((?:\bredis-cli\b[^\n|;&]{0,200}?\s-a|\bsshpass\s+-p|\b(?:mysql|mariadb)\w*\b[^\n|;&]{0,200}?\s-p(?=\S)"""
+    r"""|\s-u[ =]?[^\n|;&]{1,100}?\s-p\s)\s*["']?)([^\s"']+)"""
+)
+_USER_AT = re.compile(
+    r"""(?<![\w/.:-])((?!mailto:|sips?:|acct:)[\w.-]{1,64}:)([^\s@:/"'\\]{3,})@(?!sha\d)(?=[\w(\[])"""
+)
 _QUOTED_PAIR = re.compile(
-    rf"""(?P<quote>\\*["'])(?P<name>{_NAME})(?P=quote)(?P<between>[ \t]*(?:,|\][ \t]*=|=>)\s*)(?P<other>\\*["'])"""
+    rf"""(?P<quote>\\*["'])(?P<name>{_NAME})(?P=quote)"""
+    r"""(?P<between>[ \t]*(?:,|\][ \t]*=|=>)\s*)(?P<other>\\*["'])"""
     r"""(?P<value>(?:(?!(?P=other))[^\n])*)"""
 )
 _ELEMENT = re.compile(r"<([\w:.-]{1,80})(?:[ ][^<>]{0,200})?>([^<>]+)(?=</)")
 _PRINTED_VARIABLE = re.compile(r"(?<=[{\[(])([A-Z]\w*_\w+) ([^\s{}]+)")
 _LOGIN = re.compile(r"(\blogin\s+\S{1,100}\s+password\s+)(\S+)")
 _SENTENCE = re.compile(
-    r"""(?i)\b(password|passphrase|passwd|pwd|secret|token|credentials?|cookie|key)"""
-    r"""(\s+(?:(?:is|was|of|=)\s+)?)(["'`]?)([^\s"'`]{6,})"""
+    r"""(?i)(?<![\w.\-])((?=[\w.\-]*(?:pass|pwd|secret|token|key|cred|cookie|auth))\w[\w.\-]*+)"""
+    r"""(["'`]?\s+(?:for\s+\S{1,60}\s+)?(?:(?:is|was|of|by|=|->)\s+)?)(["'`]?)([^\s"'`]{6,})"""
 )
+_IDENTIFIED = re.compile(r"(?i)(\bidentified\s+by\s+['\"])([^'\"\n]+)")
 _SECRET_NAMED = re.compile(r"[a-z0-9-]+/[a-z0-9.-]+$")
 """istiod names the Secret that it read: ``secret=NAMESPACE/NAME``."""
 _BASE64 = re.compile(
-    r"(?:[A-Za-z0-9+/_-]{40,}+(?:\r?\n[ \t]*|\\n))+[A-Za-z0-9+/_-]{2,}+={0,2}|(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}+={0,2}"
+    r"(?:[A-Za-z0-9+/_-]{40,}+(?:\r?\n[ \t]*|\\n))+[A-Za-z0-9+/_-]{2,}+={0,2}"
+    r"|(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}+={0,2}"
 )
 _URL_ENCODED = re.compile(
     r"""(?<![^\s"'<>&])(?:[^\s"'<>&%]|%(?![0-9A-Fa-f]{2}))*+%[0-9A-Fa-f]{2}[^\s"'<>&]*+"""
@@ -202,14 +227,17 @@ class Redactor:
         self._clean: set[tuple[str, int]] = set()
         """Short texts in which there was nothing, as objects have the same ones many times."""
 
-    def value(self, value: Any, nested: int = _NESTED, depth: int = 0) -> Any:
-        """An object of JSON without its secrets, all the texts in it redacted."""
+    def value(self, value: Any, nested: int = _NESTED, depth: int = 0, least: Secrecy = Secrecy.NO) -> Any:
+        """An object of JSON without its secrets, all the texts in it redacted.
+
+        :param least: what the name above tells of all that is below.
+        """
         if depth > _DEEPEST:
             return "[left out: too deep]"
         if isinstance(value, dict):
-            return self._mapping(value, nested, depth + 1)
+            return self._mapping(value, nested, depth + 1, least)
         if isinstance(value, list):
-            return self._list(value, nested, depth + 1)
+            return self._list(value, nested, depth + 1, least)
         return self.text(value, nested) if isinstance(value, str) else value
 
     def text(self, text: str, nested: int = _NESTED) -> str:
@@ -252,14 +280,14 @@ class Redactor:
 
     # By structure
 
-    def _mapping(self, mapping: dict[str, Any], nested: int, depth: int) -> dict[str, Any]:
+    def _mapping(self, mapping: dict[str, Any], nested: int, depth: int, least: Secrecy) -> dict[str, Any]:
         named = max(
             (secrecy(mapping[key]) for key in _NAMING if isinstance(mapping.get(key), str)),
             default=Secrecy.NO,
         )
         redacted: dict[str, Any] = {}
         for key, value in mapping.items():
-            level = _level(mapping, key)
+            level = max(_level(mapping, printable(key)), least)
             if named >= Secrecy.MAYBE and _VALUE.search(key):
                 level = max(level, Secrecy.ALL if named >= Secrecy.TEXT else named)
             kind = SECRET_DATA if mapping.get("kind") == "Secret" and "ata" in key else _kind(key)
@@ -279,20 +307,23 @@ class Redactor:
             new += "'"
         return new
 
-    def _list(self, items: list[Any], nested: int, depth: int) -> list[Any]:
+    def _list(self, items: list[Any], nested: int, depth: int, least: Secrecy) -> list[Any]:
         redacted = []
-        before = ""
+        before = words = ""
         is_pair = len(items) == 2
         for item in items:
             if isinstance(item, str) and before and self._is_value_of(before, item, is_pair):
                 redacted.append(self._take(item, NAMED))
+            elif isinstance(item, str) and (secret := _short_option(f"{words} {item}")):
+                redacted.append(item.removesuffix(secret) + self._take(secret, NAMED))
             elif before in ("-u", "--user", "--proxy-user") and (
                 pair := _USER_AND_PASSWORD.fullmatch(str(item))
             ):
                 redacted.append(f"{pair[1]}:{self._take(pair[2], NAMED)}")
             else:
-                redacted.append(self.value(item, nested, depth))
+                redacted.append(self._texts(item, least, NAMED, "", nested, depth))
             before = item if isinstance(item, str) else ""
+            words = f"{words} {before}"[-_LONGEST_COMMAND:]
         return redacted
 
     @staticmethod
@@ -309,11 +340,15 @@ class Redactor:
 
     def _texts(self, value: Any, level: Secrecy, kind: str, key: str, nested: int, depth: int) -> Any:
         """What may be a secret where it is a text or a list of such."""
+        if level is Secrecy.NO:
+            return self.value(value, nested, depth)
         if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
             return [self._texts(item, level, kind, key, nested, depth) for item in value]
         if isinstance(value, str) and (level is Secrecy.TEXT or looks_drawn(value) or _is_login(value)):
             return self._leaf(value, kind, key)
-        return self.value(value, nested, depth)
+        if level is Secrecy.TEXT and isinstance(value, int) and value > 999:  # no count, no mode
+            return self._leaf(value, kind, key)
+        return self.value(value, nested, depth, min(level, Secrecy.MAYBE))
 
     def _below(self, value: Any, kind: str, key: str, nested: int, depth: int) -> Any:
         """What is below a secret's name, of which only references stay."""
@@ -340,9 +375,8 @@ class Redactor:
     def _leaf(self, value: Any, kind: str, key: str) -> Any:
         if value is None or isinstance(value, bool) or is_count(key, str(value)):
             return value
-        if isinstance(value, str):
-            if _HARMLESS.fullmatch(value) or _is_public(value):
-                return value
+        if isinstance(value, str) and (_HARMLESS.fullmatch(value) or _is_public(value)):
+            return value
         return self._take(str(value), kind)
 
     def _take(self, value: str, kind: str) -> str:
@@ -419,7 +453,7 @@ class Redactor:
         match = _BELOW.match(line)
         if not match:
             return line
-        space, _quote, name, value, end = match.groups()
+        _space, _quote, name, value, end = match.groups()
         bare = value.strip("\"'")
         if not bare or bare in "[{|>" or _HARMLESS.fullmatch(bare) or bare.startswith(("-----", "[REDACTED")):
             return line
@@ -433,6 +467,8 @@ class Redactor:
         text = _LONG_HEADER.sub(self._long_header, text)
         text = _SCHEME.sub(self._scheme, text)
         text = _USER_OPTION.sub(self._user_option, text)
+        text = _SHORT_OPTION.sub(self._user_option, text)
+        text = _USER_AT.sub(lambda match: f"{match[1]}{self._take(match[2], CREDENTIALS_IN_URL)}@", text)
         text = self._assigned(_NAMED_PAIR, text)
         text = _QUOTED_PAIR.sub(self._quoted_pair, text)
         text = self._assigned(_ASSIGNED, text)
@@ -440,6 +476,7 @@ class Redactor:
         text = _ELEMENT.sub(self._element, text)
         text = _PRINTED_VARIABLE.sub(self._printed, text)
         text = _LOGIN.sub(lambda match: match[1] + self._take(match[2], NAMED), text)
+        text = _IDENTIFIED.sub(lambda match: match[1] + self._take(match[2], NAMED), text)
         return _SENTENCE.sub(self._sentence, text)
 
     def _assigned(self, pattern: re.Pattern[str], text: str) -> str:
@@ -482,7 +519,7 @@ class Redactor:
 
     def _long_header(self, match: re.Match[str]) -> str:
         value = match["value"]
-        if _HARMLESS.fullmatch(value) or match["before"].endswith(("=",)) and _HEADER.fullmatch(value):
+        if _HARMLESS.fullmatch(value) or (match["before"].endswith(("=",)) and _HEADER.fullmatch(value)):
             return match[0]
         return match["before"] + self._take(value, TOKEN)
 
@@ -496,7 +533,7 @@ class Redactor:
     def _user_option(self, match: re.Match[str]) -> str:
         return (
             match[0]
-            if match[2].isdigit() or match[2].startswith("[REDACTED")
+            if _is_port(match[2]) or match[2].startswith("[REDACTED")
             else match[1] + self._take(match[2], NAMED)
         )
 
@@ -529,6 +566,8 @@ class Redactor:
 
     def _sentence(self, match: re.Match[str]) -> str:
         name, value = match[1].lower(), match[4].rstrip(".,;:)]}")
+        if secrecy(name) is Secrecy.NO:
+            return match[0]
         told = match[3] and name.startswith("pass") and not _HARMLESS.fullmatch(value)
         if not (told or looks_drawn(value)) or re.fullmatch(r"[a-z0-9]+(?:-[a-z0-9]+)+", value):
             return match[0]
@@ -568,7 +607,11 @@ class Redactor:
             self.found[PRIVATE_KEY] += 1
             return mark(PRIVATE_KEY)
         decoded = _as_text(content)
-        if decoded is None or not (self._has_secrets(decoded, nested) or _is_login(text)):
+        if decoded is None:
+            hides = self._has_secrets_in_bytes(content, nested)
+        else:
+            hides = self._has_secrets(decoded, nested) or _is_login(text)
+        if not hides:
             return text
         self.found[ENCODED] += 1
         return mark(ENCODED)
@@ -577,6 +620,13 @@ class Redactor:
         inner = Redactor(self.known)
         inner.text(text, nested)
         return bool(inner.found)
+
+    def _has_secrets_in_bytes(self, content: bytes, nested: int) -> bool:
+        """The same of protobuf, where a value follows its name with a few bytes between."""
+        texts = [text.decode() for text in re.findall(rb"[\x20-\x7e]{4,}", content)]
+        return any(secrecy(text) >= Secrecy.TEXT and _HEADER.fullmatch(text) for text in texts[:-1]) or any(
+            self._has_secrets(text, nested) for text in texts if len(text) >= 20
+        )
 
     def _repeated_in_base64(self, match: re.Match[str]) -> str:
         content = _decoded(match[0])
@@ -612,10 +662,20 @@ def _after_brackets(text: str, at: int) -> int:
     return len(text) if end < 0 else end
 
 
+def _short_option(command: str) -> str | None:
+    """The password at the end of a command, where one letter says that it is one."""
+    match = _SHORT_OPTION.search(command)
+    return match[2] if match and match.end() == len(command) and not _is_port(match[2]) else None
+
+
+def _is_port(value: str) -> bool:
+    return bool(re.fullmatch(r"[\d:/.]+(?:/tcp|/udp)?", value))
+
+
 def _level(mapping: dict[str, Any], key: str) -> Secrecy:
     """How much of a field is a secret, by its name and by what kind of object it is in."""
     kind = mapping.get("kind")
-    if kind == "Secret" and key in ("data", "stringData") or "kty" in mapping and key in _PRIVATE_OF_JWK:
+    if (kind == "Secret" and key in ("data", "stringData")) or ("kty" in mapping and key in _PRIVATE_OF_JWK):
         return Secrecy.ALL
     return Secrecy.ALL if _KEY_FILE.search(key) else secrecy(key)
 
@@ -669,7 +729,7 @@ def _decoded(text: str) -> bytes | None:
 
 
 def _as_text(content: bytes) -> str | None:
-    """The text of decoded bytes, also of packed ones, of which a large one is looked into as far as it goes."""
+    """The text of decoded bytes, also of packed ones, up to a size."""
     if content[:2] == b"\x1f\x8b":
         with suppress(zlib.error):
             content = zlib.decompressobj(31).decompress(content, _MAX_UNPACKED)

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Objects, logs and configurations as meshes have them, with a secret of its own in every place for one."""
 
+# ruff: noqa: E501 - lines are as long as those that they stand for
+
 from __future__ import annotations
 
 import base64
@@ -298,9 +300,11 @@ def objects(new: Planted) -> list[tuple[str, str, Object]]:
         "command": [
             "sh",
             "-c",
-            f"mysql --user ordinary --password '{new('container: sh --password')}' -h ordinary-db; "
-            f"REDIS_PASS={new('container: sh variable')} redis-cli; curl -u me:{new('container: curl -u')} "
-            f"-H 'Cookie: a=b; sid={new('container: curl cookie')}' https://ordinary-curl.example.com/",
+            (
+                f"mysql --user ordinary --password '{new('container: sh --password')}' -h ordinary-db; "
+                f"REDIS_PASS={new('container: sh variable')} redis-cli; curl -u me:{new('container: curl -u')} "
+                f"-H 'Cookie: a=b; sid={new('container: curl cookie')}' https://ordinary-curl.example.com/"
+            ),
         ],
         "env": [
             {"name": "DB_PASS", "value": new("env: _PASS")},
@@ -504,9 +508,7 @@ def log(new: Planted) -> str:
         f"  - {new('log: YAML list')}",
         f"  - user: {new('log: YAML list of mappings')}",
         "ordinary: after-the-list",
-        '{\n  "tokens": [\n'
-        + f'    "{new("log: JSON over lines")}"\n'
-        + '  ],\n  "ordinary": "json-over-lines"\n}',
+        f'{{\n  "tokens": [\n    "{new("log: JSON over lines")}"\n  ],\n  "ordinary": "json-over-lines"\n}}',
         "-----BEGIN CERTIFICATE REQUEST-----",
         *(f"2026-11-23T08:00:01Z stderr F {line}" for line in pem.splitlines()),
         f"pushed to https://oauth2:{new('log: URL')}@git.example.com/ordinary/repository.git",
@@ -582,20 +584,81 @@ def config_dump(new: Planted) -> Object:
     }
 
 
-ORDINARY = (
-    "ordinary-trace-header x-ordinary-removed x-ordinary-cors ordinary-route-value x-ordinary ordinary_lua_cluster "
-    "/ordinary/path ordinary_oauth_cluster 4321 4322 ordinary-plugin ordinary-pull-secret ordinary-consumer "
-    "https://ordinary-issuer.example.com ordinary-jwt-issuer ordinary-cookie-name registry.example.com/ordinary/image@sha256: "
-    "/ordinary/token-file ordinary-keepalive ordinary-passthrough ordinary-db ordinary-curl.example.com ordinary-secret "
-    "ordinary-key ordinary-option http-auth 8181 ordinary-token-volume /var/run/secrets/tokens ordinary-applied "
-    "ordinary-registry.example.com ordinary-regcred ordinary-volume-secret ordinary.crt ordinary-audience istio-token 43200 "
-    "ordinary-url.example.com ordinary-name ordinary-script ordinary-after ordinary-property ordinary-host ordinary-xml "
-    "ordinary-machine ordinary-id docker.io/istio ordinary-provider ordinary-pod ordinary-remote ordinary-peer "
-    "ordinary-end ordinary-go ordinary-go-user ordinary-authority page=2 ordinary-argument ordinary-hostname "
-    "ordinary-sentence ordinary-is after-the-list json-over-lines git.example.com/ordinary/repository.git "
-    "ordinary-pass ordinary-alive ordinary-author ordinary-authority-match x-ordinary-dump ordinary-sds-name "
-    "/ordinary/sds web.shop.svc.cluster.local ordinary-kid shop.example.com"
-).split()
+ORDINARY = [
+    "ordinary-trace-header",
+    "x-ordinary-removed",
+    "x-ordinary-cors",
+    "ordinary-route-value",
+    "x-ordinary",
+    "ordinary_lua_cluster",
+    "/ordinary/path",
+    "ordinary_oauth_cluster",
+    "4321",
+    "4322",
+    "ordinary-plugin",
+    "ordinary-pull-secret",
+    "ordinary-consumer",
+    "https://ordinary-issuer.example.com",
+    "ordinary-jwt-issuer",
+    "ordinary-cookie-name",
+    "registry.example.com/ordinary/image@sha256:",
+    "/ordinary/token-file",
+    "ordinary-keepalive",
+    "ordinary-passthrough",
+    "ordinary-db",
+    "ordinary-curl.example.com",
+    "ordinary-secret",
+    "ordinary-key",
+    "ordinary-option",
+    "http-auth",
+    "8181",
+    "ordinary-token-volume",
+    "/var/run/secrets/tokens",
+    "ordinary-applied",
+    "ordinary-registry.example.com",
+    "ordinary-regcred",
+    "ordinary-volume-secret",
+    "ordinary.crt",
+    "ordinary-audience",
+    "istio-token",
+    "43200",
+    "ordinary-url.example.com",
+    "ordinary-name",
+    "ordinary-script",
+    "ordinary-after",
+    "ordinary-property",
+    "ordinary-host",
+    "ordinary-xml",
+    "ordinary-machine",
+    "ordinary-id",
+    "docker.io/istio",
+    "ordinary-provider",
+    "ordinary-pod",
+    "ordinary-remote",
+    "ordinary-peer",
+    "ordinary-end",
+    "ordinary-go",
+    "ordinary-go-user",
+    "ordinary-authority",
+    "page=2",
+    "ordinary-argument",
+    "ordinary-hostname",
+    "ordinary-sentence",
+    "ordinary-is",
+    "after-the-list",
+    "json-over-lines",
+    "git.example.com/ordinary/repository.git",
+    "ordinary-pass",
+    "ordinary-alive",
+    "ordinary-author",
+    "ordinary-authority-match",
+    "x-ordinary-dump",
+    "ordinary-sds-name",
+    "/ordinary/sds",
+    "web.shop.svc.cluster.local",
+    "ordinary-kid",
+    "shop.example.com",
+]
 ORDINARY += [
     "5000 tokens per second",
     "7000 tokens per second",
