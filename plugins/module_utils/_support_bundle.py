@@ -421,9 +421,9 @@ def _path(*names: str) -> str:
 
 def _file_name(name: str) -> str:
     """A name of a file, and nothing else: what had to be changed stays different from what is like it."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".-")
+    plain = re.sub(r"[^A-Za-z0-9_.-]|\.{2,}", "_", name).lstrip(".-")
     if plain == name and 0 < len(name) <= _MAX_NAME:
         return name
     digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
-    stem, dot, extension = plain.rpartition(".")
-    return f"{(stem if dot else plain)[: _MAX_NAME - 20]}_{digest}{dot}{extension[:8]}"
+    extension = re.search(r"(?:\.(?:json|log|txt))?$", plain)[0]  # type: ignore[index]
+    return f"{plain.removesuffix(extension)[: _MAX_NAME - 20]}_{digest}{extension}"
