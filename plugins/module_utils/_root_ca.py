@@ -30,10 +30,10 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._files import (
+    have_state_folder,
     is_private,
     locked,
     make_private,
-    make_private_directory,
     read_text,
     real_path,
     write_private,
@@ -95,6 +95,8 @@ class LocalRoot:
         :param renew_within: how long an intermediate shall live; a root that ends before is warned of.
         """
         outcome = RootOutcome()
+        folder = have_state_folder(self._state_dir, check_mode)
+        outcome.warnings += folder.warnings
         if check_mode:
             self._ensure(members, profile, outcome, True)
         else:
@@ -127,10 +129,6 @@ class LocalRoot:
         self._protect(outcome, check_mode)
 
     def _make(self, profile: RootProfile) -> x509.Certificate:
-        make_private_directory(self.certificate_path.parent)
-        ignore = self._state_dir / ".gitignore"
-        if not ignore.exists():
-            write_private(ignore, "*\n")
         # A run that was killed may have left a key without its certificate: it serves.
         text = read_text(self.key_path)
         key = new_key(profile.key) if text is None else read_key(text, self._passphrase, str(self.key_path))
