@@ -89,8 +89,8 @@ def have_state_folder(path: Path, check_mode: bool) -> StateFolder:
         return result
     if (path / ".git").exists():
         raise FileError(
-            f"{path} is the top of a Git repository, and its {_GITIGNORE} does not ignore everything. Nothing "
-            "was changed",
+            f"{path} is the top of a Git repository, and its {_GITIGNORE} does not ignore everything. "
+            "Nothing was changed",
             "folder_unsafe",
             cause="The root key and the kubeconfigs of a mesh would be committed with all else",
             next_step="Set mesh_state_dir to a folder of its own, below it or elsewhere",
@@ -120,14 +120,15 @@ def _judge_mode(path: Path, result: StateFolder) -> None:
             f"Everybody may write into {path} (mode {mode:04o}). Nothing was changed",
             "folder_unsafe",
             cause="Whoever does could put a kubeconfig or a root CA of their own in place of the mesh's",
-            next_step=f"Close it (chmod 700 {path}), or set mesh_state_dir to another folder, as to one in it "
-            "that does not exist yet",
+            next_step=f"Close it (chmod 700 {path}), or set mesh_state_dir to another folder, such as a new "
+            "one in it",
         )
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         able = "write into" if mode & stat.S_IWGRP else "look into"
         result.warnings.append(
-            f"Others than you may {able} {path} (mode {mode:04o}), where secrets are kept. It was there before, "
-            f"so it stays as it is; what is made in it is for you alone. To close it: chmod 700 {path}"
+            f"Others than you may {able} {path} (mode {mode:04o}), where secrets are kept. It was there "
+            "before, so it stays as it is; what is made in it is for you alone. To close it: "
+            f"chmod 700 {path}"
         )
 
 

@@ -13,10 +13,10 @@ version_added: 0.2.0
 description:
   - Makes a folder, and those above it, for nobody else (mode 0700), with a C(.gitignore) that keeps all
     that is in it out of Git.
-  - A folder that exists keeps its mode. Where others may look into it there is a warning, and where everybody
-    may write into it an error.
-  - A C(.gitignore) that does not ignore everything keeps its lines and gets a last one, with a warning. The top
-    of a Git repository is refused.
+  - A folder that exists keeps its mode. Where others may look into it there is a warning, and where
+    everybody may write into it an error.
+  - A C(.gitignore) that does not ignore everything keeps its lines and gets a last one, with a warning. The
+    top of a Git repository is refused.
 extends_documentation_fragment:
   - exomesh.istio.attributes
 attributes:
