@@ -185,7 +185,7 @@ def _perhaps_done(failure: ExoscaleError) -> ExoscaleError:
         f"{text.rstrip('.')}."
         for text in (
             failure.cause,
-            "It was not asked for again: a kubeconfig may have been made all the same, and none can be revoked",
+            "It was not asked for again: a kubeconfig may be made all the same, and none can be revoked",
         )
         if text
     )
