@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import DocumentError, load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
@@ -150,9 +150,9 @@ def debug(client: KubernetesClient, replica: str, page: str) -> Any:
     """
     answer = client.get_from_pod(ISTIO_NAMESPACE, replica, _DEBUG_PORT, f"/debug/{page}", _ANSWER_SECONDS)
     try:
-        return json.loads(answer)
-    except ValueError as error:
-        raise _silent(client, replica, f"{page}: {error}") from None
+        return load_json(answer, page)
+    except DocumentError as error:
+        raise _silent(client, replica, str(error)) from None
 
 
 def _silent(client: KubernetesClient, replica: str, cause: str) -> ExomeshError:

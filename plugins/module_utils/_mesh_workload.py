@@ -10,7 +10,6 @@ nobody but the two ends of the mutual TLS can know that.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import defaultdict
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
@@ -282,18 +282,17 @@ def parse_endpoints(config_dump: str) -> dict[str, list[str]]:
     """Addresses (``ip:port``) by host of the service, out of Envoy's ``config_dump`` of endpoints."""
     known: dict[str, list[str]] = {}
     try:
-        configs = json.loads(config_dump).get("configs", [])
-    except ValueError:
+        for entry in load_json(config_dump, "What the proxy tells").get("configs", []):
+            assignment = entry["endpoint_config"]
+            addresses = known.setdefault(assignment.get("cluster_name", "").split("|")[-1], [])
+            for locality in assignment.get("endpoints", []):
+                for endpoint in locality.get("lb_endpoints", []):
+                    where = endpoint.get("endpoint", {}).get("address", {}).get("socket_address", {})
+                    address = f"{where.get('address')}:{where.get('port_value')}"
+                    if address not in addresses:
+                        addresses.append(address)
+    except MALFORMED:
         raise ExomeshError(f"the proxy says: {config_dump[:200]!r}", "proxy_silent") from None
-    for entry in configs:
-        assignment = entry["endpoint_config"]
-        addresses = known.setdefault(assignment.get("cluster_name", "").split("|")[-1], [])
-        for locality in assignment.get("endpoints", []):
-            for endpoint in locality.get("lb_endpoints", []):
-                where = endpoint.get("endpoint", {}).get("address", {}).get("socket_address", {})
-                address = f"{where.get('address')}:{where.get('port_value')}"
-                if address not in addresses:
-                    addresses.append(address)
     return known
 
 

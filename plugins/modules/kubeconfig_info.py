@@ -212,6 +212,8 @@ def run(module: AnsibleModule) -> tuple[dict[str, Any], list[str]]:
         server = ApiServer(str(path), entry.name, params["cluster"], params["timeout"])
         identity = server.identity()
         warnings = server.warnings(identity, window, params["max_clock_skew"])
+        if doubt := entry.doubt():
+            warnings.insert(0, f"cluster {server.name}: {doubt}")
         server.require_rights([Right(**right) for right in params["rights"]])
     except ExomeshError as error:
         raise error.about(cluster=params["cluster"]) from None

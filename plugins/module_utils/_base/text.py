@@ -3,18 +3,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Text of clusters and APIs, made safe to show (private to the collection).
 
-Names, messages and answers of a cluster are data. A terminal takes part of it as orders: to write over what is
-there, to set the clipboard, to show ``exe.txt`` for ``txt.exe``. Such characters are shown as Python writes them,
-as in ``\\x1b[2J``, so that nothing is hidden from who reads.
+Names, messages and answers of a cluster are data. A terminal takes part of it as orders: to write over what
+is there, to set the clipboard, to show ``exe.txt`` for ``txt.exe``. Such characters are shown as Python
+writes them, as in ``\\x1b[2J``, so that nothing is hidden from who reads.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Any
+from urllib.parse import urlsplit
 
 # Longer than any message that people read, and than the end of what istioctl prints when it fails.
 LONGEST = 10_000
+_URL = re.compile(r"https://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/%-]*)?")
 LEFT_OUT = " ... (a part is left out here) ... "
 
 
@@ -26,12 +29,29 @@ def printable(text: str, longest: int = LONGEST) -> str:
     text = _cut(text.replace("\r\n", "\n"), longest)
     if all(line.isprintable() for line in text.split("\n")):  # nearly always, and quick
         return text
-    return _cut("".join(character if _is_plain(character) else _escaped(character) for character in text), longest)
+    escaped = (character if _is_plain(character) else _escaped(character) for character in text)
+    return _cut("".join(escaped), longest)
 
 
 def printable_line(text: str, longest: int = LONGEST) -> str:
     """The same in one line, for a place where another line would be taken for ours, as in a report."""
     return _cut(printable(text, longest).replace("\n", "\\n").replace("\t", "\\t"), longest)
+
+
+def is_https_url(text: Any) -> bool:
+    """Whether it is an address with TLS that every parser reads alike, without a user in it."""
+    try:
+        parts = urlsplit(text)
+        return (
+            isinstance(text, str)
+            and _URL.fullmatch(text) is not None
+            and parts.scheme == "https"
+            and bool(parts.hostname)
+            and parts.username is None
+            and parts.port != 0
+        )
+    except (ValueError, AttributeError, TypeError):
+        return False
 
 
 def printable_data(data: Any) -> Any:
