@@ -24,7 +24,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.documents impo
     DocumentError,
     load_yaml,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._base.text import is_https_url
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import is_plain_url
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
@@ -193,7 +193,7 @@ class Entry:
                 return f"its {part} has {', '.join(surplus)}: {meaning}"
             if any(not isinstance(content.get(key) or "", str) for key in known if key != "extensions"):
                 return f"its {part} has something else than texts"
-        if not is_https_url(self.server):
+        if not is_plain_url(self.server):
             return f"its server {self.server} is no https address"
         if not self.cluster.get("certificate-authority-data"):
             return "it has no CA, so that any server could pass for the cluster's"

@@ -90,7 +90,7 @@ def test_what_a_killed_run_left_is_removed_by_a_later_one(cluster: ApiServer) ->
 
 def test_curl_is_told_what_to_trust_and_what_to_send() -> None:
     plain, named = Target("muc", "https://muc:15443/"), Target("sof", "https://10.0.0.1/x", None, None, "k8s")
-    first, second, third = curl_config([API, plain, named]).split("next\n")
+    first, second, third = curl_config([API, plain, named], "mark").split("next\n")
     assert 'cacert = "/etc/exomesh-probe/ca-0.pem"' in first
     assert 'header = "Authorization: Bearer the-token"' in first
     assert "insecure" not in first
@@ -100,5 +100,5 @@ def test_curl_is_told_what_to_trust_and_what_to_send() -> None:
 
 
 def test_quotes_cannot_break_out_of_an_option() -> None:
-    config = curl_config([Target("x", "https://x/", None, 'a"\nurl = "https://evil/')])
+    config = curl_config([Target("x", "https://x/", None, 'a"\nurl = "https://evil/')], "mark")
     assert [line for line in config.splitlines() if line.startswith("url")] == ['url = "https://x/"']
