@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _istiod
 from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_json
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable_line
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     ISTIOD_NAME,
     CertificateError,
@@ -162,7 +163,7 @@ def table(clusters: Sequence[ClusterCertificates], thresholds: Sequence[int], no
         "All clusters have the same root." if same_root(clusters) else "THE ROOTS DIFFER, or one is missing."
     )
     problems = [problem for cluster in clusters for problem in cluster.problems]
-    return [*lines, "", verdict, *problems]
+    return [printable_line(line) for line in (*lines, "", verdict, *problems)]
 
 
 def prometheus(clusters: Sequence[ClusterCertificates]) -> str:
@@ -401,4 +402,4 @@ def _label(pod: Object, key: str) -> str | None:
 
 
 def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return printable_line(value).replace("\\", "\\\\").replace('"', '\\"')

@@ -23,10 +23,12 @@ _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/%-]*)?")
 LEFT_OUT = " ... (a part is left out here) ... "
 
 
-def printable(text: str, longest: int = LONGEST) -> str:
+def printable(text: str, longest: int | None = LONGEST) -> str:
     """The text without what a terminal obeys, cut in its middle where it is too long; lines stay lines.
 
     What it returns, it returns unchanged when it is asked again.
+
+    :param longest: so many characters at most; None for data, which nobody can cut.
     """
     text = _cut(text.replace("\r\n", "\n"), longest)
     if all(line.isprintable() for line in text.split("\n")):  # nearly always, and quick
@@ -56,14 +58,14 @@ def new_mark() -> str:
     return f"exomesh-{secrets.token_hex(16)}"
 
 
-def printable_data(data: Any) -> Any:
+def printable_data(data: Any, longest: int | None = LONGEST) -> Any:
     """Lists and mappings with every text in them made printable."""
     if isinstance(data, str):
-        return printable(data)
+        return printable(data, longest)
     if isinstance(data, dict):
-        return {printable_data(name): printable_data(value) for name, value in data.items()}
+        return {printable_data(name): printable_data(value, longest) for name, value in data.items()}
     if isinstance(data, (list, tuple)):
-        return [printable_data(value) for value in data]
+        return [printable_data(value, longest) for value in data]
     return data
 
 
@@ -76,8 +78,8 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _cut(text: str, longest: int) -> str:
-    if len(text) <= longest:
+def _cut(text: str, longest: int | None) -> str:
+    if longest is None or len(text) <= longest:
         return text
     kept = max(0, longest - len(LEFT_OUT))
     end = kept // 4  # the cause is often said last
