@@ -15,8 +15,6 @@ from .text import printable_line
 CLUSTER_NAME = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 """Names of clusters become folders, and names of Secrets, Services and accounts in all other clusters."""
 
-LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-
 _OBJECT_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_:.@-]{1,253}")
 """What Kubernetes lets be one part of a path; of some kinds it lets more, which none of ours has."""
 
@@ -41,10 +39,15 @@ def checked_object(obj: Any, what: str) -> dict[str, Any]:
     for key in ("labels", "annotations"):
         if not _is_texts(metadata.get(key)):
             raise _not_kubernetes(what, f"its {key} are none")
-    for key in ("spec", "status"):
-        if not isinstance(obj.get(key) or {}, dict):
-            raise _not_kubernetes(what, f"its {key} is none")
-    return obj
+    return dict(obj)
+
+
+def checked_list(answer: Any, what: str) -> list[dict[str, Any]]:
+    """The objects of a list that an API gave, each checked as by :func:`checked_object`."""
+    items = answer.get("items") if isinstance(answer, dict) else None
+    if not isinstance(items, list):
+        raise _not_kubernetes(what, "it has no items")
+    return [checked_object(item, what) for item in items]
 
 
 def _is_texts(value: Any) -> bool:
