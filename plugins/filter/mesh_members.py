@@ -96,7 +96,7 @@ def mesh_members(
 ) -> list[dict[str, Any]]:
     """The members of a mesh; see the documentation of the filter.
 
-    :raises AnsibleFilterError: a name is not in the inventory or is none, two members share a mesh name, or
+    :raises AnsibleFilterError: a name is not in the inventory, or none; two members share a mesh name; or
         the topology leaves a member without peers.
     """
     members: list[dict[str, Any]] = []
