@@ -109,8 +109,8 @@ def mesh_members(
         name = str(variables.get("mesh_cluster_name") or host)
         if not CLUSTER_NAME.fullmatch(name):
             raise AnsibleFilterError(
-                f"{printable_line(str(host), 100)} has the mesh_cluster_name {printable_line(name, 100)}, which "
-                "no cluster may have, as folders and objects are named after it: use up to 63 small letters, "
+                f"{printable_line(str(host), 99)} has mesh_cluster_name {printable_line(name, 99)}, which no "
+                "cluster may have, as folders and objects are named after it: use up to 63 small letters, "
                 "digits, dots and dashes, with a letter or digit at both ends"
             )
         members.append(

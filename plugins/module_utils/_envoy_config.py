@@ -9,6 +9,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -89,13 +90,11 @@ class EnvoyConfig:
         return self._certificates("ROOTCA", "validation_context", "trusted_ca")
 
     def _certificates(self, name: str, kind: str, part: str) -> tuple[x509.Certificate, ...]:
-        for entry in self.secrets:
-            data = entry.get("secret", {}).get(kind, {}).get(part, {}).get("inline_bytes")
-            if entry.get("name") == name and data:
-                try:
+        with suppress(CertificateError, *MALFORMED):
+            for entry in self.secrets:
+                data = entry.get("secret", {}).get(kind, {}).get(part, {}).get("inline_bytes")
+                if entry.get("name") == name and data:
                     return read_chain(base64.b64decode(data).decode(), f"the proxy's {name}")
-                except (CertificateError, ValueError):
-                    return ()
         return ()
 
     def rejected(self) -> dict[str, str]:

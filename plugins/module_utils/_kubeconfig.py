@@ -24,7 +24,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.documents impo
     DocumentError,
     load_yaml,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._base.text import is_plain_url
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import is_plain_url, printable
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
@@ -476,7 +476,7 @@ def described(text: str | None) -> str:
         except KubeconfigError:
             description = {"context": f"{name} (cannot be read)"}
         blocks.append("".join(f"{key}: {value}\n" for key, value in description.items() if value is not None))
-    return "\n".join([*blocks, f"current-context: {config.current_context}\n"])
+    return printable("\n".join([*blocks, f"current-context: {config.current_context}\n"]), None)
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,8 @@ class KubernetesClient:
         if path is None:
             return None
         try:
-            return checked_object(self._request("GET", path), str(ref))
+            answer = checked_object(self._request("GET", path), str(ref))
+            return {**answer, "apiVersion": ref.api_version, "kind": ref.kind}
         except ApiError as error:
             if error.status == 404:
                 return None

@@ -17,7 +17,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.documents impo
     load_json,
     load_yaml,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._base.text import is_plain_url
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import is_plain_url, is_token
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
@@ -352,12 +352,7 @@ def _access(content: str) -> Access | None:
         ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
         server, token = cluster["server"], user["token"]
         # Both go into requests.
-        if not (
-            is_plain_url(server, ("https", "http"))
-            and token.isascii()
-            and token.isprintable()
-            and " " not in token
-        ):
+        if not (is_plain_url(server, ("https", "http")) and is_token(token)):
             return None
         return Access(server, ca, token)
     except MALFORMED:

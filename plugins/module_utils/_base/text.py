@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 # Longer than any message that people read, and than the end of what istioctl prints when it fails.
 LONGEST = 10_000
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/%-]*)?")
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 LEFT_OUT = " ... (a part is left out here) ... "
 
 
@@ -51,6 +52,11 @@ def is_plain_url(text: Any, schemes: Collection[str] = ("https",)) -> bool:
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def is_token(text: Any) -> bool:
+    """Whether it can be a bearer token, and no more than that in the header that it is sent in."""
+    return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
 
 
 def new_mark() -> str:
