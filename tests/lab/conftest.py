@@ -117,18 +117,23 @@ def end_playbook(
     *arguments: str,
     **environment: str,
 ) -> str:
-    """Run a playbook, and end it when the moment has come; return what it said.
+    """Run a playbook, and end it when the moment has come; return what it said."""
+    with started_playbook(lab, name, *arguments, **environment) as (process, found):
+        wait_for(moment, 120)
+        return end(process, found, number)
+
+
+def end(process: subprocess.Popen[str], found: Traces, number: signal.Signals) -> str:
+    """End a run, and return what it said.
 
     SIGKILL goes to all of its processes, other signals to the one that a user has in the terminal. All must
     be gone soon afterwards.
     """
-    with started_playbook(lab, name, *arguments, **environment) as (process, found):
-        wait_for(moment, 120)
-        for pid in {process.pid, *descendants(process.pid)} if number == signal.SIGKILL else [process.pid]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        output = "".join(process.communicate(timeout=60))
-        wait_for(lambda: not [pid for pid in found.seen if is_running(pid)], 30)
+    for pid in {process.pid, *descendants(process.pid)} if number == signal.SIGKILL else [process.pid]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+    output = "".join(process.communicate(timeout=60))
+    wait_for(lambda: not [pid for pid in found.seen if is_running(pid)], 30)
     return output
 
 
