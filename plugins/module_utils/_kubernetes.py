@@ -26,9 +26,9 @@ from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from ._base.access import Access, require_kubernetes
-from ._base.connections import PATIENCE, connection_pool, open_socket, retries
+from ._base.connections import PATIENCE, BusyServerError, connection_pool, open_socket, retries
 from ._base.pod_streams import STATUS, STDERR, STDOUT, Channels, PodPort
-from ._base.waiting import concurrently, remaining, wait_until_met
+from ._base.waiting import TimeUpError, concurrently, remaining, told_in_time, wait_until_met
 from ._errors import ExomeshError
 
 with suppress(ImportError):  # require_kubernetes() tells
@@ -422,8 +422,12 @@ class KubernetesClient:
                 "ExecFailed",
                 cluster=self.name,
             ) from None
+        except TimeUpError as error:
+            raise self._told(error, f"{command[0]} in pod {namespace}/{pod}") from None
         try:
             yield channels
+        except TimeUpError as error:
+            raise self._told(error, f"{command[0]} in pod {namespace}/{pod}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             message = f"Running {command[0]} in pod {namespace}/{pod} broke off: {error}"
             raise ApiError(message, 0, "ExecFailed", cluster=self.name) from None
@@ -504,6 +508,8 @@ class KubernetesClient:
         try:
             channels = self._open_stream(namespace, pod, "portforward", [("ports", str(port))])
             yield PodPort(channels, patience)
+        except TimeUpError as error:
+            raise self._told(error, f"port {port} of pod {namespace}/{pod}") from None
         except (HTTPException, OSError, ValueError, WebSocketException) as error:
             raise ApiError(
                 f"Port {port} of pod {namespace}/{pod} does not answer {protocol}: {_stream_failure(error)}",
@@ -518,11 +524,16 @@ class KubernetesClient:
     def events(
         self, kind: str, namespace: str, name: str, limit: int = 5, warnings_only: bool = False
     ) -> list[str]:
-        """The newest Events about an object, newest last, as ``Reason: message``."""
+        """The newest Events about an object, newest last, as ``Reason: message``; for error messages.
+
+        What they are to explain is told in any case: where they cannot be read in time, that is the one line.
+        """
         selector = f"involvedObject.kind={kind},involvedObject.name={name}"
         if warnings_only:
             selector += ",type=Warning"
-        found = self.list_objects("v1", "Event", namespace, fields=selector)
+        found = told_in_time(lambda: self.list_objects("v1", "Event", namespace, fields=selector), None)
+        if found is None:
+            return ["its Events cannot be read"]
         found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
         lines = [f"{event.get('reason')}: {str(event.get('message', '')).strip()}" for event in found]
         return list(dict.fromkeys(lines))[-limit:]
@@ -597,11 +608,16 @@ class KubernetesClient:
         except urllib3.exceptions.HTTPError as error:
             cause = f"{method} {path}: {getattr(error, 'reason', None) or error}"
             raise ClusterUnreachableError(self.server, cause, cluster=self.name) from None
-        except ExomeshError as error:
-            error.cause = error.cause or f"It was waiting for {method} {path} of {self.server}"
-            raise error.about(cluster=self.name) from None
+        except (BusyServerError, TimeUpError) as error:
+            raise self._told(error, f"{method} {path}") from None
         self.clock_skew = _clock_skew(response.headers.get("Date"))
         return response
+
+    def _told(self, error: ExomeshError, what: str) -> ExomeshError:
+        """The error of one who waits for this API, who knows neither it nor what is waited for."""
+        waited = f"It was waiting for {what} of {self.server}"
+        error.cause = f"{error.cause}. {waited}" if isinstance(error, BusyServerError) else error.cause or waited
+        return error.about(cluster=self.name)
 
     def _path_to_read(
         self, api_version: str, kind: str, namespace: str | None, name: str | None = None
@@ -805,6 +821,11 @@ def _reason(state: Mapping[str, Any]) -> str:
 
 def explain_deployment(client: KubernetesClient, namespace: str, name: str) -> str:
     """Why a Deployment is not ready: itself, its pods, and the newest Events of both; for error messages."""
+    otherwise = f"Deployment {namespace}/{name}: the API does not tell in time what keeps it"
+    return told_in_time(lambda: _explanation(client, namespace, name), otherwise)
+
+
+def _explanation(client: KubernetesClient, namespace: str, name: str) -> str:
     deployment = client.get(ObjectRef("apps/v1", "Deployment", name, namespace))
     parts = [f"Deployment {namespace}/{name}: {deployment_unmet(deployment) or 'it is ready by now'}"]
     if deployment is None:

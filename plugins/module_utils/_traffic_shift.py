@@ -19,12 +19,12 @@ from typing import Any, NoReturn
 
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
-    ApiError,
     KubernetesClient,
     Object,
     ObjectRef,
     concurrently,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import write_anew
 from ansible_collections.exomesh.istio.plugins.module_utils._traffic_route import (
     Split,
     split_of,
@@ -35,7 +35,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import
 UNDERWAY_ANNOTATION = "exomesh.istio/shift-under-way"
 """On a route while it is moved: from which version to which."""
 
-_CONFLICTS = 5
 _DEVIATIONS = 4.5  # a fair split is further away once in 150,000 times
 _BETWEEN_SAMPLES = 1.0  # seconds, while requests still fail after a roll-back
 
@@ -111,23 +110,25 @@ class ClusterRoute:
 
     def move(self, percent: int, finished: bool = False) -> None:
         """Give the canary that part."""
-        for attempt in range(_CONFLICTS):
-            route = self._route()
+
+        def write(live: Object | None) -> Object:
+            route = self._there(live)
             changed = with_percent(route, self._stable, self._canary, percent, self._rule)
             notes = {**(changed["metadata"].get("annotations") or {}), UNDERWAY_ANNOTATION: self.under_way}
             if finished:
                 del notes[UNDERWAY_ANNOTATION]
             changed["metadata"]["annotations"] = notes
-            try:
-                self._client.replace(changed)
-                return
-            except ApiError as error:
-                # Someone else wrote it, for example its own controller its status.
-                if error.status != 409 or attempt == _CONFLICTS - 1:
-                    raise error.about(cluster=self.cluster) from None
+            return self._client.replace(changed)
+
+        try:
+            write_anew(self._client, self._ref, write)  # its own controller writes its status, too
+        except ExomeshError as error:
+            raise error.about(cluster=self.cluster) from None
 
     def _route(self) -> Object:
-        route = self._client.get(self._ref)
+        return self._there(self._client.get(self._ref))
+
+    def _there(self, route: Object | None) -> Object:
         if route is None:
             raise ExomeshError(
                 f"There is no {self._ref}",

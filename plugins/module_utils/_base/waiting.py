@@ -32,21 +32,30 @@ CLEANING_SECONDS = 4.0
 
 MAX_THREADS = 32
 
+_LOOKS_UP = 0.5
+"""Seconds after which one who sleeps looks whether the task was ended."""
+
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_RESERVE = 0.1
-"""Part of the time left that a wait leaves to whoever tells why it was in vain; three seconds at most."""
+_RESERVE, _MOST_RESERVED = 0.1, 5.0
+"""Part of the time left, and seconds at most, that a wait leaves to whoever tells why it was in vain."""
 
 
 class TimeUpError(ExomeshError):
-    """The time limit of the task is over, or the task was ended."""
+    """The time limit of the task is over, or the task was ended.
 
-    def __init__(self, seconds: float | None) -> None:
+    :param seconds: the limit; None when the task was ended.
+    :param cause: what was waited for.
+    """
+
+    def __init__(self, seconds: float | None, cause: str | None = None) -> None:
+        self.interrupted = seconds is None
         if seconds is None:
-            super().__init__("The task was ended before it was done", "interrupted")
+            super().__init__("The task was ended before it was done", "interrupted", cause=cause)
         else:
             super().__init__(
                 f"The time limit of {seconds:g} s was over before all was done",
                 "time_up",
+                cause=cause,
                 next_step="Run it again, with a longer timeout if the clusters are only slow",
             )
 
@@ -88,28 +97,53 @@ def time_limit(seconds: float) -> Iterator[None]:
         _limit.reset(token)
 
 
-def remaining(most: float = float("inf")) -> float:
+@contextmanager
+def sparing(part: float = _RESERVE, most: float = _MOST_RESERVED) -> Iterator[None]:
+    """Let the block end a little before the time limit, so that what became of it can still be told.
+
+    :param part: of the time left.
+    :param most: seconds at most.
+    """
+    limit = _limit.get()
+    if limit is None:
+        yield
+        return
+    spared = min(max(0.0, limit.ends - time.monotonic()) * part, most)
+    token = _limit.set(_Limit(limit.seconds, limit.ends - spared, limit))
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def remaining(most: float = float("inf"), what: str | None = None) -> float:
     """Return the seconds that a wait may take: those left, ``most`` at most, and always more than none.
 
+    :param what: what is waited for, for the message.
     :raises TimeUpError: there are none left.
     """
     limit = _limit.get()
     if limit is None:
         return most
+    cause = f"It was waiting for {what}" if what else None
     if limit.is_stopped:
-        raise TimeUpError(None)
+        raise TimeUpError(None, cause)
     left = limit.ends - time.monotonic()
     if left <= 0:
-        raise TimeUpError(limit.seconds)
+        raise TimeUpError(limit.seconds, cause)
     return min(left, most)
 
 
-def pause(seconds: float) -> None:
+def pause(seconds: float, what: str | None = None) -> None:
     """Sleep, but not beyond the time limit.
 
-    :raises TimeUpError: there is no time left.
+    :param what: what is waited for, for the message.
+    :raises TimeUpError: there is no time left, before or after.
     """
-    time.sleep(remaining(seconds))
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        time.sleep(remaining(min(left, _LOOKS_UP), what))
+    remaining(what=what)
 
 
 @contextmanager
@@ -236,23 +270,41 @@ def wait_until_met(unmet: Callable[[], str | None], timeout: float, interval: fl
         time left to tell why.
     :param interval: seconds between two questions when five seconds have passed; four times that at most.
     :returns: None when it was met in time, and what was missing at last otherwise.
+    :raises TimeUpError: the task was ended.
     """
     started = time.monotonic()
-    missing: str | None = "there was no time left to look"
+    deadline = started + timeout
+    missing: str | None = None
+    pause_seconds = interval / 5
     try:
-        left = remaining()
-        deadline = started + min(timeout, left - min(3.0, left * _RESERVE))
-        pause_seconds = interval / 5
-        while True:
-            missing = unmet()
-            now = time.monotonic()
-            if missing is None or now >= deadline:
-                return missing
-            pause(min(pause_seconds, deadline - now))
-            slowest = min(max(interval, (now - started) * interval / 5), interval * 4)
-            pause_seconds = min(pause_seconds * 1.5, slowest)
-    except TimeUpError:
-        return missing
+        with sparing():
+            while True:
+                missing = unmet()
+                now = time.monotonic()
+                if missing is None or now >= deadline:
+                    return missing
+                pause(min(pause_seconds, deadline - now))
+                slowest = min(max(interval, (now - started) * interval / 5), interval * 4)
+                pause_seconds = min(pause_seconds * 1.5, slowest)
+    except TimeUpError as error:
+        if error.interrupted:
+            raise
+        # An answer that did not come tells less than the one before it.
+        return missing or error.cause or error.message
+
+
+def told_in_time(tell: Callable[[], Result], otherwise: Result) -> Result:
+    """Return what ``tell`` adds to a failure; ``otherwise`` where it fails itself, or takes too long.
+
+    What went wrong is told in any case, also when its explanation cannot be had.
+    """
+    try:
+        with sparing():
+            return tell()
+    except ExomeshError as error:
+        if isinstance(error, TimeUpError) and error.interrupted:
+            raise
+        return otherwise
 
 
 def in_time(work: Callable[[], Result], most: float = float("inf")) -> Result:
