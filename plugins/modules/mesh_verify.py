@@ -207,6 +207,7 @@ from pathlib import Path
 from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report as report
 from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._files import FileError, make_private_directory
 from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_judge import Verdict
@@ -296,14 +297,14 @@ def write(folder: Path, told: report.Result) -> None:
         "verification.html": html(told),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_directory(folder)
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
+    except (OSError, FileError) as error:
         raise ExomeshError(
             f"The report cannot be written to {folder}",
             "report_not_written",
-            cause=error.strerror,
+            cause=error.strerror if isinstance(error, OSError) else error.message,
             next_step="Name another output_dir",
         ) from None
 

@@ -16,8 +16,8 @@ description:
   - Each peer has an account and a token for this cluster alone, with the rights that istiod needs, or the one
     account that Istio makes for all. Tokens that work are reused; one that is not accepted any more is
     replaced. Changing over from one form to the other does not interrupt the mesh.
-  - Before a secret is written, a pod of this cluster asks the peer's API with the secret's own token and CA.
-    A secret that fails is not handed out; the others are.
+  - Before a secret is written, a pod of this cluster asks the peer's API, without a token, and takes only the
+    CA of the secret. A secret that fails is not handed out; the others are.
   - Then every replica of istiod must have read every peer, and know the addresses of its gateways. An istiod
     that does not, although the peers answer, is restarted, without a gap.
   - Notices and repairs secrets that were edited. Deletes what it made for clusters that left.
