@@ -388,15 +388,15 @@ class KubernetesClient:
         return ExecResult(stdout, stderr, exit_code)
 
     def exec_lines(
-        self, namespace: str, pod: str, container: str, command: list[str], stop: threading.Event
+        self, namespace: str, pod: str, container: str, command: list[str]
     ) -> Iterator[str]:
-        """Run a command in a container: its output, by lines as it comes, until it ends or ``stop`` is set.
+        """Run a command in a container: its output, by lines as it comes, until it ends.
 
         :raises ApiError: when it cannot be started, or the connection breaks.
         """
         text = b""
         with self._command(namespace, pod, container, command) as channels:
-            while not stop.is_set():
+            while True:
                 try:
                     message = channels.receive(1)
                 except TimeoutError:

@@ -185,7 +185,6 @@ failure:
 """
 
 import re
-import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -226,7 +225,7 @@ def requests(params: dict[str, Any], clients: dict[str, KubernetesClient]) -> It
     )
 
     def ask(count: int, seconds: float) -> Generator[Answer]:
-        return pod.ask(params["urls"][0], count / seconds, threading.Event(), count)
+        return pod.ask(params["urls"][0], count / seconds, count)
 
     with pod.running(CLIENT_READY_SECONDS):
         yield ask

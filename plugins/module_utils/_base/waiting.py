@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from types import FrameType
@@ -29,6 +29,9 @@ Result = TypeVar("Result")
 
 CLEANING_SECONDS = 4.0
 """What cleaning up may take beyond a time limit."""
+
+_LEAST_CLEANING = 0.3
+"""What each cleaning up gets, also when those before it took all."""
 
 MAX_THREADS = 32
 
@@ -74,6 +77,11 @@ class _Limit:
     ends: float
     outer: _Limit | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
+    cleans: bool = False
+
+    @property
+    def outermost(self) -> _Limit:
+        return self if self.outer is None else self.outer.outermost
 
     @property
     def is_stopped(self) -> bool:
@@ -150,9 +158,17 @@ def pause(seconds: float, what: str | None = None) -> None:
 def cleaning_up(seconds: float = CLEANING_SECONDS) -> Iterator[None]:
     """Clean up within the block, whatever became of the task: with time of its own, and not interrupted.
 
+    Several blocks one after the other share that time, as far as the task's own is over: what concerns
+    several clusters is cleaned up concurrently, as one that is silent takes all of it.
     A signal that comes meanwhile takes effect at the end of the block.
     """
-    token = _limit.set(_Limit(seconds, time.monotonic() + seconds))
+    now = time.monotonic()
+    ends = now + seconds
+    task = (limit := _limit.get()) and limit.outermost
+    if task:
+        latest = task.ends if task.cleans else max(task.ends + seconds, now + _LEAST_CLEANING)
+        ends = min(ends, latest)
+    token = _limit.set(_Limit(seconds, ends, cleans=True))
     try:
         with _signals_put_off():
             yield
@@ -250,6 +266,33 @@ def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
         _let_end(threads, 2.0)
         raise
     return [future.result() for future in futures]
+
+
+@contextmanager
+def in_threads(*works: Callable[[], object]) -> Iterator[None]:
+    """Do each of the works in a thread for as long as the block lasts.
+
+    Threads have the time limit of the task. At the end of the block they are to end: whatever they wait for
+    ends with an exception, at the latest when its answer comes, and is not waited for beyond a moment.
+    """
+    limit = _limit.get()
+    stop = _Limit(float("inf"), float("inf")) if limit is None else _Limit(limit.seconds, limit.ends, limit)
+
+    def run(work: Callable[[], object]) -> None:
+        _limit.set(stop)
+        with suppress(TimeUpError):  # whoever waits for the threads has the same limit
+            work()
+
+    threads = [
+        threading.Thread(target=copy_context().run, args=(run, work), daemon=True) for work in works
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.stopped.set()
+        _let_end(threads, 2.0)
 
 
 def _let_end(threads: list[threading.Thread], seconds: float) -> None:
