@@ -76,7 +76,7 @@ class Limits:
         needed = self.within + self.hold
         if (left := remaining()) < needed:
             raise ExomeshError(
-                f"Nothing was drained, as {left:.0f} s are left, and requests may take {needed:.0f} s to move",
+                f"Nothing was drained: {left:.0f} s are left, and requests may take {needed:.0f} s to move",
                 "too_late",
                 cause="Until the clients were ready and the service worked, the rest of the time was over",
                 next_step="Give the drill more time (failover_drill_timeout)",

@@ -387,9 +387,7 @@ class KubernetesClient:
         stdout, stderr = (output[channel].decode(errors="replace") for channel in (STDOUT, STDERR))
         return ExecResult(stdout, stderr, exit_code)
 
-    def exec_lines(
-        self, namespace: str, pod: str, container: str, command: list[str]
-    ) -> Iterator[str]:
+    def exec_lines(self, namespace: str, pod: str, container: str, command: list[str]) -> Iterator[str]:
         """Run a command in a container: its output, by lines as it comes, until it ends.
 
         :raises ApiError: when it cannot be started, or the connection breaks.
@@ -616,7 +614,11 @@ class KubernetesClient:
     def _told(self, error: ExomeshError, what: str) -> ExomeshError:
         """The error of one who waits for this API, who knows neither it nor what is waited for."""
         waited = f"It was waiting for {what} of {self.server}"
-        error.cause = f"{error.cause}. {waited}" if isinstance(error, BusyServerError) else error.cause or waited
+        if isinstance(error, BusyServerError):
+            waited = f"{error.cause}. {waited}"
+        elif error.cause:
+            waited = error.cause
+        error.cause = waited
         return error.about(cluster=self.name)
 
     def _path_to_read(

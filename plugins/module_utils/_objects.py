@@ -289,7 +289,7 @@ def apply_patiently(client: KubernetesClient, obj: Object, field_manager: str, t
             "not_applied",
             cluster=client.name,
             cause=missing,
-            next_step="Look whether the cluster's API is slow, or an admission webhook of it, and run it again",
+            next_step="Look whether its API is slow, or an admission webhook, then run this again",
         )
 
 
@@ -337,8 +337,8 @@ def remove_surplus(client: KubernetesClient, obj: Object) -> None:
         "put_back",
         cluster=client.name,
         cause="A mutating policy or controller puts it back as often as it is removed",
-        next_step=f"Exempt {ref} from that policy (Kyverno, Gatekeeper, a mutating webhook), or have it leave "
-        "these fields alone",
+        next_step=f"Exempt {ref} from that policy (Kyverno, Gatekeeper, a mutating webhook), or have it "
+        "leave these fields alone",
     )
 
 

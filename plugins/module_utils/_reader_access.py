@@ -10,7 +10,6 @@ those of Istio. A token that works is reused; one that is not accepted any more 
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ObjectRef,
     concurrently,
     is_ours,
+    wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     CREATE,
@@ -245,20 +245,24 @@ def _belongs(secret: Object, account: Object | None) -> bool:
 
 def _wait_for_token(client: KubernetesClient, secret: Object, timeout: float) -> tuple[str, str]:
     ref = ObjectRef.of(secret)
-    deadline = time.monotonic() + timeout
-    while True:
-        data = secret.get("data") or {}
+    found = [secret]
+
+    def unmet() -> str | None:
+        data = found[-1].get("data") or {}
         if data.get("token") and data.get("ca.crt"):
-            return data["ca.crt"], base64.b64decode(data["token"]).decode()
-        if time.monotonic() >= deadline:
-            raise ExomeshError(
-                f"{ref} has no token after {timeout:.0f} s",
-                "no_token",
-                cause="the token controller of this cluster has not filled it in",
-                next_step="Delete that Secret if its account does not exist, then run this again",
-            )
-        time.sleep(0.2)
-        secret = client.get(ref) or secret
+            return None
+        found.append(client.get(ref) or secret)
+        return "the token controller of this cluster has not filled it in"
+
+    if cause := wait_until_met(unmet, timeout, 0.2):
+        raise ExomeshError(
+            f"{ref} has no token in time",
+            "no_token",
+            cause=cause,
+            next_step="Delete that Secret if its account does not exist, then run this again",
+        )
+    data = found[-1]["data"]
+    return data["ca.crt"], base64.b64decode(data["token"]).decode()
 
 
 def _not_installed(message: str) -> ExomeshError:

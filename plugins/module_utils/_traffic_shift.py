@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from re import Pattern
 from typing import Any, NoReturn
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import cleaning_up, pause, sparing
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KubernetesClient,
@@ -36,6 +37,7 @@ UNDERWAY_ANNOTATION = "exomesh.istio/shift-under-way"
 """On a route while it is moved: from which version to which."""
 
 _DEVIATIONS = 4.5  # a fair split is further away once in 150,000 times
+_ROLL_BACK_SECONDS = 30.0
 _BETWEEN_SAMPLES = 1.0  # seconds, while requests still fail after a roll-back
 
 
@@ -221,8 +223,9 @@ class Shift:
 
     def _step(self, percent: int) -> str | None:
         try:
-            self._move(percent)
-            return self._check(percent)
+            with sparing():
+                self._move(percent)
+                return self._check(percent)
         except ExomeshError as error:
             return str(error)
 
@@ -245,7 +248,7 @@ class Shift:
                 self.checks.append(Check(percent, tally, problem))
                 return problem
             if errors:
-                time.sleep(_BETWEEN_SAMPLES)
+                pause(_BETWEEN_SAMPLES, "proxies to follow the route")
 
     def _sample(self) -> Tally:
         tally = Tally(self.pattern)
@@ -282,7 +285,8 @@ class Shift:
 
     def _roll_back(self, percent: int, problem: str) -> NoReturn:
         try:
-            self._move(0, finished=True)
+            with cleaning_up(_ROLL_BACK_SECONDS):
+                self._move(0, finished=True)
         except ExomeshError as error:
             raise ExomeshError(
                 f"{problem}. And the roll-back to {self.stable} failed: {error}",

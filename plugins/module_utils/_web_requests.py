@@ -184,9 +184,7 @@ class MeshClient:
             self.start(timeout)
             yield self
 
-    def ask(
-        self, url: str, per_second: float, limit: int = 100_000
-    ) -> Generator[Answer]:
+    def ask(self, url: str, per_second: float, limit: int = 100_000) -> Generator[Answer]:
         """Ask for one page again and again, evenly; answers as they come, until nobody listens any more."""
         command = ["curl", "--silent", "--max-time", str(REQUEST_SECONDS)]
         command += ["--rate", f"{round(per_second * 60)}/m"]

@@ -124,6 +124,22 @@ def sparing(part: float = _RESERVE, most: float = _MOST_RESERVED) -> Iterator[No
         _limit.reset(token)
 
 
+@contextmanager
+def as_far_as_time_goes(part: float = _RESERVE, most: float = _MOST_RESERVED) -> Iterator[None]:
+    """Do the block until the time is nearly over, and then go on after it, with what it has found so far.
+
+    :param part: of the time left, for what comes after.
+    :param most: seconds at most for that.
+    :raises TimeUpError: the task was ended.
+    """
+    try:
+        with sparing(part, most):
+            yield
+    except TimeUpError as error:
+        if error.interrupted:
+            raise
+
+
 def remaining(most: float = float("inf"), what: str | None = None) -> float:
     """Return the seconds that a wait may take: those left, ``most`` at most, and always more than none.
 
@@ -158,6 +174,8 @@ def pause(seconds: float, what: str | None = None) -> None:
 def cleaning_up(seconds: float = CLEANING_SECONDS) -> Iterator[None]:
     """Clean up within the block, whatever became of the task: with time of its own, and not interrupted.
 
+    :param seconds: at most; beyond the task's time limit no more than ``CLEANING_SECONDS``.
+
     Several blocks one after the other share that time, as far as the task's own is over: what concerns
     several clusters is cleaned up concurrently, as one that is silent takes all of it.
     A signal that comes meanwhile takes effect at the end of the block.
@@ -166,7 +184,7 @@ def cleaning_up(seconds: float = CLEANING_SECONDS) -> Iterator[None]:
     ends = now + seconds
     task = (limit := _limit.get()) and limit.outermost
     if task:
-        latest = task.ends if task.cleans else max(task.ends + seconds, now + _LEAST_CLEANING)
+        latest = task.ends if task.cleans else max(task.ends + CLEANING_SECONDS, now + _LEAST_CLEANING)
         ends = min(ends, latest)
     token = _limit.set(_Limit(seconds, ends, cleans=True))
     try:
@@ -226,7 +244,9 @@ def ending_in_order() -> Iterator[None]:
         raise Interrupted(interrupted)  # whoever handles it wants the process to go on: the task does not
 
 
-def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def concurrently(
+    work: Callable[[Item], Result], items: Iterable[Item], threads_at_most: int = MAX_THREADS
+) -> list[Result]:
     """Return ``work`` of every item, in order, done in threads. Raise the first error when all have ended.
 
     Threads have the time limit of the task. When the task is interrupted they are not waited for, beyond the
@@ -255,7 +275,7 @@ def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
 
     threads = [
         threading.Thread(target=copy_context().run, args=(run,), daemon=True)
-        for _ in range(min(MAX_THREADS, len(todo)))
+        for _ in range(min(threads_at_most, len(todo)))
     ]
     for thread in threads:
         thread.start()
@@ -283,9 +303,7 @@ def in_threads(*works: Callable[[], object]) -> Iterator[None]:
         with suppress(TimeUpError):  # whoever waits for the threads has the same limit
             work()
 
-    threads = [
-        threading.Thread(target=copy_context().run, args=(run, work), daemon=True) for work in works
-    ]
+    threads = [threading.Thread(target=copy_context().run, args=(run, work), daemon=True) for work in works]
     for thread in threads:
         thread.start()
     try:
