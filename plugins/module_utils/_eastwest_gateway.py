@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import load_yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import pause
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
@@ -529,7 +530,7 @@ def _source_ranges(settings: GatewaySettings) -> dict[str, Any]:
 def _configuration_of(objects: Iterable[Object]) -> str:
     for obj in objects:
         if obj["kind"] == "ConfigMap":
-            service = yaml.safe_load(obj["data"]["service"])
+            service = load_yaml(obj["data"]["service"], "The gateway's configuration")
             return str(service["metadata"]["annotations"][_CONFIGURATION_ANNOTATION])
     raise ValueError("no ConfigMap is among the objects")
 

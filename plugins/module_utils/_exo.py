@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._base.programs import passed, run_program
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import (
     TimeUpError,
@@ -127,7 +127,7 @@ class ExoCli(Exoscale):
     def _json(self, *arguments: str, check: Callable[[Any], bool]) -> Any:
         output = self._run("--output-format", "json", *arguments)
         try:
-            content = json.loads(output)
+            content = load_json(output, "What exo tells")
         except ValueError:
             content = None
         if not check(content):

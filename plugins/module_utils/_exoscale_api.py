@@ -235,18 +235,16 @@ def _bounded(session: Any) -> Any:
 with suppress(NameError):
 
     class _BoundedAdapter(requests.adapters.HTTPAdapter):
-        def init_poolmanager(
-            self, connections: int, maxsize: int, block: bool = False, **_options: Any
-        ) -> None:
+        def init_poolmanager(self, *_arguments: Any, **_options: Any) -> None:
             # requests itself adds whom it trusts.
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.sslsocket_class = BoundedSslSocket
-            self._context, self._size = context, maxsize
-            self.poolmanager = connection_pool(context, maxsize)
+            self._context = context
+            self.poolmanager = connection_pool(context, 1)
 
         def proxy_manager_for(self, proxy: str, **_options: Any) -> Any:
             if proxy not in self.proxy_manager:
-                self.proxy_manager[proxy] = connection_pool(self._context, self._size, proxy)
+                self.proxy_manager[proxy] = connection_pool(self._context, 1, proxy)
             return self.proxy_manager[proxy]
 
         def send(self, request: Any, *arguments: Any, **options: Any) -> Any:

@@ -27,6 +27,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from ._base.access import Access, require_kubernetes
 from ._base.connections import PATIENCE, BusyServerError, connection_pool, open_socket, retries
+from ._base.documents import load_json, load_yaml
+from ._base.names import checked_list, checked_object
 from ._base.pod_streams import STATUS, STDERR, STDOUT, Channels, PodPort
 from ._base.waiting import TimeUpError, concurrently, remaining, told_in_time, wait_until_met
 from ._errors import ExomeshError
@@ -251,7 +253,8 @@ class KubernetesClient:
         if path is None:
             return None
         try:
-            return self._request("GET", path)
+            answer = checked_object(self._request("GET", path), str(ref))
+            return {**answer, "apiVersion": ref.api_version, "kind": ref.kind}
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -276,9 +279,10 @@ class KubernetesClient:
             if error.status == 404:
                 return []
             raise
-        items: list[Object] = answer["items"]
         # The items of a list do not say what they are.
-        return [{"apiVersion": api_version, "kind": kind, **item} for item in items]
+        return [
+            {**item, "apiVersion": api_version, "kind": kind} for item in checked_list(answer, f"the {kind}s")
+        ]
 
     def list_rows(self, api_version: str, kind: str, namespace: str) -> list[dict[str, Any]]:
         """The objects of a kind as ``kubectl get`` shows them: of a Secret its type, and none of its data."""
@@ -288,8 +292,10 @@ class KubernetesClient:
         if response.status >= 400:
             message = f"The {kind}s of {namespace} cannot be listed"
             raise ApiError(message, response.status, str(response.status), cluster=self.name)
-        table = json.loads(response.data)
-        if table.get("kind") != "Table":  # a server that does not know tables would give all the data
+        table = load_json(response.data, f"The list of {kind}s")
+        if (
+            not isinstance(table, dict) or table.get("kind") != "Table"
+        ):  # a server that does not know tables would give all the data
             raise ApiError(f"The API does not list {kind}s as a table", 0, "NoTable", cluster=self.name)
         columns = [column["name"] for column in table["columnDefinitions"]]
         return [dict(zip(columns, row["cells"], strict=True)) for row in table["rows"]]
@@ -562,7 +568,9 @@ class KubernetesClient:
     ) -> Object:
         response = self._send(method, path, query, body, content_type)
         try:
-            answer = json.loads(response.data)
+            answer = load_json(response.data, path)
+            if not isinstance(answer, dict):
+                raise ValueError("not an object")
         except ValueError:
             answer = {"message": response.data[:200].decode(errors="replace"), "reason": "NotJson"}
             if response.status < 400:
@@ -702,7 +710,7 @@ def kubeconfig_entry(path: str, context: str | None = None, name: str | None = N
     """
     try:
         with open(path, encoding="utf-8") as stream:
-            document = yaml.load(stream, Loader=yaml_loader())  # noqa: S506 - it is a safe one
+            document = load_yaml(stream.read(), path)
     except OSError as error:
         raise ExomeshError(
             f"The kubeconfig {path} cannot be read",
@@ -711,7 +719,7 @@ def kubeconfig_entry(path: str, context: str | None = None, name: str | None = N
             cause=error.strerror,
             next_step="Fetch it first (playbook exomesh.istio.kubeconfig), or correct mesh_kubeconfig",
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except ValueError:
         document = None
     try:
         wanted = context or document["current-context"]

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _istiod
 from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_json
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable_line
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     ISTIOD_NAME,
     CertificateError,
@@ -47,9 +47,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._trust import read_t
 
 with contextlib.suppress(ImportError):
     from cryptography import x509
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ROOT, INTERMEDIATE, ISTIOD, WORKLOAD = "root", "intermediate", "istiod", "workload"
 SEVERITIES = ("ok", "notice", "warning", "critical", "expired")
@@ -171,7 +168,7 @@ def table(clusters: Sequence[ClusterCertificates], thresholds: Sequence[int], no
         "All clusters have the same root." if same_root(clusters) else "THE ROOTS DIFFER, or one is missing."
     )
     problems = [problem for cluster in clusters for problem in cluster.problems]
-    return [*lines, "", verdict, *problems]
+    return [printable_line(line) for line in (*lines, "", verdict, *problems)]
 
 
 def prometheus(clusters: Sequence[ClusterCertificates]) -> str:
@@ -265,14 +262,14 @@ def proxy_chain(client: KubernetesClient, namespace: str, pod: str) -> tuple[x50
     path = "/config_dump?resource=dynamic_active_secrets"
     try:
         answer = client.get_from_pod(namespace, pod, _ENVOY_ADMIN_PORT, path, _ANSWER_SECONDS)
-        entries = json.loads(answer).get("configs", [])
-    except (ValueError, AttributeError):
-        entries = []
-    for entry in entries:
-        secret: Mapping[str, Mapping[str, Mapping[str, str]]] = entry.get("secret", {})
-        data = secret.get("tls_certificate", {}).get("certificate_chain", {}).get("inline_bytes")
-        if entry.get("name") == "default" and data:
-            return read_chain(base64.b64decode(data).decode(), f"the certificate of pod {namespace}/{pod}")
+        entries = load_json(answer, f"What the proxy of pod {namespace}/{pod} tells").get("configs", [])
+        held = (entry["secret"]["tls_certificate"] for entry in entries if entry.get("name") == "default")
+        data = next((secret["certificate_chain"]["inline_bytes"] for secret in held), "")
+        chain = base64.b64decode(data).decode()
+    except MALFORMED:
+        chain = ""
+    if chain:
+        return read_chain(chain, f"the certificate of pod {namespace}/{pod}")
     raise CertificateError(f"Pod {namespace}/{pod} shows no certificate", "proxy_silent", cluster=client.name)
 
 
@@ -408,4 +405,4 @@ def _label(pod: Object, key: str) -> str | None:
 
 
 def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return printable_line(value).replace("\\", "\\\\").replace('"', '\\"')

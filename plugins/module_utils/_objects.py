@@ -96,6 +96,31 @@ class ObjectChange:
         return f"{self.ref} in {self.cluster}" if self.cluster else str(self.ref)
 
 
+def refuse_selected(client: KubernetesClient, api_version: str, kind: str, labels: Mapping[str, str]) -> None:
+    """Refuse to go on while objects of others select pods with these labels.
+
+    :raises ExomeshError: ``in_use``.
+    """
+    users = [
+        str(ObjectRef.of(obj))
+        for obj in client.list_objects(api_version, kind)
+        if not is_ours(obj) and _selects(obj, labels)
+    ]
+    if users:
+        raise ExomeshError(
+            f"It is in use: its pods are selected by {', '.join(users)}",
+            "in_use",
+            cluster=client.name,
+            next_step="Delete these objects, or have them select other pods; nothing was deleted",
+        )
+
+
+def _selects(obj: Object, labels: Mapping[str, str]) -> bool:
+    """Whether an object has a selector, and it is of some of these labels and of no others."""
+    selector = (obj.get("spec") or {}).get("selector") or {}
+    return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
+
+
 def refuse_foreign(client: KubernetesClient, objects: Iterable[Object]) -> dict[ObjectRef, Object]:
     """Check that what we call our own is: no live object lacks the label that its wanted form has.
 

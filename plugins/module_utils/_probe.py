@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from math import ceil
 from urllib.parse import urlsplit
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import new_mark
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._images import PULL_POLICY, require_image
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
@@ -52,7 +53,6 @@ _OTHER_NAMESPACE = "default"
 _NAMESPACES = (ISTIO_NAMESPACE, _OTHER_NAMESPACE)
 _FOLDER = "/etc/exomesh-probe"
 _CONTAINER = "curl"
-_ANSWER = "exomesh-answer"
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,12 @@ def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeo
     """
     if not targets:
         return []
-    with _running(client, targets, require_image(image), timeout) as pod:
+    # curl's words quote those of servers, as the subject of a certificate: none of them can know the mark.
+    mark = new_mark()
+    with _running(client, curl_files(targets, mark), require_image(image), timeout) as pod:
         missing = wait_until_met(lambda: _not_ended(client.get(pod)), timeout, 0.25)
         log = "" if missing else client.logs(pod.namespace or "", pod.name, _CONTAINER)
-        answers = _answers(log)
+        answers = _answers(log, mark)
         if not answers:
             said = log.strip()[-300:] or missing or "it said nothing"
             events = client.events("Pod", pod.namespace or "", pod.name, 3, warnings_only=True)
@@ -115,7 +117,7 @@ def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeo
 
 @contextmanager
 def _running(
-    client: KubernetesClient, targets: Sequence[Target], image: str, timeout: float
+    client: KubernetesClient, files: Mapping[str, bytes], image: str, timeout: float
 ) -> Iterator[ObjectRef]:
     in_istio = client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE))
     metadata = {
@@ -128,7 +130,7 @@ def _running(
             "istio.io/dataplane-mode": "none",
         },
     }
-    secret = _secret(metadata, targets)
+    secret = _secret(metadata, files)
     pod = _pod(metadata, image, timeout)
     refs = [ObjectRef.of(obj) for obj in (pod, secret)]
     with afterwards(*(partial(delete_for_sure, client, ref) for ref in refs)):
@@ -170,26 +172,30 @@ def _created(obj: Object) -> datetime:
     return datetime.fromisoformat(obj["metadata"]["creationTimestamp"])
 
 
-def _secret(metadata: Object, targets: Sequence[Target]) -> Object:
-    content = {f"ca-{i}.pem": target.ca for i, target in enumerate(targets) if target.ca is not None}
-    content["curl.conf"] = curl_config(targets).encode()
+def curl_files(targets: Sequence[Target], mark: str) -> dict[str, bytes]:
+    """The files of the one curl that asks all targets."""
+    files = {f"ca-{i}.pem": target.ca for i, target in enumerate(targets) if target.ca is not None}
+    return {**files, "curl.conf": curl_config(targets, mark).encode()}
+
+
+def _secret(metadata: Object, files: Mapping[str, bytes]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata,
         "type": "Opaque",
-        "data": {name: base64.b64encode(value).decode() for name, value in content.items()},
+        "data": {name: base64.b64encode(value).decode() for name, value in files.items()},
     }
 
 
-def curl_config(targets: Sequence[Target]) -> str:
-    """Options of the one curl that asks all targets; see ``curl --config``."""
+def curl_config(targets: Sequence[Target], mark: str) -> str:
+    """Its options; see ``curl --config``."""
     lines = ["silent", "parallel", "parallel-immediate"]
     for i, target in enumerate(targets):
         options = {
             "url": target.url,
             "output": "/dev/null",
-            "write-out": f"{_ANSWER} {i} %{{http_code}} %{{time_total}} %{{exitcode}} %{{errormsg}}\n",
+            "write-out": f"{mark} {i} %{{http_code}} %{{time_total}} %{{exitcode}} %{{errormsg}}\n",
             "connect-timeout": str(_CONNECT_SECONDS),
             "max-time": str(_REQUEST_SECONDS),
         }
@@ -262,9 +268,9 @@ def _not_ended(pod: Object | None) -> str | None:
     return None if ended else pod_unmet(pod) or "it still runs"
 
 
-def _answers(log: str) -> dict[int, tuple[int | None, str | None, float]]:
+def _answers(log: str, mark: str) -> dict[int, tuple[int | None, str | None, float]]:
     """Status, error and seconds by number of the target."""
-    found = re.finditer(rf"^{_ANSWER} (\d+) (\d+) ([\d.]+) (\d+) (.*)$", log, re.MULTILINE)
+    found = re.finditer(rf"^{mark} (\d+) (\d+) ([\d.]+) (\d+) (.*)$", log, re.MULTILINE)
     return {
         int(number): (
             int(status) or None,

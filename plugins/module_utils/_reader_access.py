@@ -13,6 +13,7 @@ import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import is_token
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
@@ -51,6 +52,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets impo
     token_ref,
     token_secret,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._trust import secret_text
 
 _UID_ANNOTATION = "kubernetes.io/service-account.uid"
 _SHARED_TOKEN_REF = ObjectRef("v1", "Secret", SHARED_TOKEN, ISTIO_NAMESPACE)
@@ -141,7 +143,7 @@ def our_shared_token(client: KubernetesClient) -> tuple[ObjectRef, str] | None:
     secret = client.get(_SHARED_TOKEN_REF)
     if secret is None or not is_ours(secret):
         return None
-    return _SHARED_TOKEN_REF, base64.b64decode((secret.get("data") or {}).get("token", "")).decode()
+    return _SHARED_TOKEN_REF, secret_text(secret, "token")
 
 
 def _ensure(
@@ -248,8 +250,7 @@ def _wait_for_token(client: KubernetesClient, secret: Object, timeout: float) ->
     found = [secret]
 
     def unmet() -> str | None:
-        data = found[-1].get("data") or {}
-        if data.get("token") and data.get("ca.crt"):
+        if secret_text(found[-1], "ca.crt") and is_token(secret_text(found[-1], "token")):
             return None
         found.append(client.get(ref) or secret)
         return "the token controller of this cluster has not filled it in"
@@ -261,8 +262,8 @@ def _wait_for_token(client: KubernetesClient, secret: Object, timeout: float) ->
             cause=cause,
             next_step="Delete that Secret if its account does not exist, then run this again",
         )
-    data = found[-1]["data"]
-    return data["ca.crt"], base64.b64decode(data["token"]).decode()
+    ca, token = secret_text(found[-1], "ca.crt"), secret_text(found[-1], "token")
+    return base64.b64encode(ca.encode()).decode(), token
 
 
 def _not_installed(message: str) -> ExomeshError:

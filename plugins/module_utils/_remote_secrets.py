@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
     MANAGED_BY,
@@ -26,7 +27,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     Object,
     ObjectRef,
     concurrently,
-    yaml_loader,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     CREATE,
@@ -296,10 +296,9 @@ def _live_fingerprint(secret: Object, cluster: str) -> Fields:
         "keys": sorted(data),
     }
     try:
-        content = base64.b64decode(data[cluster])
-        document = yaml.load(content, Loader=yaml_loader())  # noqa: S506 - it is a safe one
+        document = load_yaml(base64.b64decode(data[cluster]), "A remote secret")
         return fields | _kubeconfig_fingerprint(document)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, yaml.YAMLError):
+    except MALFORMED:
         return fields | {"kubeconfig": "not one with a certificate and a token"}
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import told_in_time
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock, lock_ref
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
@@ -42,9 +42,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     compare_all,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import CACERTS_REF
-
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
-    import yaml
 
 _LEADER_ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
 _BACKUP_PREFIX = f"{CACERTS_REF.name}-backup-"
@@ -409,9 +406,9 @@ def _cluster_id(istiod: Object) -> str | None:
 
 def _mesh_id(config_map: Object) -> str | None:
     try:
-        config: Any = yaml.safe_load(config_map["data"]["mesh"])
+        config = load_yaml(config_map["data"]["mesh"], "The mesh configuration")
         return str(config["defaultConfig"]["meshId"])
-    except (KeyError, TypeError, yaml.YAMLError):
+    except MALFORMED:
         return None
 
 

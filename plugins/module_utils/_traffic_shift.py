@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from re import Pattern
 from typing import Any, NoReturn
 
@@ -198,7 +199,7 @@ class Shift:
             return
         if self.under_way:
             self._move(self.start)  # also where the clusters differ
-        problem = self._check(self.start)
+        problem = self._tried(lambda: self._check(self.start)) if self.under_way else self._check(self.start)
         if problem and not self.under_way:
             raise ExomeshError(
                 f"Nothing was moved: {problem}",
@@ -209,7 +210,7 @@ class Shift:
         if problem:
             self._roll_back(self.start, problem)
         for step in steps:
-            problem = self._step(step)
+            problem = self._tried(partial(self._step, step))
             if problem:
                 self._roll_back(step, problem)
         self._move(steps[-1] if steps else self.start, finished=True)
@@ -222,12 +223,19 @@ class Shift:
         return [f"{self.canary} at {check}" for check in self.checks]
 
     def _step(self, percent: int) -> str | None:
+        self._move(percent)
+        return self._check(percent)
+
+    @staticmethod
+    def _tried(work: Callable[[], str | None]) -> str | None:
+        """What is wrong. Whatever fails while requests are moved, they go back, so no error passes here."""
         try:
             with sparing():
-                self._move(percent)
-                return self._check(percent)
+                return work()
         except ExomeshError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001 - also what an answer led to that nobody foresaw
+            return f"{type(error).__name__}: {error}"
 
     def _move(self, percent: int, finished: bool = False) -> None:
         self.changed = True
@@ -295,7 +303,7 @@ class Shift:
                 next_step="Cure that and run this again: it goes on, or rolls back again",
                 details=self.details(),
             ) from None
-        still = self._check(0, rolled_back=True)
+        still = self._tried(lambda: self._check(0, rolled_back=True))
         after = f"it still does not work: {still}" if still else "requests are answered again"
         raise ExomeshError(
             f"Rolled back to {self.stable}, as with {self.canary} at {percent} % {problem}",

@@ -11,11 +11,11 @@ elsewhere is asked to sign, a secret with the key that waits for its certificate
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     CertificateError,
     complete_chain,
@@ -192,7 +192,7 @@ def secret_text(secret: Mapping[str, Any], key: str) -> str:
     """One value of a Secret; "" when it is not there or is no text."""
     try:
         return base64.b64decode((secret.get("data") or {}).get(key, "")).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except MALFORMED:
         return ""
 
 

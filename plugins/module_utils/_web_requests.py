@@ -24,6 +24,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.connections im
     client_context,
     open_socket,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import new_mark, printable_line
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import (
     TimeUpError,
     in_threads,
@@ -49,7 +50,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import appl
 REQUEST_SECONDS = 5
 
 _BODY_LIMIT = 65536
-_MARK = "@@exomesh "
+_VERSION_LIMIT = 100
 _CLEANUP_SECONDS = 60
 
 
@@ -88,7 +89,8 @@ class Tally:
         self.statuses[str(answer.status or answer.error or "no answer")] += 1
         found = self.pattern.search(answer.body)
         if found:
-            self.versions[found.group(1)] += 1
+            # It is the service that says so: a name, or anything.
+            self.versions[printable_line(found.group(1) or "", _VERSION_LIMIT)] += 1
         if answer.failed:
             self.failed += 1
             self.first_error = self.first_error or answer.error or f"status {answer.status}"
@@ -186,11 +188,13 @@ class MeshClient:
 
     def ask(self, url: str, per_second: float, limit: int = 100_000) -> Generator[Answer]:
         """Ask for one page again and again, evenly; answers as they come, until nobody listens any more."""
+        # Pages and curl's own words come on one way: no page can know the mark.
+        mark = f"@@{new_mark()} "
         command = ["curl", "--silent", "--max-time", str(REQUEST_SECONDS)]
         command += ["--rate", f"{round(per_second * 60)}/m"]
-        command += ["--write-out", f"\\n{_MARK}%{{http_code}} %{{errormsg}}\\n", f"{url}#[1-{limit}]"]
+        command += ["--write-out", f"\\n{mark}%{{http_code}} %{{errormsg}}\\n", f"{url}#[1-{limit}]"]
         lines = self._client.exec_lines(self._ref.namespace or "", self._ref.name, "client", command)
-        return parse_answers(lines)
+        return parse_answers(lines, mark)
 
     def start(self, timeout: float) -> None:
         """Start the pod in place of one that a killed run left, and wait until it is ready.
@@ -258,13 +262,17 @@ class MeshClient:
         }
 
 
-def parse_answers(lines: Iterator[str]) -> Generator[Answer]:
-    """Answers in the output of :meth:`MeshClient.ask`'s command."""
+def parse_answers(lines: Iterator[str], mark: str) -> Generator[Answer]:
+    """Answers in the output of :meth:`MeshClient.ask`'s command; of each page its beginning."""
     body: list[str] = []
+    room = _BODY_LIMIT
     for line in lines:
-        if not line.startswith(_MARK):
-            body.append(line)
+        if not line.startswith(mark):
+            if room > 0:
+                body.append(line[:room])
+            room -= len(line) + 1
             continue
-        status, _space, error = line.removeprefix(_MARK).partition(" ")
+        status, _space, error = line.removeprefix(mark).partition(" ")
         yield Answer(int(status), "\n".join(body), time.monotonic(), error.strip())
         body.clear()
+        room = _BODY_LIMIT

@@ -210,6 +210,8 @@ def run(task: Task) -> Result:
         entry = source_entry(path, None, params["context"])
         server = ApiServer(str(path), entry.name, params["cluster"], params["timeout"])
         identity = server.identity()
+        if doubt := entry.doubt():
+            task.warn(f"cluster {server.name}: {doubt}")
         for warning in server.warnings(identity, window, params["max_clock_skew"]):
             task.warn(warning)
         server.require_rights([Right(**right) for right in params["rights"]])

@@ -81,7 +81,7 @@ def run_program(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a program and what it started. What has left its group is not waited for, although it has a pipe."""
+    """End a program and what it started, and wait for nothing that has left its group."""
     with suppress(ProcessLookupError, PermissionError):  # it has ended, and all that it started
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

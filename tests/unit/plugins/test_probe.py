@@ -194,7 +194,7 @@ def test_what_is_no_image_is_refused_before_anything_is_made(cluster: ApiServer,
 
 def test_curl_is_told_what_to_trust_and_what_to_send() -> None:
     plain, named = Target("muc", "https://muc:15443/"), Target("sof", "https://10.0.0.1/x", None, "k8s")
-    first, second, third = curl_config([API, plain, named]).split("next\n")
+    first, second, third = curl_config([API, plain, named], "mark").split("next\n")
     assert 'cacert = "/etc/exomesh-probe/ca-0.pem"' in first
     assert "header" not in first
     assert "insecure" not in first
@@ -204,5 +204,5 @@ def test_curl_is_told_what_to_trust_and_what_to_send() -> None:
 
 
 def test_quotes_cannot_break_out_of_an_option() -> None:
-    config = curl_config([Target("x", 'https://x/a"\nurl = "https://evil/')])
+    config = curl_config([Target("x", 'https://x/a"\nurl = "https://evil/')], "mark")
     assert len([line for line in config.splitlines() if line.startswith("url")]) == 1

@@ -267,7 +267,7 @@ def test_no_answer_is_a_failure() -> None:
 
 
 def test_answers_of_curl_are_told_apart() -> None:
-    lines = iter(["<p>VERSION: v1", "</p>", "", "@@exomesh 200 ", "", "@@exomesh 000 Connection refused"])
-    first, second = parse_answers(lines)
+    lines = iter(["<p>VERSION: v1", "</p>", "", "@@mark 200 ", "", "@@mark 000 Connection refused"])
+    first, second = parse_answers(lines, "@@mark ")
     assert (first.status, first.body, first.failed) == (200, "<p>VERSION: v1\n</p>\n", False)
     assert (second.status, second.error, second.failed) == (0, "Connection refused", True)
