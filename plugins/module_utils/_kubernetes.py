@@ -60,7 +60,7 @@ MAX_CONNECTIONS = 6
 KUBERNETES_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "kubeconfig": {"type": "path", "required": True},
     "context": {"type": "str"},
-    "timeout": {"type": "int", "default": 300},
+    "timeout": {"type": "int", "default": 600},
 }
 """The options of the documentation fragment ``exomesh.istio.kubernetes``."""
 
@@ -76,7 +76,13 @@ class ApiError(ExomeshError):
         next_step = {
             401: "Renew the kubeconfig: its credentials are not accepted, or no longer",
             403: "Use a kubeconfig whose user may do this (for example one of group system:masters)",
+            409: "See who else changes the same, and run it again",
+            429: "Run it again later, and see who else asks this API so often",
         }.get(status)
+        if status >= 500:
+            next_step = (
+                "See whether the cluster's control plane is well, and what stands before it, as a webhook"
+            )
         super().__init__(
             message,
             "kubernetes_api_error",

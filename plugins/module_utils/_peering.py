@@ -358,7 +358,7 @@ class Peering:
     def _not_synced(
         self, reader: KubernetesClient, way: _Way, evidence: Sequence[str], unreachable: str | None
     ) -> ExomeshError:
-        said = told_in_time(
+        said: list[str] = told_in_time(
             lambda: [
                 line
                 for replica in _istiod.replicas(reader)[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
+import ipaddress
 import json
 import ssl
 import tempfile
@@ -242,6 +243,19 @@ WAYS = (*_RAW, *_ANSWERS)
 READS_WELL = tuple(way for way in WAYS if way.startswith("reads well"))
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 @dataclass(frozen=True)
 class _Identity:
     certificate: bytes
@@ -252,11 +266,13 @@ class _Identity:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "silent")])
         now = datetime.datetime.now(datetime.UTC)
-        address = __import__("ipaddress").ip_address("127.0.0.1")
+        address = ipaddress.ip_address("127.0.0.1")
         certificate = (
             x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS, critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(address)]), critical=False)
             .sign(key, hashes.SHA256())
         )
@@ -299,5 +315,12 @@ class Servers:
 
     def close(self) -> None:
         """End them all."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+
+        def end() -> None:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._loop.call_later(0.5, self._loop.stop)
+
+        self._loop.call_soon_threadsafe(end)
         self._thread.join(10)
+        self._loop.close()
