@@ -79,10 +79,10 @@ class ApiError(ExomeshError):
             409: "See who else changes the same, and run it again",
             429: "Run it again later, and see who else asks this API so often",
         }.get(status)
+        if reason == "NoSuchKind":
+            next_step = "Install what brings that kind to the cluster, then run it again"
         if status >= 500:
-            next_step = (
-                "See whether the cluster's control plane is well, and what stands before it, as a webhook"
-            )
+            next_step = "See whether the cluster's control plane is well, and its admission webhooks"
         super().__init__(
             message,
             "kubernetes_api_error",
