@@ -120,6 +120,7 @@ from typing import Any
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable, printable_line
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import time_limit
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import Cluster as ClusterOfApi
 from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import (
@@ -196,7 +197,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
     def _ask(self) -> tuple[list[Cluster], bool]:
         """The clusters of the zones, and whether every zone answered."""
         options = {name: self._untemplated(name) for name in EXOSCALE_ARGUMENTS}
-        answer = connect(options, prefer="api").clusters_of(self.get_option("zones") or None)
+        with time_limit(float(options["timeout"])):
+            answer = connect(options, prefer="api").clusters_of(self.get_option("zones") or None)
         for error in answer.failed_zones.values():
             if self.get_option("on_failed_zone") == "fail":
                 error.next_step = f"{error.next_step or 'See the cause'}, or set on_failed_zone: warn"

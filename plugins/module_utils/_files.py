@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import wait_until_met
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 
 FILE_MODE = 0o600
@@ -155,20 +156,21 @@ def locked(path: Path, timeout: float = 60.0) -> Iterator[None]:
     make_private_directory(path.parent)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        deadline = time.monotonic() + timeout
-        while True:
+
+        def held_by_another() -> str | None:
             try:
                 fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= deadline:
-                    raise FileError(
-                        f"could not lock {path} within {timeout:g} s",
-                        "lock_timeout",
-                        cause=f"another process holds the lock of {path.parent}",
-                        next_step="Wait for the other run to end, then run again",
-                    ) from error
-                time.sleep(0.05)
+            except BlockingIOError:
+                return f"another process holds the lock of {path.parent}"
+            return None
+
+        if cause := wait_until_met(held_by_another, timeout):
+            raise FileError(
+                f"could not lock {path} in time",
+                "lock_timeout",
+                cause=cause,
+                next_step="Wait for the other run to end, then run again",
+            )
         yield
     finally:
         os.close(directory)

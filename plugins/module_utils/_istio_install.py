@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.programs import run_program
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import remaining, sparing
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
@@ -379,6 +380,9 @@ def _component(obj: Object) -> str | None:
     return labels.get(_COMPONENT_LABEL) or _COMPONENTS.get(chart)
 
 
+_INSTALLER_PART = 0.8
+"""Of the time left, so much the installer may wait for what it installed."""
+
 _FIRST, _LAST = "CustomResourceDefinition", "Deployment"
 
 
@@ -402,7 +406,9 @@ def _run_installer(
 ) -> None:
     started = time.monotonic()
     try:
-        istioctl.install(installation.operator, timeout)
+        # It is to tell itself what is not ready; and what it does not, is to be looked at.
+        with sparing():
+            istioctl.install(installation.operator, max(1, int(remaining(timeout) * _INSTALLER_PART)))
     except ExomeshError as error:
         unready = _explain_unready(client, installation.operator)
         if unready:
@@ -454,8 +460,7 @@ def wait_ready(client: KubernetesClient, deployments: list[ObjectRef], timeout: 
     if unready:
         explained = [explain_deployment(client, ref.namespace or "", ref.name) for ref in unready]
         raise ExomeshError(
-            f"Not ready after {timeout:.0f} s: "
-            + ", ".join(f"{ref.namespace}/{ref.name}" for ref in unready),
+            "Not ready in time: " + ", ".join(f"{ref.namespace}/{ref.name}" for ref in unready),
             "not_ready",
             cause=". ".join(explained),
             next_step="Cure what the Events say, then run this again; it goes on where it stopped",

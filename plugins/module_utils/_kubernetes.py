@@ -26,11 +26,11 @@ from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from ._base.access import Access, require_kubernetes
-from ._base.connections import PATIENCE, connection_pool, open_socket, retries
+from ._base.connections import PATIENCE, BusyServerError, connection_pool, open_socket, retries
 from ._base.documents import load_json, load_yaml
 from ._base.names import checked_list, checked_object
 from ._base.pod_streams import STATUS, STDERR, STDOUT, Channels, PodPort
-from ._base.waiting import concurrently, remaining, wait_until_met
+from ._base.waiting import TimeUpError, concurrently, remaining, told_in_time, wait_until_met
 from ._errors import ExomeshError
 
 with suppress(ImportError):  # require_kubernetes() tells
@@ -60,7 +60,7 @@ MAX_CONNECTIONS = 6
 KUBERNETES_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "kubeconfig": {"type": "path", "required": True},
     "context": {"type": "str"},
-    "timeout": {"type": "int", "default": 300},
+    "timeout": {"type": "int", "default": 600},
 }
 """The options of the documentation fragment ``exomesh.istio.kubernetes``."""
 
@@ -76,7 +76,13 @@ class ApiError(ExomeshError):
         next_step = {
             401: "Renew the kubeconfig: its credentials are not accepted, or no longer",
             403: "Use a kubeconfig whose user may do this (for example one of group system:masters)",
+            409: "See who else changes the same, and run it again",
+            429: "Run it again later, and see who else asks this API so often",
         }.get(status)
+        if reason == "NoSuchKind":
+            next_step = "Install what brings that kind to the cluster, then run it again"
+        if status >= 500:
+            next_step = "See whether the cluster's control plane is well, and its admission webhooks"
         super().__init__(
             message,
             "kubernetes_api_error",
@@ -393,16 +399,14 @@ class KubernetesClient:
         stdout, stderr = (output[channel].decode(errors="replace") for channel in (STDOUT, STDERR))
         return ExecResult(stdout, stderr, exit_code)
 
-    def exec_lines(
-        self, namespace: str, pod: str, container: str, command: list[str], stop: threading.Event
-    ) -> Iterator[str]:
-        """Run a command in a container: its output, by lines as it comes, until it ends or ``stop`` is set.
+    def exec_lines(self, namespace: str, pod: str, container: str, command: list[str]) -> Iterator[str]:
+        """Run a command in a container: its output, by lines as it comes, until it ends.
 
         :raises ApiError: when it cannot be started, or the connection breaks.
         """
         text = b""
         with self._command(namespace, pod, container, command) as channels:
-            while not stop.is_set():
+            while True:
                 try:
                     message = channels.receive(1)
                 except TimeoutError:
@@ -428,8 +432,12 @@ class KubernetesClient:
                 "ExecFailed",
                 cluster=self.name,
             ) from None
+        except TimeUpError as error:
+            raise self._told(error, f"{command[0]} in pod {namespace}/{pod}") from None
         try:
             yield channels
+        except TimeUpError as error:
+            raise self._told(error, f"{command[0]} in pod {namespace}/{pod}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             message = f"Running {command[0]} in pod {namespace}/{pod} broke off: {error}"
             raise ApiError(message, 0, "ExecFailed", cluster=self.name) from None
@@ -510,6 +518,8 @@ class KubernetesClient:
         try:
             channels = self._open_stream(namespace, pod, "portforward", [("ports", str(port))])
             yield PodPort(channels, patience)
+        except TimeUpError as error:
+            raise self._told(error, f"port {port} of pod {namespace}/{pod}") from None
         except (HTTPException, OSError, ValueError, WebSocketException) as error:
             raise ApiError(
                 f"Port {port} of pod {namespace}/{pod} does not answer {protocol}: {_stream_failure(error)}",
@@ -524,11 +534,16 @@ class KubernetesClient:
     def events(
         self, kind: str, namespace: str, name: str, limit: int = 5, warnings_only: bool = False
     ) -> list[str]:
-        """The newest Events about an object, newest last, as ``Reason: message``."""
+        """The newest Events about an object, newest last, as ``Reason: message``; for error messages.
+
+        What they are to explain is told in any case: where they cannot be read in time, that is the one line.
+        """
         selector = f"involvedObject.kind={kind},involvedObject.name={name}"
         if warnings_only:
             selector += ",type=Warning"
-        found = self.list_objects("v1", "Event", namespace, fields=selector)
+        found = told_in_time(lambda: self.list_objects("v1", "Event", namespace, fields=selector), None)
+        if found is None:
+            return ["its Events cannot be read"]
         found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
         lines = [f"{event.get('reason')}: {str(event.get('message', '')).strip()}" for event in found]
         return list(dict.fromkeys(lines))[-limit:]
@@ -605,11 +620,20 @@ class KubernetesClient:
         except urllib3.exceptions.HTTPError as error:
             cause = f"{method} {path}: {getattr(error, 'reason', None) or error}"
             raise ClusterUnreachableError(self.server, cause, cluster=self.name) from None
-        except ExomeshError as error:
-            error.cause = error.cause or f"It was waiting for {method} {path} of {self.server}"
-            raise error.about(cluster=self.name) from None
+        except (BusyServerError, TimeUpError) as error:
+            raise self._told(error, f"{method} {path}") from None
         self.clock_skew = _clock_skew(response.headers.get("Date"))
         return response
+
+    def _told(self, error: ExomeshError, what: str) -> ExomeshError:
+        """The error of one who waits for this API, who knows neither it nor what is waited for."""
+        waited = f"It was waiting for {what} of {self.server}"
+        if isinstance(error, BusyServerError):
+            waited = f"{error.cause}. {waited}"
+        elif error.cause:
+            waited = error.cause
+        error.cause = waited
+        return error.about(cluster=self.name)
 
     def _path_to_read(
         self, api_version: str, kind: str, namespace: str | None, name: str | None = None
@@ -813,6 +837,11 @@ def _reason(state: Mapping[str, Any]) -> str:
 
 def explain_deployment(client: KubernetesClient, namespace: str, name: str) -> str:
     """Why a Deployment is not ready: itself, its pods, and the newest Events of both; for error messages."""
+    otherwise = f"Deployment {namespace}/{name}: the API does not tell in time what keeps it"
+    return told_in_time(lambda: _explanation(client, namespace, name), otherwise)
+
+
+def _explanation(client: KubernetesClient, namespace: str, name: str) -> str:
     deployment = client.get(ObjectRef("apps/v1", "Deployment", name, namespace))
     parts = [f"Deployment {namespace}/{name}: {deployment_unmet(deployment) or 'it is ready by now'}"]
     if deployment is None:

@@ -58,7 +58,10 @@ _ANSWER_SECONDS = 20.0
 _PROBE = "exomesh-certificate-probe"
 _PROBE_REF = ObjectRef("v1", "Pod", _PROBE, ISTIO_NAMESPACE)
 _RELOADS_WITHIN = 120.0
-"""Seconds in which istiod takes up a new CA by itself: the kubelet brings it within about one minute."""
+"""Seconds in which istiod takes up a new CA by itself: the kubelet brings it within about one minute.
+
+A quarter of the time at most, as a restart and a proxy may be needed, too.
+"""
 
 _LEAF_SHARE_LEFT = 0.1
 """Proxies renew their own certificates at half of their life; one with less than this left was not
@@ -231,7 +234,7 @@ def reload_ca(client: KubernetesClient, timeout: float, probe: bool, check_mode:
     if missing := _not_served(client, result.intermediate):
         if not check_mode:
             missing = wait_until_met(
-                lambda: _not_served(client, result.intermediate), min(timeout, _RELOADS_WITHIN), 1.0
+                lambda: _not_served(client, result.intermediate), min(timeout / 4, _RELOADS_WITHIN), 1.0
             )
         if missing:
             result.restarted = True

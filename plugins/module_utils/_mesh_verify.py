@@ -16,6 +16,12 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import (
+    as_far_as_time_goes,
+    cleaning_up,
+    pause,
+    sparing,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, concurrently
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
@@ -53,6 +59,10 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload impor
     start,
 )
 
+_CLEARING_SECONDS = 30.0
+_FOR_THE_OTHERS = (0.5, 120.0)
+"""Part of the time left, and seconds at most, that each look at all clusters leaves: one may be silent."""
+
 _PAIRS = 10
 """So many pairs for one command; its arguments are part of a URL, for which proxies have limits."""
 
@@ -62,7 +72,7 @@ class Verification:
 
     :param workload: None to read only: no test workload, no requests.
     :param only: names of members; only pairs with one of them are looked at. All when empty.
-    :param timeout: seconds that the mesh may take to settle; clearing up comes on top.
+    :param timeout: seconds that the mesh may take to settle.
     :param started: the workload was started before, and is taken where it is there.
     :param policies: also read what istiod applies to the whole mesh, which a proof is about.
     """
@@ -94,16 +104,20 @@ class Verification:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        concurrently(self._clear, self._started.items())
+        with cleaning_up(_CLEARING_SECONDS):
+            concurrently(self._clear, self._started.items())
         self._started = {}
 
     def look(self) -> tuple[MeshState, Verdict]:
         """Look at everything once, and judge. The test workload is started the first time."""
         deadline = time.monotonic() + self._timeout
         if self._workload and not self._started:
-            reached = concurrently(reach_cluster, self._members)
-            concurrently(lambda cluster: self._start(cluster, deadline), reached)
-        observed = concurrently(lambda member: observe_cluster(member, self._policies), self._members)
+            with sparing(*_FOR_THE_OTHERS):
+                reached = concurrently(reach_cluster, self._members)
+            with sparing(*_FOR_THE_OTHERS):
+                concurrently(lambda cluster: self._start(cluster, deadline), reached)
+        with sparing(*_FOR_THE_OTHERS):
+            observed = concurrently(lambda member: observe_cluster(member, self._policies), self._members)
         clusters = {state.name: state for state in observed}
         for name, problem in self._start_problems.items():
             if clusters[name].client:
@@ -120,7 +134,8 @@ class Verification:
         concurrently(
             lambda pair: observe_credentials(pair, clusters[pair.source], clusters[pair.destination]), pairs
         )
-        _settle(mesh, deadline)
+        with as_far_as_time_goes():
+            _settle(mesh, deadline)
         if mesh.full:
             concurrently(
                 lambda some: measure(clusters[some[0].source], some, clusters),
@@ -208,7 +223,7 @@ def _settle(mesh: MeshState, deadline: float) -> None:
         ]
         if not (pairs or late) or time.monotonic() >= deadline:
             return
-        time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+        pause(min(1.0, max(0.0, deadline - time.monotonic())))
         concurrently(lambda name: read_certificates(clusters[name], clusters[name].reached), late)
         sources = [clusters[name] for name in {pair.source for pair in pairs}]
         concurrently(

@@ -14,13 +14,13 @@ import base64
 import dataclasses
 import os
 import re
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlparse
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _istiod
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import pause, told_in_time
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
@@ -319,7 +319,7 @@ class Peering:
         try:
             if wait:
                 # Until it has noticed, istiod shows the state that it had with the secret of before.
-                time.sleep(_NOTICED_AFTER)
+                pause(_NOTICED_AFTER, f"istiod of {reader.name} to notice its secrets")
             gateways = {way.peer.name: _gateway_addresses(way) for way in ways} if wait else {}
             missing = self._wait(reader, ways, gateways)
             stale = [way for way in ways if way.peer.name in missing]
@@ -358,11 +358,16 @@ class Peering:
     def _not_synced(
         self, reader: KubernetesClient, way: _Way, evidence: Sequence[str], unreachable: str | None
     ) -> ExomeshError:
-        replicas, _lacking = _istiod.replicas(reader)
-        said = [line for replica in replicas for line in _istiod.lines_about(reader, replica, way.peer.name)]
+        said: list[str] = told_in_time(
+            lambda: [
+                line
+                for replica in _istiod.replicas(reader)[0]
+                for line in _istiod.lines_about(reader, replica, way.peer.name)
+            ],
+            [],
+        )
         return ExomeshError(
-            f"istiod has not read {way.peer.name} ({way.access.server}) after {self._options.timeout:.0f} s: "
-            + "; ".join(evidence),
+            f"istiod has not read {way.peer.name} ({way.access.server}) in time: " + "; ".join(evidence),
             "peer_not_synced",
             cluster=reader.name,
             cause=". ".join(([unreachable] if unreachable else []) + said) or None,

@@ -10,7 +10,6 @@ those of Istio. A token that works is reused; one that is not accepted any more 
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ObjectRef,
     concurrently,
     is_ours,
+    wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     CREATE,
@@ -247,20 +247,23 @@ def _belongs(secret: Object, account: Object | None) -> bool:
 
 def _wait_for_token(client: KubernetesClient, secret: Object, timeout: float) -> tuple[str, str]:
     ref = ObjectRef.of(secret)
-    deadline = time.monotonic() + timeout
-    while True:
-        ca, token = secret_text(secret, "ca.crt"), secret_text(secret, "token")
-        if ca and is_token(token):
-            return base64.b64encode(ca.encode()).decode(), token
-        if time.monotonic() >= deadline:
-            raise ExomeshError(
-                f"{ref} has no token after {timeout:.0f} s",
-                "no_token",
-                cause="the token controller of this cluster has not filled it in",
-                next_step="Delete that Secret if its account does not exist, then run this again",
-            )
-        time.sleep(0.2)
-        secret = client.get(ref) or secret
+    found = [secret]
+
+    def unmet() -> str | None:
+        if secret_text(found[-1], "ca.crt") and is_token(secret_text(found[-1], "token")):
+            return None
+        found.append(client.get(ref) or secret)
+        return "the token controller of this cluster has not filled it in"
+
+    if cause := wait_until_met(unmet, timeout, 0.2):
+        raise ExomeshError(
+            f"{ref} has no token in time",
+            "no_token",
+            cause=cause,
+            next_step="Delete that Secret if its account does not exist, then run this again",
+        )
+    ca, token = secret_text(found[-1], "ca.crt"), secret_text(found[-1], "token")
+    return base64.b64encode(ca.encode()).decode(), token
 
 
 def _not_installed(message: str) -> ExomeshError:

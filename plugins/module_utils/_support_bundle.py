@@ -56,6 +56,8 @@ _MAX_NAME = 100
 _DEEPEST = 60
 
 _ANSWER_SECONDS = 30.0
+_SETTLE_SECONDS = 10.0
+"""So long what is not healthy is looked at again."""
 _ISTIOD_PAGES = ("clusterz", "networkz", "syncz", "endpointShardz")
 _GROUPS = re.compile(r"(?:^|\.)istio\.io/|^gateway\.networking\.k8s\.io/")
 _GATEWAY_LABELS = ("istio", "gateway.networking.k8s.io/gateway-name")
@@ -89,7 +91,6 @@ class Request:
     at: datetime
     versions: Mapping[str, str | None]
     log_lines: int
-    timeout: float
     least_privilege: bool
 
     @property
@@ -222,7 +223,7 @@ def _verification(request: Request) -> Bundle:
     begun = time.monotonic()
     try:
         with Verification(
-            request.members, None, request.timeout, least_privilege=request.least_privilege
+            request.members, None, _SETTLE_SECONDS, least_privilege=request.least_privilege
         ) as verification:
             mesh, verdict = verification.look()
         told = _mesh_report.result(mesh, verdict, time.monotonic() - begun)

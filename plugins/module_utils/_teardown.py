@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import told_in_time
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock, lock_ref
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
@@ -337,7 +338,10 @@ class Teardown:
 
         unmet = wait_until_met(remaining, max(0.0, deadline - time.monotonic()))
         if unmet:
-            cause, next_step = self._why_held(waiting[0])
+            cause, next_step = told_in_time(
+                lambda: self._why_held(waiting[0]),
+                ("the API does not tell in time what holds it", "Look at its metadata.finalizers and status"),
+            )
             raise ExomeshError(
                 f"Not gone in time ({stage.name}): {unmet}",
                 "not_deleted",

@@ -18,14 +18,15 @@ from functools import partial
 from re import Pattern
 from typing import Any, NoReturn
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import cleaning_up, pause, sparing
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
-    ApiError,
     KubernetesClient,
     Object,
     ObjectRef,
     concurrently,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import write_anew
 from ansible_collections.exomesh.istio.plugins.module_utils._traffic_route import (
     Split,
     split_of,
@@ -36,8 +37,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import
 UNDERWAY_ANNOTATION = "exomesh.istio/shift-under-way"
 """On a route while it is moved: from which version to which."""
 
-_CONFLICTS = 5
 _DEVIATIONS = 4.5  # a fair split is further away once in 150,000 times
+_ROLL_BACK_SECONDS = 30.0
 _BETWEEN_SAMPLES = 1.0  # seconds, while requests still fail after a roll-back
 
 
@@ -112,23 +113,25 @@ class ClusterRoute:
 
     def move(self, percent: int, finished: bool = False) -> None:
         """Give the canary that part."""
-        for attempt in range(_CONFLICTS):
-            route = self._route()
+
+        def write(live: Object | None) -> Object:
+            route = self._there(live)
             changed = with_percent(route, self._stable, self._canary, percent, self._rule)
             notes = {**(changed["metadata"].get("annotations") or {}), UNDERWAY_ANNOTATION: self.under_way}
             if finished:
                 del notes[UNDERWAY_ANNOTATION]
             changed["metadata"]["annotations"] = notes
-            try:
-                self._client.replace(changed)
-                return
-            except ApiError as error:
-                # Someone else wrote it, for example its own controller its status.
-                if error.status != 409 or attempt == _CONFLICTS - 1:
-                    raise error.about(cluster=self.cluster) from None
+            return self._client.replace(changed)
+
+        try:
+            write_anew(self._client, self._ref, write)  # its own controller writes its status, too
+        except ExomeshError as error:
+            raise error.about(cluster=self.cluster) from None
 
     def _route(self) -> Object:
-        route = self._client.get(self._ref)
+        return self._there(self._client.get(self._ref))
+
+    def _there(self, route: Object | None) -> Object:
         if route is None:
             raise ExomeshError(
                 f"There is no {self._ref}",
@@ -227,7 +230,8 @@ class Shift:
     def _tried(work: Callable[[], str | None]) -> str | None:
         """What is wrong. Whatever fails while requests are moved, they go back, so no error passes here."""
         try:
-            return work()
+            with sparing():
+                return work()
         except ExomeshError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - also what an answer led to that nobody foresaw
@@ -252,7 +256,7 @@ class Shift:
                 self.checks.append(Check(percent, tally, problem))
                 return problem
             if errors:
-                time.sleep(_BETWEEN_SAMPLES)
+                pause(_BETWEEN_SAMPLES, "proxies to follow the route")
 
     def _sample(self) -> Tally:
         tally = Tally(self.pattern)
@@ -289,7 +293,8 @@ class Shift:
 
     def _roll_back(self, percent: int, problem: str) -> NoReturn:
         try:
-            self._move(0, finished=True)
+            with cleaning_up(_ROLL_BACK_SECONDS):
+                self._move(0, finished=True)
         except ExomeshError as error:
             raise ExomeshError(
                 f"{problem}. And the roll-back to {self.stable} failed: {error}",

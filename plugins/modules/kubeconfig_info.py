@@ -34,9 +34,9 @@ options:
     type: str
   timeout:
     description:
-      - How long to wait for one answer of the API server at most, in seconds.
+      - How long all that the module does may take, in seconds.
     type: float
-    default: 20
+    default: 60
   istio_version:
     description:
       - Istio release for the cluster. Where O(min_version) and O(max_version) are not given, they are the
@@ -232,7 +232,7 @@ SPEC = Spec(
         "kubeconfig": {"type": "path", "required": True},
         "context": {"type": "str"},
         "cluster": {"type": "str"},
-        "timeout": {"type": "float", "default": 20.0},
+        "timeout": {"type": "float", "default": 60.0},
         "istio_version": {"type": "str"},
         "min_version": {"type": "str"},
         "max_version": {"type": "str"},

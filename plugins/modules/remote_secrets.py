@@ -45,9 +45,11 @@ options:
     required: true
   timeout:
     description:
-      - Seconds that each wait may take, for a token, for the proof by a pod, and for istiod to read a peer.
+      - How long all that the module does may take, in seconds.
+      - A fifth of it at most is for each wait, for a token, for the proof by a pod, and for istiod to read a
+        peer, which may be waited for twice, as an istiod that does not is restarted.
     type: int
-    default: 60
+    default: 600
   own_accounts:
     description:
       - Whether each peer has an account and a token for this cluster alone, which can be taken away without
@@ -158,6 +160,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options, Peering
 
+_EACH_WAIT = 0.2
+"""Of the time, so much for each wait: the one for istiod comes twice, with a restart in between."""
+
 
 def run(task: Task) -> Result:
     """Make the secrets; gives the module's result."""
@@ -180,7 +185,7 @@ def run(task: Task) -> Result:
         probe_image=params["probe_image"] if params["probe"] else None,
         reached=frozenset(params["reached"]),
         before_istiod=params["before_istiod"],
-        timeout=params["timeout"],
+        timeout=params["timeout"] * _EACH_WAIT,
         check_mode=task.check_mode,
     )
     outcome = Peering(client, members_of(params), options).run()
@@ -202,7 +207,7 @@ SPEC = Spec(
         **KUBERNETES_ARGUMENT_SPEC,
         "name": {"type": "str", "required": True},
         **MEMBERS_ARGUMENT_SPEC,
-        "timeout": {"type": "int", "default": 60},
+        "timeout": {"type": "int", "default": 600},
         "own_accounts": {"type": "bool", "default": True},
         "least_privilege": {"type": "bool", "default": False},
         "probe": {"type": "bool", "default": True},

@@ -66,9 +66,10 @@ options:
     default: 2000
   timeout:
     description:
-      - How long the verification may look again at what is not healthy, in seconds.
+      - How long all that the module does may take, in seconds.
+      - What was not read by then is not in the archive, and told.
     type: int
-    default: 10
+    default: 300
 requirements:
   - Python package C(kubernetes) >= 31.0.0
 author:
@@ -141,7 +142,6 @@ def run(task: Task) -> Result:
             "istioctl": None if task.check_mode else _version(params["istioctl"]),
         },
         params["log_lines"],
-        params["timeout"],
         params["least_privilege"],
     )
     if task.check_mode:
@@ -177,7 +177,7 @@ SPEC = Spec(
         "collection_version": {"type": "str"},
         "least_privilege": {"type": "bool", "default": False},
         "log_lines": {"type": "int", "default": 2000},
-        "timeout": {"type": "int", "default": 10},
+        "timeout": {"type": "int", "default": 300},
     }
 )
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .._errors import ExomeshError
-from .waiting import cleaning_up
+from .waiting import cleaning_up, concurrently
 
 
 @contextmanager
 def afterwards(*steps: Callable[[], object]) -> Iterator[None]:
-    """Take all steps at the end: one that fails keeps none of the others from being tried, and is told.
+    """Take all steps at the end, concurrently: what fails or hangs keeps nothing else from being tried.
 
     :raises ExomeshError: what a step failed with. Where the work itself failed, that comes, with the rest in
         its next step.
@@ -41,11 +41,12 @@ def afterwards(*steps: Callable[[], object]) -> Iterator[None]:
 
 
 def _taken(steps: tuple[Callable[[], object], ...]) -> list[ExomeshError]:
-    failures = []
+    def take(step: Callable[[], object]) -> ExomeshError | None:
+        try:
+            step()
+        except ExomeshError as error:
+            return error
+        return None
+
     with cleaning_up():
-        for step in steps:
-            try:
-                step()
-            except ExomeshError as error:
-                failures.append(error)
-    return failures
+        return [failure for failure in concurrently(take, steps) if failure]

@@ -13,7 +13,6 @@ import base64
 import contextlib
 import hashlib
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,8 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass, url2pathname
 
 from .._errors import ExomeshError, MissingRequirementError
+from .connections import client_context, connection_pool
+from .waiting import TimeUpError, pause, time_limit
 
 try:
     import urllib3
@@ -107,39 +108,27 @@ class Fetcher:
         return digest.hexdigest()
 
     def _take(self, url: str, limit: int, take: Callable[[bytes], object]) -> None:
-        """Have a thread do it: nothing else ends a name server that says nothing, or a byte a second."""
         received = 0
-        outcome: list[BaseException | None] = []
-
-        def work() -> None:
-            nonlocal received
-            try:
-                with self._opened(url) as chunks:
-                    for chunk in chunks:
-                        received += len(chunk)
-                        if received > limit:
-                            raise self._failure(
-                                url, "too_large", f"there is more of it than {limit // 2**20 or 1} MiB"
-                            )
-                        if self.remaining():
-                            take(chunk)
-                outcome.append(None)
-            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-                outcome.append(error)
-
         self._secrets |= secrets_in(url) if "://" in url else set()
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        thread.join(self.remaining())
-        if not outcome:
+        try:
+            with time_limit(self.remaining()), self._opened(url) as chunks:
+                for chunk in chunks:
+                    received += len(chunk)
+                    if received > limit:
+                        raise self._failure(
+                            url, "too_large", f"there is more of it than {limit // 2**20 or 1} MiB"
+                        )
+                    take(chunk)
+        except TimeUpError as error:
+            if error.interrupted:
+                raise
             raise ExomeshError(
                 f"{shown(url)} was not fetched within {self._timeout:g} s",
                 "fetch_timeout",
                 cause=f"{received} bytes came: a server, a proxy or a name server is slow, or says nothing",
                 next_step=self._next_step,
-            )
-        error = outcome[0]
-        if error is not None:
+            ) from None
+        except (ExomeshError, OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             raise self._explained(url, error) from None
 
     def _explained(self, url: str, error: BaseException) -> BaseException:
@@ -190,7 +179,7 @@ class Fetcher:
                 response.close()
                 if response.status < 500 or attempt == _TRIES:
                     raise self._failure(url, "fetch_failed", f"the answer was {response.status}")
-            time.sleep(_PAUSE)
+            pause(_PAUSE)
         raise AssertionError("unreachable")
 
     def _redirected(self, url: str) -> Any:
@@ -222,11 +211,10 @@ class Fetcher:
     def _pool(self, server: SplitResult) -> Any:
         proxy = self._proxy or getproxies_environment().get(server.scheme)
         if not proxy or proxy_bypass(server.hostname or ""):
-            return urllib3.PoolManager()
+            return connection_pool(client_context(None, None, None), 1)
         self._secrets |= secrets_in(proxy)
         through = _server(_with_scheme(proxy), "The proxy", ("http", "https"))
-        bare = through._replace(netloc=through.netloc.rpartition("@")[2]).geturl()
-        return urllib3.ProxyManager(bare, proxy_headers=_credentials(through, "proxy-authorization"))
+        return connection_pool(client_context(None, None, None), 1, through.geturl())
 
 
 def _with_scheme(proxy: str) -> str:
