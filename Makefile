@@ -11,8 +11,8 @@ WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Tools that ask for the collection by name find it in .venv; mypy does not look there.
 TYPES := build/types/ansible_collections/exomesh
 
-# Has Ansible measure the coverage of the modules that tests run, for which they need processes of their own.
-COVER_MODULES := EXOMESH_MODULE_PROCESSES=1 _ANSIBLE_ANSIBALLZ_COVERAGE_CONFIG='{"config": "$(CURDIR)/pyproject.toml", "output": "$(CURDIR)/.coverage.module"}'
+# Has Ansible measure the coverage of modules that run in processes of their own, from what it has packed.
+COVER_MODULES := _ANSIBLE_ANSIBALLZ_COVERAGE_CONFIG='{"config": "$(CURDIR)/pyproject.toml", "output": "$(CURDIR)/.coverage.module"}'
 
 # Molecule names this inventory also to the play that writes it, and Ansible warns of one that is not there.
 MOLECULE := build/molecule/inventory

@@ -17,6 +17,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import (
     Cluster,
     Credentials,
     Exoscale,
+    ExoscaleError,
     cluster_ambiguous,
     cluster_not_found,
     refused,
@@ -31,12 +32,14 @@ try:
     import requests
     from exoscale.api.exceptions import ExoscaleAPIException  # type: ignore[import-untyped]
     from exoscale.api.v2 import Client  # type: ignore[import-untyped]
+    from urllib3.exceptions import NewConnectionError
 except ImportError as import_error:
     _MISSING: ImportError | None = import_error
 else:
     _MISSING = None
 
-_RETRIED_STATUSES = (429, 500, 502, 503, 504)
+_RATE_LIMITED = 429
+_RETRIED_STATUSES = (_RATE_LIMITED, 500, 502, 503, 504)
 RETRY_PAUSES = (1.0, 2.0, 4.0)
 """Seconds before each further attempt, where the answer does not tell (Retry-After)."""
 
@@ -90,6 +93,7 @@ class ExoscaleApi(Exoscale):
             user=user,
             groups=groups,
             **lifetime,
+            repeatable=False,
         )
         try:
             return base64.b64decode(answer["kubeconfig"], validate=True).decode()
@@ -114,7 +118,7 @@ class ExoscaleApi(Exoscale):
                     raise unreadable_answer("the list of zones") from None
             return self._zone_endpoints
 
-    def _call(self, zone: str, operation: str, **arguments: Any) -> dict[str, Any]:
+    def _call(self, zone: str, operation: str, repeatable: bool = True, **arguments: Any) -> dict[str, Any]:
         endpoints = self._endpoints()
         if zone not in endpoints:
             raise zone_not_found(zone)
@@ -124,31 +128,42 @@ class ExoscaleApi(Exoscale):
             client.http_client = _limited_session(client.http_client, timeout)
             return getattr(client, operation)(**arguments)
 
-        answer = self._attempt(ask)
+        answer = self._attempt(ask, repeatable)
         if not isinstance(answer, dict):
             raise unreadable_answer(f"the answer to {operation.replace('_', '-')}")
         return answer
 
-    def _attempt(self, ask: Callable[[float], Any]) -> Any:
-        """Ask until there is an answer, a refusal, or no time left."""
+    def _attempt(self, ask: Callable[[float], Any], repeatable: bool = True) -> Any:
+        """Ask until there is an answer, a refusal, or no time left.
+
+        :param repeatable: whether nobody minds if it was done although no answer came. Else it is asked again
+            only where it surely was not.
+        """
         deadline = time.monotonic() + self._timeout
         for pause in (*RETRY_PAUSES, None):
             try:
                 return ask(max(deadline - time.monotonic(), 0.1))
-            except requests.exceptions.Timeout:
-                raise timed_out("the Exoscale API", self._timeout) from None
+            except requests.exceptions.Timeout as error:
+                failure = timed_out("the Exoscale API", self._timeout)
+                not_done = isinstance(error, requests.exceptions.ConnectTimeout)
+                raise failure if repeatable or not_done else _perhaps_done(failure) from None
             except requests.exceptions.SSLError as error:
                 raise untrusted(_root_cause(error)) from None
             except requests.exceptions.JSONDecodeError:
-                raise unreadable_answer("what was received") from None
+                failure = unreadable_answer("what was received")
+                raise failure if repeatable else _perhaps_done(failure) from None
             except requests.exceptions.RequestException as error:
                 failure, wanted_pause = unreachable(_root_cause(error)), None
+                not_done = _never_connected(error)
             except ExoscaleAPIException as error:
                 response = error.response
                 failure = refused(response.status_code, _message(response))
                 if response.status_code not in _RETRIED_STATUSES:
                     raise failure from None
                 wanted_pause = response.headers.get("Retry-After")
+                not_done = response.status_code == _RATE_LIMITED
+            if not repeatable and not not_done:
+                raise _perhaps_done(failure)
             if pause is None:
                 raise failure
             seconds = float(wanted_pause) if wanted_pause and wanted_pause.isdigit() else pause
@@ -156,6 +171,25 @@ class ExoscaleApi(Exoscale):
                 raise failure
             time.sleep(seconds)
         raise AssertionError("unreachable")
+
+
+def _never_connected(error: BaseException) -> bool:
+    """Whether a request failed before anything of it was sent."""
+    reason = getattr(next(iter(error.args), None), "reason", None)
+    return isinstance(reason, NewConnectionError)
+
+
+def _perhaps_done(failure: ExoscaleError) -> ExoscaleError:
+    """The failure of what must not be done twice."""
+    failure.cause = " ".join(
+        f"{text.rstrip('.')}."
+        for text in (
+            failure.cause,
+            "It was not asked for again: a kubeconfig may be made all the same, and none can be revoked",
+        )
+        if text
+    )
+    return failure
 
 
 def _limited_session(session: Any, timeout: float) -> Any:

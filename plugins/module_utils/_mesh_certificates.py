@@ -13,8 +13,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _istiod
+from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
 from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable_line
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
@@ -40,7 +42,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently, delete_for_sure
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import read_trust
 
 with contextlib.suppress(ImportError):
@@ -348,7 +350,7 @@ def _probe(client: KubernetesClient, intermediate: x509.Certificate, timeout: fl
     """The certificate that a proxy gets now; the proxy is gone afterwards."""
     client.delete(_PROBE_REF)
     wait_until_met(lambda: "it is still there" if client.get(_PROBE_REF) else None, timeout)
-    try:
+    with afterwards(partial(delete_for_sure, client, _PROBE_REF)):
         apply_patiently(client, _probe_pod(), MANAGED_BY, timeout)
         if missing := wait_until_met(lambda: pod_unmet(client.get(_PROBE_REF)), timeout):
             raise CertificateError(
@@ -358,8 +360,6 @@ def _probe(client: KubernetesClient, intermediate: x509.Certificate, timeout: fl
                 cause="; ".join(client.events("Pod", ISTIO_NAMESPACE, _PROBE)) or None,
             )
         chain = proxy_chain(client, ISTIO_NAMESPACE, _PROBE)
-    finally:
-        client.delete(_PROBE_REF)
     if not issued_by(chain[0], intermediate):
         raise CertificateError(
             f"A new proxy got a certificate (serial {serial(chain[0])}) that is not signed by the CA of "

@@ -16,12 +16,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
 from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._base.text import new_mark
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._images import PULL_POLICY, require_image
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
     GATEWAY_PORT,
@@ -48,7 +51,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     Sample,
     workload_name,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently, delete_for_sure
 
 SERVICE_PORT = 3000
 NEW_CONNECTION_PORT = 3001
@@ -106,6 +109,10 @@ class Workload:
     client_image: str
     lifetime: int = 1800
 
+    def __post_init__(self) -> None:
+        for image in (self.server_image, self.client_image):
+            require_image(image)
+
 
 def start(
     client: KubernetesClient, cluster: str, workload: Workload, api_ports: Iterable[int], timeout: float
@@ -154,10 +161,10 @@ def remove(client: KubernetesClient) -> None:
         )
     if namespace["metadata"].get("deletionTimestamp"):
         return
-    client.delete(NAMESPACE_REF)
     # Its controller begins after five seconds; pods that are gone by then spare it a second round.
-    for pod in client.list_objects("v1", "Pod", VERIFY_NAMESPACE):
-        client.delete(ObjectRef.of(pod))
+    with afterwards(partial(delete_for_sure, client, NAMESPACE_REF)):
+        for pod in client.list_objects("v1", "Pod", VERIFY_NAMESPACE):
+            client.delete(ObjectRef.of(pod))
 
 
 def _await_removal(client: KubernetesClient) -> None:
@@ -338,6 +345,7 @@ def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int])
             "limits": {"cpu": "500m", "memory": "128Mi"},
         },
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "imagePullPolicy": PULL_POLICY,
     }
     past_the_sidecar = sorted({GATEWAY_PORT, *api_ports})
     return [

@@ -296,6 +296,24 @@ def apply_patiently(client: KubernetesClient, obj: Object, field_manager: str, t
         time.sleep(0.5)
 
 
+def delete_for_sure(client: KubernetesClient, ref: ObjectRef) -> None:
+    """Delete what was made for a while.
+
+    :raises ExomeshError: ``left_behind``, with the command that deletes it.
+    """
+    try:
+        client.delete(ref)
+    except ExomeshError as error:
+        place = f"-n {ref.namespace} " if ref.namespace else ""
+        raise ExomeshError(
+            f"{ref}, which was made for a while, could not be deleted",
+            "left_behind",
+            cluster=client.name,
+            cause=error.message,
+            next_step=f"Delete it: kubectl {place}delete {ref.kind.lower()} {ref.name}",
+        ) from None
+
+
 def remove_surplus(client: KubernetesClient, obj: Object) -> None:
     """Remove the items that someone added to lists of ``obj``, where there are any."""
     if obj["kind"] not in _KINDS_WITH_SUCH_LISTS:

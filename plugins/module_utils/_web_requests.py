@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
 from ansible_collections.exomesh.istio.plugins.module_utils._base.text import new_mark, printable_line
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._images import PULL_POLICY, require_image
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
     MANAGED_BY,
@@ -30,7 +32,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     pod_unmet,
     wait_until_met,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently, delete_for_sure
 
 REQUEST_SECONDS = 5
 
@@ -145,7 +147,7 @@ class MeshClient:
     def __init__(self, client: KubernetesClient, namespace: str, name: str, image: str) -> None:
         self._client = client
         self._ref = ObjectRef("v1", "Pod", name, namespace)
-        self._image = image
+        self._image = require_image(image)
 
     @contextmanager
     def running(self, timeout: float) -> Iterator[MeshClient]:
@@ -153,11 +155,9 @@ class MeshClient:
 
         :raises ExomeshError: ``client_not_ready``, or a pod of its name is not ours.
         """
-        try:
+        with afterwards(self._remove):
             self._start(timeout)
             yield self
-        finally:
-            self._remove()
 
     def ask(
         self, url: str, per_second: float, stop: threading.Event, limit: int = 100_000
@@ -193,7 +193,7 @@ class MeshClient:
             raise ExomeshError(
                 f"{self._ref} is there, but not ours", "foreign_object", cluster=self._client.name
             )
-        self._client.delete(self._ref)
+        delete_for_sure(self._client, self._ref)
         wait_until_met(lambda: "it is there" if self._client.get(self._ref) else None, _CLEANUP_SECONDS)
 
     def _pod(self) -> Object:
@@ -213,6 +213,7 @@ class MeshClient:
                     {
                         "name": "client",
                         "image": self._image,
+                        "imagePullPolicy": PULL_POLICY,
                         "command": ["sleep", "infinity"],
                         "resources": {
                             "requests": {"cpu": "10m", "memory": "16Mi"},

@@ -15,7 +15,9 @@ description:
     wanted release, unless it is there already.
   - May run for many hosts and in several processes at once. The first one fetches, the others use its file.
   - Refuses releases with which a mesh of several clusters is not safe.
-  - Proxies are taken from the environment (C(https_proxy), C(http_proxy), C(no_proxy)).
+  - An archive of more than 300 MiB, or with more than 1 GiB in it, is refused.
+  - User and password of a URL are sent to its own server alone, also where that leads to another one, and are
+    not shown.
 extends_documentation_fragment:
   - exomesh.istio.attributes
 attributes:
@@ -60,8 +62,10 @@ options:
     type: str
   checksums:
     description:
-      - Known sha256 of the archives of release O(version), by platform, as in C(linux-amd64). Where neither
-        this nor O(checksum) has one, it is read from the file C(.sha256) beside the archive.
+      - Known sha256 of the archives of release O(version), by platform, as in C(linux-amd64).
+      - O(checksum) counts before it, and so does the file C(.sha256) beside the archive, where the archive is
+        at the Istio project's own releases. Where nothing else is known, that file counts wherever the
+        archive is, with a warning.
     type: dict
     default: {}
   allow_unsafe:
@@ -69,11 +73,17 @@ options:
       - Use a release with which a mesh of several clusters is not safe, with a warning.
     type: bool
     default: false
+  proxy:
+    description:
+      - URL of the proxy through which to fetch, as in C(http://user:password@proxy.example:3128).
+      - Without it, the environment's C(https_proxy) and C(http_proxy). What C(no_proxy) names is fetched
+        without any.
+    type: str
   timeout:
     description:
-      - Seconds to wait for an answer of the server.
+      - Seconds that the fetch may take in all.
     type: int
-    default: 30
+    default: 600
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -112,13 +122,12 @@ failure:
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.download import secrets_in
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions import Release, unsupported
 from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import (
+    RELEASES,
     Source,
     archive_url,
     fetch,
@@ -128,24 +137,33 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import (
 )
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Have the program; gives the module's result."""
-    params = module.params
+    params = task.params
+    for option in ("mirror", "url", "checksum", "proxy"):
+        url = (params[option] or "").removeprefix("sha256:")
+        task.secrets |= set(secrets_in(url)) if "://" in url else set()
     version = params["version"]
     for danger in refuse_unsafe(version, params["allow_unsafe"]):
-        module.warn(f"Istio {version}: {danger}")
+        task.warn(f"Istio {version}: {danger}")
     if reason := unsupported(Release.parse(version), datetime.now(UTC).date()):
-        module.warn(f"Istio {version} gets no more fixes: {reason}")
+        task.warn(f"Istio {version} gets no more fixes: {reason}")
     fetched = False
     if there := params["program"] or existing(params["preinstalled"]):
         program = Path(there)
     else:
         program = Path(params["directory"], "istioctl")
-        if module.check_mode and not program.exists():
+        if task.check_mode and not program.exists():
             return {"changed": True, "path": str(program), "version": version}
-        url = params["url"] or archive_url(params["mirror"], version)
-        source = Source(url, params["checksum"], pinned_checksum(params["checksums"]), params["timeout"])
-        fetched = fetch(source, program, version)
+        source = Source(
+            url=params["url"] or archive_url(params["mirror"], version),
+            checksum=params["checksum"],
+            pinned=pinned_checksum(params["checksums"]),
+            timeout=params["timeout"],
+            proxy=params["proxy"] or None,
+            of_the_project=not params["url"] and params["mirror"].rstrip("/") == RELEASES,
+        )
+        fetched = fetch(source, program, version, task.warn)
     require_version(program, version)
     return {"changed": fetched, "path": str(program), "version": version}
 
@@ -155,30 +173,25 @@ def existing(path: str | None) -> str | None:
     return path if path and Path(path).is_file() else None
 
 
+SPEC = Spec(
+    argument_spec={
+        "version": {"type": "str", "required": True},
+        "directory": {"type": "path", "required": True},
+        "program": {"type": "path"},
+        "preinstalled": {"type": "path"},
+        "mirror": {"type": "str", "default": RELEASES},
+        "url": {"type": "str"},
+        "checksum": {"type": "str"},
+        "checksums": {"type": "dict", "default": {}},
+        "allow_unsafe": {"type": "bool", "default": False},
+        "proxy": {"type": "str", "no_log": True},
+        "timeout": {"type": "int", "default": 600},
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "version": {"type": "str", "required": True},
-            "directory": {"type": "path", "required": True},
-            "program": {"type": "path"},
-            "preinstalled": {"type": "path"},
-            "mirror": {"type": "str", "default": "https://github.com/istio/istio/releases/download"},
-            "url": {"type": "str"},
-            "checksum": {"type": "str"},
-            "checksums": {"type": "dict", "default": {}},
-            "allow_unsafe": {"type": "bool", "default": False},
-            "timeout": {"type": "int", "default": 30},
-        },
-        supports_check_mode=True,
-    )
-    for option in ("mirror", "url", "checksum"):
-        if password := urlsplit((module.params[option] or "").removeprefix("sha256:")).password:
-            module.no_log_values.add(password)
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

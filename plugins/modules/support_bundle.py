@@ -15,9 +15,10 @@ description:
     C(istio-system), admission webhooks, logs of istiod and the gateways (of a restarted container the one
     before, too), what istiod knows of the other clusters, and how the gateways' proxies are configured.
   - Adds what M(exomesh.istio.mesh_verify) finds when it only reads.
-  - The data of Secrets do not come into it. All texts are searched for private keys, tokens, credentials in
-    URLs, and values with the name of a secret, also in base64; what is found is replaced and counted.
-    Certificates stay, and so do names and addresses of your clusters. Look at it before you give it away.
+  - The data of Secrets do not come into it. Of all else, what has the name of a secret is replaced and
+    counted, with all that is below, and so are private keys, tokens and credentials in URLs, also in base64.
+    What was found once is replaced everywhere. Certificates stay, and so do names and addresses of your
+    clusters. Look at it before you give it away.
   - A member that does not answer is noted in the archive, and the others are read all the same.
 extends_documentation_fragment:
   - exomesh.istio.attributes
@@ -119,32 +120,31 @@ report:
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils import _support_bundle as support
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import version_of
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Make the archive; gives the module's result."""
-    params = module.params
+    params = task.params
     request = support.Request(
         members_of(params),
         params["mesh_id"],
         datetime.now(UTC),
         {
             "exomesh.istio": params["collection_version"],
-            "ansible-core": str(module.ansible_version),
-            "istioctl": None if module.check_mode else _version(params["istioctl"]),
+            "ansible-core": str(task.core_version),
+            "istioctl": None if task.check_mode else _version(params["istioctl"]),
         },
         params["log_lines"],
         params["timeout"],
         params["least_privilege"],
     )
-    if module.check_mode:
+    if task.check_mode:
         path = f"{Path(params['directory']) / request.name}.tar.gz"
         return {"changed": True, "path": path, "report": [f"{path} would be written"]}
     bundle = support.collect(request)
@@ -168,25 +168,22 @@ def _version(program: str | None) -> str | None:
     return None
 
 
+SPEC = Spec(
+    argument_spec={
+        **MEMBERS_ARGUMENT_SPEC,
+        "directory": {"type": "path", "required": True},
+        "mesh_id": {"type": "str", "required": True},
+        "istioctl": {"type": "path"},
+        "collection_version": {"type": "str"},
+        "least_privilege": {"type": "bool", "default": False},
+        "log_lines": {"type": "int", "default": 2000},
+        "timeout": {"type": "int", "default": 10},
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **MEMBERS_ARGUMENT_SPEC,
-            "directory": {"type": "path", "required": True},
-            "mesh_id": {"type": "str", "required": True},
-            "istioctl": {"type": "path"},
-            "collection_version": {"type": "str"},
-            "least_privilege": {"type": "bool", "default": False},
-            "log_lines": {"type": "int", "default": 2000},
-            "timeout": {"type": "int", "default": 10},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

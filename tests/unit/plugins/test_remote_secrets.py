@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -378,6 +379,27 @@ def test_what_the_probe_refuses_is_not_handed_out(mesh: Mesh) -> None:
     assert mesh.vie.objects == {}
     mesh.vie.pod_log = GOOD
     assert mesh.synchronise(probe_image="curl:1")["istio-remote-secret-fra"] == "create"
+
+
+@pytest.mark.parametrize("code", ["200", "401", "403"])
+def test_a_pod_proves_the_way_without_a_token(mesh: Mesh, code: str) -> None:
+    seen: list[dict[str, Any]] = []
+    put = mesh.vie.put
+    mesh.vie.put = lambda path, obj: seen.append(obj) or put(path, obj)  # type: ignore
+    mesh.vie.pod_log = f"exomesh-answer 0 {code} 0.01 0 \n"
+    assert mesh.synchronise(probe_image="curl:1")["istio-remote-secret-fra"] == "create"
+    made = [obj for obj in seen if "exomesh.istio/probe" in obj["metadata"].get("labels", {})]
+    assert {obj["kind"] for obj in made} == {"Pod", "Secret"}
+    told = " ".join(base64.b64decode(text).decode() for obj in made for text in obj.get("data", {}).values())
+    assert SERVER in told
+    assert "token" not in told + json.dumps(made)
+    assert "uthorization" not in told
+
+
+def test_another_server_at_a_peers_address_is_found_out(mesh: Mesh) -> None:
+    mesh.vie.pod_log = "exomesh-answer 0 404 0.01 0 \n"
+    with pytest.raises(ExomeshError, match="another server is there"):
+        mesh.synchronise(probe_image="curl:1")
 
 
 REACHED = frozenset([api_hash(SERVER, b"the CA", None)])

@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Other programs, run with what they need and nothing else (private to the collection)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .waiting import remaining
+
+PASSED_VARIABLES = (
+    "PATH",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+"""What a program sees of our environment. The rest, as the keys of a cloud, is none of its business."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a program gave."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def passed(environment: Mapping[str, str], *more: str) -> dict[str, str]:
+    """Return the part of an environment that every program may see, and the variables named."""
+    return {name: environment[name] for name in (*PASSED_VARIABLES, *more) if name in environment}
+
+
+def run_program(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    timeout: float,
+    text: str = "",
+    folder: str = "/",
+) -> Ended:
+    """Run a program to its end. However this ends, the program and what it started are gone.
+
+    :param environment: all of it.
+    :param timeout: seconds at most.
+    :param text: its standard input.
+    :param folder: where it runs; by default one from which nothing is read by chance.
+    :raises TimeoutError: it did not end in time.
+    :raises OSError: it cannot be started.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env=dict(environment),
+        start_new_session=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
+        output, errors = process.communicate(text, timeout=remaining(timeout))
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"{command[0]} did not end within {error.timeout:.0f} s") from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    return Ended(process.returncode, output, errors)
