@@ -175,12 +175,12 @@ def test_token_that_another_run_makes_at_the_same_time_is_used(mesh: Mesh) -> No
         TOKEN,
         {"metadata": {"name": TOKEN_NAME, "namespace": "istio-system"}, "apiVersion": "v1", "kind": "Secret"},
     )
-    token = base64.b64encode(b"their token").decode()
+    token = base64.b64encode(b"their-token").decode()
     mesh.fra.objects[TOKEN]["data"] = {"token": token, "ca.crt": "Y2E="}
     # The first look finds nothing, the creation meets theirs.
     mesh.fra.failures[("GET", SECRETS)] = [(200, {"items": []})]
     assert TOKEN_NAME not in mesh.synchronise()
-    assert kubeconfig_in(mesh.vie.objects[REMOTE])["users"][0]["user"]["token"] == "their token"
+    assert kubeconfig_in(mesh.vie.objects[REMOTE])["users"][0]["user"]["token"] == "their-token"
 
 
 def test_conflict_is_looked_at_again(mesh: Mesh) -> None:
