@@ -1,4 +1,5 @@
-PYTHON ?= python3
+# The Python of .venv. Empty: the newest supported one of this machine.
+PYTHON ?=
 CLUSTERS ?= 2
 
 BIN := .venv/bin
@@ -25,8 +26,8 @@ MOLECULE := build/molecule/inventory
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv:  ## The Python environment .venv (PYTHON=python3.12 for another Python)
-	@$(PYTHON) tools/make_venv.py
+venv:  ## The Python environment .venv, with the newest Python at hand (PYTHON=python3.12 for another)
+	@python3 tools/make_venv.py $(PYTHON)
 
 demo: lab-up  ## Two clusters on this machine, the mesh, and the tutorial's page (CLUSTERS=3 for more)
 	$(BIN)/ansible-playbook -i $(LAB_INVENTORY) site.yml
