@@ -59,6 +59,7 @@ def playbook(folder: Path, name: Path, *arguments: str, code: int = 0) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        timeout=600,
         check=False,
     )
     assert finished.returncode == code, finished.stdout
