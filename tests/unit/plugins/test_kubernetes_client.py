@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils import _kubernetes
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ApiError,
@@ -283,3 +284,14 @@ def test_likely_causes() -> None:
         assert cause in likely_cause([f"SyncLoadBalancerFailed: {said}"])[0]
     assert likely_cause(["SyncFailed: something new"])[0] == "the last Event says: SyncFailed: something new"
     assert service_addresses(None) == []
+
+
+def test_an_answer_without_end_does_not_fill_the_memory(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_kubernetes, "LARGEST_ANSWER", 1000)
+    api.failures["GET", "/version"] = [(200, {"gitVersion": "v" * 2000})]
+    client = KubernetesClient(str(api.kubeconfig))
+    with pytest.raises(ApiError, match="more than"):
+        client.version()
+    assert client.version() == "v1.36.3"
