@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import remaining
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
@@ -186,7 +187,7 @@ class ApiServer(KubernetesClient):
         except urllib3.exceptions.HTTPError as error:
             raise self._unreached(str(getattr(error, "reason", None) or error)) from None
         try:
-            answer = json.loads(response.data)
+            answer = load_json(response.data, path)
         except ValueError:
             answer = None
         if response.status == 401:
