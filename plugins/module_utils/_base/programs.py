@@ -59,7 +59,7 @@ def run_program(
     :raises TimeoutError: it did not end in time.
     :raises OSError: it cannot be started.
     """
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function # there is no module here
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
