@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    EVENTS_UNREAD,
     NETWORK_LABEL,
     KubernetesClient,
     Object,
@@ -114,6 +115,8 @@ def wait_for_addresses(client: KubernetesClient, namespace: str, name: str, time
 
 def likely_cause(events: Sequence[str]) -> tuple[str, str]:
     """Why there is no address, and what to do, as the Service's Events tell it."""
+    if list(events) == [EVENTS_UNREAD]:
+        return EVENTS_UNREAD, "Check that the API of the cluster answers, then run this again"
     for line in reversed(events):
         for pattern, cause, next_step in _CAUSES:
             if re.search(pattern, line, re.IGNORECASE):
