@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
@@ -99,13 +100,14 @@ def wait_for_addresses(client: KubernetesClient, namespace: str, name: str, time
         kind = service["spec"].get("type")
         return "no address yet" if kind == "LoadBalancer" else f"its type is {kind}, not LoadBalancer"
 
+    started = time.monotonic()
     missing = wait_until_met(unmet, timeout)
     if missing is None:
         return found
     events = client.events("Service", namespace, name)
     cause, next_step = likely_cause(events)
     raise ExomeshError(
-        f"Service {namespace}/{name} has no load balancer address in time: {missing}",
+        f"Service {namespace}/{name} has no load balancer address after {time.monotonic() - started:.0f} s: {missing}",
         "no_load_balancer_address",
         cause=cause,
         next_step=next_step,
