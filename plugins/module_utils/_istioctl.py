@@ -133,7 +133,8 @@ def version_of(program: Path) -> str:
 
 def istioctl_environment() -> dict[str, str]:
     """The environment of every istioctl: with no configuration and no credentials of the user's."""
-    return passed(os.environ) | {"HOME": os.devnull, "KUBECONFIG": os.devnull}
+    # It insists on a home, and takes it that there is none.
+    return passed(os.environ) | {"HOME": "/nonexistent", "KUBECONFIG": os.devnull}
 
 
 def fetch(

@@ -57,6 +57,9 @@ EVENTS_UNREAD = "its Events cannot be read"
 REQUEST_TIMEOUT = PATIENCE
 """Seconds for which the API may say nothing."""
 
+LARGEST_ANSWER = 128 << 20
+"""Bytes of an answer; the list of all pods of a large cluster is within it."""
+
 MAX_CONNECTIONS = 6
 """To one API. To open one costs both sides more than most requests, so threads wait for one that is free."""
 
@@ -154,6 +157,13 @@ class ExecResult:
     stdout: str
     stderr: str
     exit_code: int | None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -505,7 +515,7 @@ class KubernetesClient:
                 )
                 response = HTTPResponse(cast(Any, plain))
                 response.begin()
-                content = response.read()
+                content = response.read(LARGEST_ANSWER)
                 if response.status != 200:
                     message = f"Pod {namespace}/{pod} answers {path} with status {response.status}"
                     raise ApiError(message, response.status, "PodRefused", cluster=self.name)
@@ -604,29 +614,46 @@ class KubernetesClient:
         body: Object | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
-    ) -> Any:
+    ) -> _Answer:
         """The API's answer as it came."""
         url = f"{self._access.server}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {"accept": accept, **self._access.headers()}
         if body is not None:
             headers["content-type"] = content_type
+        content = None if body is None else json.dumps(body)
         try:
-            response = self._pool.request(
-                method,
-                url,
-                body=None if body is None else json.dumps(body),
-                headers=headers,
-                timeout=remaining(REQUEST_TIMEOUT),
-                retries=self._retries,
-                decode_content=False,
-            )
+            try:
+                answer = self._ask_once(method, url, content, headers)
+            except urllib3.exceptions.ProtocolError:  # it broke off in the middle of the answer
+                if method != "GET":
+                    raise
+                answer = self._ask_once(method, url, content, headers)
         except urllib3.exceptions.HTTPError as error:
             cause = f"{method} {path}: {getattr(error, 'reason', None) or error}"
             raise ClusterUnreachableError(self.server, cause, cluster=self.name) from None
         except (BusyServerError, TimeUpError) as error:
             raise self._told(error, f"{method} {path}") from None
-        self.clock_skew = _clock_skew(response.headers.get("Date"))
-        return response
+        self.clock_skew = _clock_skew(answer.headers.get("Date"))
+        return answer
+
+    def _ask_once(self, method: str, url: str, body: str | None, headers: Mapping[str, str]) -> _Answer:
+        response = self._pool.request(
+            method,
+            url,
+            body=body,
+            headers=headers,
+            timeout=remaining(REQUEST_TIMEOUT),
+            retries=self._retries,
+            preload_content=False,
+            decode_content=False,
+        )
+        content = response.read(LARGEST_ANSWER + 1)
+        if len(content) > LARGEST_ANSWER:
+            response.close()
+            message = f"{method} {urlsplit(url).path} is answered with more than {LARGEST_ANSWER >> 20} MiB"
+            raise ApiError(message, response.status, "TooLarge", cluster=self.name)
+        response.release_conn()
+        return _Answer(response.status, response.headers, content)
 
     def _told(self, error: ExomeshError, what: str) -> ExomeshError:
         """The error of one who waits for this API, who knows neither it nor what is waited for."""

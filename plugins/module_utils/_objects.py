@@ -42,7 +42,7 @@ Fields = dict[str, Any]
 
 _SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
 
-CREATE, UPDATE, DELETE, UNCHANGED = "create", "update", "delete", "unchanged"
+CREATE, UPDATE, DELETE, UNCHANGED = "create", "change", "delete", "unchanged"
 
 Normalise = Callable[[Object], Object]
 

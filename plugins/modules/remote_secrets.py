@@ -120,7 +120,7 @@ objects:
       description: Objects that did not exist.
       type: list
       elements: str
-    update:
+    change:
       description: Objects that differed, and tokens that were not accepted any more.
       type: list
       elements: str

@@ -160,7 +160,7 @@ ADDRESSES = (
     "-o/tmp/" + PROOF,
     "--config=/etc/passwd",
     "https://user@evil.example/",
-    7,
+    77777,
     ["a"],
 )
 

@@ -72,6 +72,8 @@ RESOURCES = {
 }
 REVIEWS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "TokenReview": lambda spec: {"authenticated": True, "user": {"username": f"bearer of {spec['token']}"}},
+    "SelfSubjectReview": lambda _spec: {"userInfo": {"username": "operator", "groups": []}},
+    "SelfSubjectAccessReview": lambda _spec: {"allowed": True},
     "SubjectAccessReview": lambda spec: {"allowed": spec["resourceAttributes"]["resource"] != "secrets"},
     "SelfSubjectRulesReview": lambda _spec: {
         "incomplete": False,
@@ -232,7 +234,7 @@ class ApiServer:
         if method == "POST":
             review = REVIEWS.get(body["kind"])
             if review:
-                return 201, {**body, "status": review(body["spec"])}
+                return 201, {**body, "status": review(body.get("spec", {}))}
             return self._create(f"{path}/{body['metadata']['name']}", body)
         if method == "PATCH":
             return self._patch(path, body, dry_run="dryRun" in query)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils import _kubernetes
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ApiError,
@@ -82,7 +83,7 @@ def test_object_of_an_unknown_kind_is_predicted_too(client: KubernetesClient) ->
 def test_only_fields_that_differ_are_told(client: KubernetesClient, api: ApiServer) -> None:
     api.put(CONFIG_MAP, {**config_map(a="1", b="2"), "status": {"any": "thing"}})
     change = compare(client, config_map(a="1", b="3"), "me")
-    assert (change.action, change.before, change.after) == ("update", {"data.b": "2"}, {"data.b": "3"})
+    assert (change.action, change.before, change.after) == ("change", {"data.b": "2"}, {"data.b": "3"})
     assert compare(client, config_map(a="1"), "me").action == "unchanged"
     assert api.objects[CONFIG_MAP]["data"]["b"] == "2"
 
@@ -97,7 +98,7 @@ def test_secrets_are_shown_as_hashes(client: KubernetesClient, api: ApiServer) -
     }
     api.put(path, secret)
     change = compare(client, {**secret, "data": {"key": "bmV3"}}, "me")
-    assert change.action == "update"
+    assert change.action == "change"
     assert str(change.before["data.key"]).startswith("sha256:")
     assert "b2xk" not in str(render_diff([change]))
     assert "bmV3" not in str(render_diff([change]))
@@ -165,7 +166,7 @@ def test_diff_names_what_comes_and_goes() -> None:
     assert render_diff(changes) == {"before": "Namespace old: deleted\n", "after": "Service n/new: created\n"}
     assert summarise(changes) == {
         "create": ["Service n/new"],
-        "update": [],
+        "change": [],
         "delete": ["Namespace old"],
         "unchanged": [],
     }
@@ -283,3 +284,14 @@ def test_likely_causes() -> None:
         assert cause in likely_cause([f"SyncLoadBalancerFailed: {said}"])[0]
     assert likely_cause(["SyncFailed: something new"])[0] == "the last Event says: SyncFailed: something new"
     assert service_addresses(None) == []
+
+
+def test_an_answer_without_end_does_not_fill_the_memory(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_kubernetes, "LARGEST_ANSWER", 1000)
+    api.failures["GET", "/version"] = [(200, {"gitVersion": "v" * 2000})]
+    client = KubernetesClient(str(api.kubeconfig))
+    with pytest.raises(ApiError, match="more than"):
+        client.version()
+    assert client.version() == "v1.36.3"
