@@ -102,12 +102,13 @@ def wait_for_addresses(client: KubernetesClient, namespace: str, name: str, time
 
     started = time.monotonic()
     missing = wait_until_met(unmet, timeout)
+    waited = time.monotonic() - started
     if missing is None:
         return found
     events = client.events("Service", namespace, name)
     cause, next_step = likely_cause(events)
     raise ExomeshError(
-        f"Service {namespace}/{name} has no load balancer address after {time.monotonic() - started:.0f} s: {missing}",
+        f"Service {namespace}/{name} has no load balancer address after {waited:.0f} s: {missing}",
         "no_load_balancer_address",
         cause=cause,
         next_step=next_step,
