@@ -236,6 +236,8 @@ class KubernetesClient:
                 cause=str(error),
                 next_step="Write it anew (role kubeconfig)",
             ) from None
+        except TimeUpError as error:
+            raise error.about(cluster=self.name) from None
         self._pool = self._new_pool()
         self._retries = retries()
         self._resources = dict(_BUILT_IN)
