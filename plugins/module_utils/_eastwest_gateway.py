@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -324,10 +325,11 @@ class GatewayApiForm(Form):
                 None if made_of == configuration else f"istiod has not yet brought {self.service} up to date"
             )
 
+        started = time.monotonic()
         missing = wait_until_met(unmet, timeout)
         if missing:
             raise ExomeshError(
-                f"{gateway} is not in place in time: {missing}",
+                f"{gateway} is not in place after {time.monotonic() - started:.0f} s: {missing}",
                 "gateway_not_in_place",
                 next_step="Look at the Gateway's status.conditions and at the log of istiod. One of another "
                 "revision takes no notice of it",
@@ -567,10 +569,11 @@ def _remove(client: KubernetesClient, form: Form, parts: Sequence[ObjectRef], ti
     def remaining() -> str | None:
         return ", ".join(str(ref) for ref in sorted(refs) if client.get(ref)) or None
 
+    started = time.monotonic()
     left = wait_until_met(remaining, timeout)
     if left:
         raise ExomeshError(
-            f"Not gone in time: {left}",
+            f"Not gone after {time.monotonic() - started:.0f} s: {left}",
             "not_deleted",
             cause="a finalizer holds it: a Service goes when the cloud has released its load balancer",
             next_step="Look at the object's metadata.finalizers and at its Events, then run this again",

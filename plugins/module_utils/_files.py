@@ -166,7 +166,7 @@ def locked(path: Path, timeout: float = 60.0) -> Iterator[None]:
 
         if cause := wait_until_met(held_by_another, timeout):
             raise FileError(
-                f"could not lock {path} in time",
+                f"could not lock {path} within {timeout:g} s",
                 "lock_timeout",
                 cause=cause,
                 next_step="Wait for the other run to end, then run again",

@@ -448,7 +448,8 @@ def wait_ready(client: KubernetesClient, deployments: list[ObjectRef], timeout: 
     :returns: readiness by Deployment.
     :raises ExomeshError: ``not_ready``, with the condition that is not met, pods and Events.
     """
-    deadline = time.monotonic() + timeout
+    started = time.monotonic()
+    deadline = started + timeout
 
     def unmet(ref: ObjectRef) -> str | None:
         return wait_until_met(
@@ -460,7 +461,8 @@ def wait_ready(client: KubernetesClient, deployments: list[ObjectRef], timeout: 
     if unready:
         explained = [explain_deployment(client, ref.namespace or "", ref.name) for ref in unready]
         raise ExomeshError(
-            "Not ready in time: " + ", ".join(f"{ref.namespace}/{ref.name}" for ref in unready),
+            f"Not ready after {time.monotonic() - started:.0f} s: "
+            + ", ".join(f"{ref.namespace}/{ref.name}" for ref in unready),
             "not_ready",
             cause=". ".join(explained),
             next_step="Cure what the Events say, then run this again; it goes on where it stopped",

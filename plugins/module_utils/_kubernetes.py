@@ -51,6 +51,9 @@ OWNER_LABEL = "install.operator.istio.io/owning-resource"
 GATEWAY_PORT = 15443
 """Port of east-west gateways for services of other networks."""
 
+EVENTS_UNREAD = "its Events cannot be read"
+"""In place of an object's Events."""
+
 REQUEST_TIMEOUT = PATIENCE
 """Seconds for which the API may say nothing."""
 
@@ -233,6 +236,8 @@ class KubernetesClient:
                 cause=str(error),
                 next_step="Write it anew (role kubeconfig)",
             ) from None
+        except TimeUpError as error:
+            raise error.about(cluster=self.name) from None
         self._pool = self._new_pool()
         self._retries = retries()
         self._resources = dict(_BUILT_IN)
@@ -553,7 +558,7 @@ class KubernetesClient:
             selector += ",type=Warning"
         found = told_in_time(lambda: self.list_objects("v1", "Event", namespace, fields=selector), None)
         if found is None:
-            return ["its Events cannot be read"]
+            return [EVENTS_UNREAD]
         found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
         lines = [f"{event.get('reason')}: {str(event.get('message', '')).strip()}" for event in found]
         return list(dict.fromkeys(lines))[-limit:]

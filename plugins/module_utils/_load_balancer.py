@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    EVENTS_UNREAD,
     NETWORK_LABEL,
     KubernetesClient,
     Object,
@@ -98,13 +100,15 @@ def wait_for_addresses(client: KubernetesClient, namespace: str, name: str, time
         kind = service["spec"].get("type")
         return "no address yet" if kind == "LoadBalancer" else f"its type is {kind}, not LoadBalancer"
 
+    started = time.monotonic()
     missing = wait_until_met(unmet, timeout)
+    waited = time.monotonic() - started
     if missing is None:
         return found
     events = client.events("Service", namespace, name)
     cause, next_step = likely_cause(events)
     raise ExomeshError(
-        f"Service {namespace}/{name} has no load balancer address in time: {missing}",
+        f"Service {namespace}/{name} has no load balancer address after {waited:.0f} s: {missing}",
         "no_load_balancer_address",
         cause=cause,
         next_step=next_step,
@@ -114,6 +118,8 @@ def wait_for_addresses(client: KubernetesClient, namespace: str, name: str, time
 
 def likely_cause(events: Sequence[str]) -> tuple[str, str]:
     """Why there is no address, and what to do, as the Service's Events tell it."""
+    if list(events) == [EVENTS_UNREAD]:
+        return EVENTS_UNREAD, "Check that the API of the cluster answers, then run this again"
     for line in reversed(events):
         for pattern, cause, next_step in _CAUSES:
             if re.search(pattern, line, re.IGNORECASE):

@@ -367,7 +367,8 @@ class Peering:
             [],
         )
         return ExomeshError(
-            f"istiod has not read {way.peer.name} ({way.access.server}) in time: " + "; ".join(evidence),
+            f"istiod has not read {way.peer.name} ({way.access.server}) after {self._options.timeout:.0f} s: "
+            + "; ".join(evidence),
             "peer_not_synced",
             cluster=reader.name,
             cause=". ".join(([unreachable] if unreachable else []) + said) or None,

@@ -10,6 +10,7 @@ those of Istio. A token that works is reused; one that is not accepted any more 
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -247,6 +248,7 @@ def _belongs(secret: Object, account: Object | None) -> bool:
 
 def _wait_for_token(client: KubernetesClient, secret: Object, timeout: float) -> tuple[str, str]:
     ref = ObjectRef.of(secret)
+    started = time.monotonic()
     found = [secret]
 
     def unmet() -> str | None:
@@ -257,7 +259,7 @@ def _wait_for_token(client: KubernetesClient, secret: Object, timeout: float) ->
 
     if cause := wait_until_met(unmet, timeout, 0.2):
         raise ExomeshError(
-            f"{ref} has no token in time",
+            f"{ref} has no token after {time.monotonic() - started:.0f} s",
             "no_token",
             cause=cause,
             next_step="Delete that Secret if its account does not exist, then run this again",

@@ -203,11 +203,12 @@ class MeshClient:
         """
         self.remove()
         apply_patiently(self._client, self._pod(), FIELD_MANAGER, timeout)
+        started = time.monotonic()
         missing = wait_until_met(lambda: pod_unmet(self._client.get(self._ref)), timeout)
         if missing:
             events = self._client.events("Pod", self._ref.namespace or "", self._ref.name, 3)
             raise ExomeshError(
-                f"The client {self._ref} was not ready in time",
+                f"The client {self._ref} is not ready after {time.monotonic() - started:.0f} s",
                 "client_not_ready",
                 cluster=self._client.name,
                 cause="; ".join([missing, *events]),

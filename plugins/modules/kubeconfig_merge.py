@@ -77,6 +77,8 @@ requirements:
   - Python packages C(cryptography) >= 42 and C(PyYAML)
 seealso:
   - module: exomesh.istio.sks_kubeconfig
+notes:
+  - It ends within a minute, also where another process holds the lock of the folder.
 author:
   - exomesh contributors (!UNKNOWN)
 """

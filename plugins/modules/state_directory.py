@@ -32,6 +32,8 @@ options:
       - The folder.
     type: path
     required: true
+notes:
+  - It ends within a minute, also where another process holds the lock of the folder.
 author:
   - exomesh contributors (!UNKNOWN)
 """

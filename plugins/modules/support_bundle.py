@@ -124,6 +124,7 @@ from pathlib import Path
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _support_bundle as support
 from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import sparing
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import version_of
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
@@ -163,7 +164,8 @@ def run(task: Task) -> Result:
 
 
 def _version(program: str | None) -> str | None:
-    with suppress(ExomeshError):  # it need not be there
+    # It need not be there, and if it hangs, most of the time is for the clusters.
+    with suppress(ExomeshError), sparing(0.9, float("inf")):
         return version_of(Path(program)) if program else None
     return None
 

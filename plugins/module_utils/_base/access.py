@@ -197,7 +197,7 @@ def _asked(
         )
         status = json.loads(ended.output)["status"] if ended.code == 0 else None
     except TimeoutError:
-        raise ValueError(f"its plugin {program} did not end within {_EXEC_SECONDS:.0f} s") from None
+        raise ValueError(f"its plugin {program} did not end in time, and was ended") from None
     except OSError as error:
         raise ValueError(f"its plugin {program} cannot be run: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):

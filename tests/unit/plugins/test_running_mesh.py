@@ -80,7 +80,7 @@ def test_a_token_that_is_not_taken_is_a_finding(mesh: RunningMesh) -> None:
     token = token_of("somebody")
     mesh.trust("fra", "vie", token)
     mesh["vie"].api.rejected_tokens.add(token)
-    result = mesh.run("mesh_verify", read_only=True, timeout=0)
+    result = mesh.run("mesh_verify", read_only=True, timeout=20)
     assert codes(result) == {"credentials-rejected"}
 
 
@@ -260,7 +260,7 @@ def test_a_member_that_is_none_cannot_be_verified(mesh: RunningMesh) -> None:
 
 def test_a_namespace_of_somebody_else_is_neither_used_nor_removed(mesh: RunningMesh) -> None:
     mesh["vie"].put("Namespace", "exomesh-verify")
-    result = mesh.run("mesh_verify", timeout=5)
+    result = mesh.run("mesh_verify", timeout=20)
     assert not result["healthy"]
     assert "is not ours" in str(result["findings"])
     assert VERIFY in mesh["vie"].api.objects
@@ -272,7 +272,7 @@ def test_a_workload_that_does_not_start_is_told_with_its_events(mesh: RunningMes
     container = {"name": "server", "state": {"waiting": waiting}}
     pending = {"phase": "Pending", "containerStatuses": [container]}
     mesh["fra"].api.run_pod = lambda pod: pod.update(status=pending)
-    result = mesh.run("mesh_verify", timeout=1)
+    result = mesh.run("mesh_verify", timeout=15)
     assert "ImagePullBackOff: no such image" in str(result["findings"])
     assert VERIFY not in mesh["fra"].api.objects
 
@@ -288,20 +288,20 @@ def test_a_request_that_fails_is_a_failed_pair(mesh: RunningMesh) -> None:
         return ["\t".join(["no healthy upstream~exomesh~0", "503", *headers, ""])], 0
 
     mesh["vie"].api.run_command = refuse
-    result = mesh.run("mesh_verify", timeout=1)
+    result = mesh.run("mesh_verify", timeout=15)
     assert result["failed_pairs"] == ["vie -> fra"]
 
 
 def test_a_cluster_that_is_away_does_not_hide_the_other(mesh: RunningMesh) -> None:
     mesh["fra"].api.close()
-    result = mesh.run("mesh_verify", read_only=True, timeout=1)
+    result = mesh.run("mesh_verify", read_only=True, timeout=15)
     assert "cluster-unreachable" in codes(result) or "unreachable" in str(codes(result))
     assert not result["healthy"]
 
 
 def test_an_istiod_that_says_nothing_is_told(mesh: RunningMesh) -> None:
     mesh["vie"].api.listen(ISTIOD, 15014, {"/debug/clusterz": b"<html>"})
-    result = mesh.run("mesh_verify", read_only=True, timeout=1)
+    result = mesh.run("mesh_verify", read_only=True, timeout=15)
     assert "istiod-silent" in str(codes(result)), codes(result)
 
 
@@ -337,7 +337,7 @@ def test_an_istiod_of_an_older_ca_and_a_silent_proxy_are_problems(mesh: RunningM
 
 def reload_ca(mesh: RunningMesh, **options: Object) -> Object:
     kubeconfig = str(mesh["vie"].api.kubeconfig)
-    return run_module("istiod_ca_reload", kubeconfig=kubeconfig, name="vie", timeout=1, **options)
+    return run_module("istiod_ca_reload", kubeconfig=kubeconfig, name="vie", timeout=20, **options)
 
 
 def test_istiod_that_serves_the_ca_is_left_alone(mesh: RunningMesh) -> None:
@@ -397,7 +397,7 @@ def test_without_secret_or_istiod_there_is_nothing_to_reload(mesh: RunningMesh, 
 
 
 def bundle(mesh: RunningMesh, folder: Path, **options: Object) -> Object:
-    return mesh.run("support_bundle", directory=str(folder), mesh_id="mesh1", timeout=1, **options)
+    return mesh.run("support_bundle", directory=str(folder), mesh_id="mesh1", timeout=60, **options)
 
 
 def contents(path: str) -> dict[str, str]:

@@ -15,11 +15,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Task, perform
 from silent_api import READS_WELL, WAYS, Servers, SilentApi
@@ -227,9 +229,15 @@ Runs = dict[tuple[str, str], Future[Ran]]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """Every module in every way, begun."""
+def servers() -> Iterator[Servers]:
     servers = Servers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="module")
+def runs(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """Every module in every way, begun."""
     folder = tmp_path_factory.mktemp("waits")
     before = tempfile.tempdir
     tempfile.tempdir = str(tmp_path_factory.mktemp("temporary"))
@@ -243,7 +251,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
         importlib.import_module(f"{PACKAGE}.{module}")
     yield {(module, way): pool.submit(one, module, way) for module in ASK for way in WAYS}
     pool.shutdown(cancel_futures=True)
-    servers.close()
     tempfile.tempdir = before
 
 
@@ -279,6 +286,69 @@ def test_no_file_is_left(runs: Runs) -> None:
     for begun in runs.values():
         begun.result()
     assert os.listdir(tempfile.gettempdir()) == []
+
+
+_HANGS = "trap '' TERM INT\nsleep 60 &\nwait\nsleep 60"
+
+PROGRAMS: dict[str, Options] = {
+    "eastwest_gateway": lambda place: {"istioctl": place.program(_HANGS)},
+    "istio_install": lambda place: {"istioctl": place.program(_HANGS)},
+    "istioctl": lambda place: {"program": place.program(_HANGS)},
+    "sks_cluster_info": lambda place: {"backend": "exo", "exo_path": place.program(_HANGS)},
+    "sks_kubeconfig": lambda place: {"backend": "exo", "exo_path": place.program(_HANGS)},
+    "support_bundle": lambda place: {"istioctl": place.program(_HANGS)},
+}
+"""Modules that start a program, and options that name one."""
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_a_program_that_hangs_is_told(servers: Servers, module: str, tmp_path: Path) -> None:
+    place = Place(servers.start("reads well, says nothing to writes"), tmp_path)
+    ran = run(module, ASK[module](place) | PROGRAMS[module](place))
+    assert ran.seconds < LIMIT + MORE, ran.told
+    assert "exception" not in ran.result, ran.result["exception"]
+    if module not in READERS:
+        assert ran.result["failure"]["next_step"], ran.told
+        assert any(name in ran.told for name in ("istioctl", "exo", "program")), ran.told
+    assert _runs_of(str(tmp_path)) == []
+
+
+def _runs_of(text: str) -> list[str]:
+    """Processes that have a text in their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [command for command in found if text in command]
+
+
+def test_a_plugin_of_a_kubeconfig_that_hangs_is_told(servers: Servers, tmp_path: Path) -> None:
+    place = Place(servers.start("reads well, says nothing to writes"), tmp_path)
+    path = Path(place.kubeconfig)
+    document = yaml.safe_load(path.read_text())
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": place.program(_HANGS)}
+    document["users"][0]["user"] = {"exec": plugin}
+    path.write_text(yaml.safe_dump(document))
+    ran = run("load_balancer_info", {"kubeconfig": str(path), "name": "gateway"})
+    assert ran.seconds < LIMIT + MORE, ran.told
+    assert "vie" in ran.told
+    assert ran.result["failure"]["next_step"]
+    assert _runs_of(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("way", ["says nothing", "head byte by byte", "hangs up"])
+def test_a_proxy_that_says_nothing_is_told(servers: Servers, way: str, tmp_path: Path) -> None:
+    place = Place(servers.start("503"), tmp_path)
+    proxy = servers.start(way, tls=False)
+    path = Path(place.kubeconfig)
+    document = yaml.safe_load(path.read_text())
+    document["clusters"][0]["cluster"]["server"] = "https://vie.example:6443"
+    document["clusters"][0]["cluster"]["proxy-url"] = f"http://127.0.0.1:{proxy.port}"
+    path.write_text(yaml.safe_dump(document))
+    ran = run("load_balancer_info", {"kubeconfig": str(path), "name": "gateway"}, proxy)
+    assert ran.seconds < LIMIT + MORE, ran.told
+    assert "vie" in ran.told
+    assert ran.result["failure"]["next_step"]
 
 
 @pytest.mark.parametrize("module", sorted(LOCAL))

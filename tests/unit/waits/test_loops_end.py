@@ -208,11 +208,9 @@ def test_a_question_without_an_answer_leaves_time_to_tell_why() -> None:
         pause(60, "GET /apis")
         return "never"
 
-    with time_limit(2):
+    with time_limit(4):
         assert wait_until_met(unmet, 60) == "1 of 2 replicas"
         assert remaining() > 0.1
-        assert told_in_time(lambda: pause(60), None) is None  # type: ignore[func-returns-value]
-        assert remaining() > 0.01
         assert wait_until_met(unmet, 60) == "It was waiting for GET /apis"
 
 
