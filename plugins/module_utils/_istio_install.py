@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import LockLostError
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
@@ -223,27 +224,29 @@ class Istioctl:
         made_of = [[obj["metadata"]["name"], obj["metadata"]["labels"], obj["webhooks"]] for obj in injectors]
         return list(self._cache.answer("tag", [*self._program, tag, revision, made_of], ask))
 
-    def install(self, operator: Object, timeout: int) -> None:
-        """Install and wait until ready, or fail after ``timeout`` seconds."""
-        arguments = ["install", "--skip-confirmation", "--readiness-timeout", f"{timeout}s"]
-        self._run([*arguments, *self._cluster_arguments, "--filename", "-"], operator, timeout + 120)
+    def install(self, operator: Object, timeout: int, go_on: Callable[[], None] = lambda: None) -> None:
+        """Install and wait until ready, or fail after ``timeout`` seconds.
 
-    def _run(self, arguments: list[str], operator: Object | None, timeout: int) -> str:
+        :param go_on: is asked every second, and raises an error where it must not go on.
+        """
+        arguments = ["install", "--skip-confirmation", "--readiness-timeout", f"{timeout}s"]
+        self._run([*arguments, *self._cluster_arguments, "--filename", "-"], operator, timeout + 120, go_on)
+
+    def _run(
+        self,
+        arguments: list[str],
+        operator: Object | None,
+        timeout: int,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> str:
         with tempfile.TemporaryDirectory(prefix="exomesh-istioctl-") as home:
             # No configuration and no credentials of the user's: only what the arguments name.
             environment = {name: value for name, value in os.environ.items() if name != "ISTIOCONFIG"}
             environment |= {"HOME": home, "KUBECONFIG": os.devnull}
             try:
-                result = subprocess.run(
-                    [self._path, *arguments],
-                    # JSON, as a name like "n" is a truth value in the YAML of Go alone.
-                    input="" if operator is None else json.dumps(operator),
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    timeout=timeout,
-                    check=False,
-                )
+                # JSON, as a name like "n" is a truth value in the YAML of Go alone.
+                text = "" if operator is None else json.dumps(operator)
+                result = _run_to_its_end([self._path, *arguments], text, environment, timeout, go_on)
             except subprocess.TimeoutExpired:
                 raise ExomeshError(
                     f"istioctl {arguments[0]} did not end within {timeout} seconds",
@@ -266,6 +269,29 @@ class Istioctl:
                 details={"exit_code": result.returncode, "output": lines[-40:]},
             )
         return result.stdout
+
+
+def _run_to_its_end(
+    command: list[str], text: str, environment: dict[str, str], timeout: float, go_on: Callable[[], None]
+) -> subprocess.CompletedProcess[str]:
+    deadline = time.monotonic() + timeout
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True
+    ) as process:
+        try:
+            while True:
+                left = deadline - time.monotonic()
+                try:
+                    output, errors = process.communicate(text, timeout=max(0.0, min(1.0, left)))
+                except subprocess.TimeoutExpired:
+                    if left <= 1.0:
+                        raise
+                    go_on()
+                else:
+                    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+        finally:
+            process.kill()
 
 
 @dataclass
@@ -342,9 +368,11 @@ def install(
     settings: OperatorSettings,
     installation: Installation,
     timeout: int,
+    go_on: Callable[[], None] = lambda: None,
 ) -> None:
     """Do what the plan says; the installer runs only where it is needed.
 
+    :param go_on: is asked while the installer runs, and raises an error where it must not go on.
     :raises ExomeshError: ``istioctl_failed``, with the state of every Deployment that is not ready.
     """
     _require_pull_secrets(client, settings)
@@ -355,7 +383,7 @@ def install(
         _apply_new(client, installation.objects, timeout)
     elif installation.needs_installer:
         concurrently(lambda obj: remove_surplus(client, obj), installation.objects)
-        _run_installer(client, istioctl, installation, timeout)
+        _run_installer(client, istioctl, installation, timeout, go_on)
         # An autoscaler takes a while to see that there are too few.
         _scale(client, _replicas_out_of_range(client, installation.objects))
     if any(_is_istiod(obj) for obj in installation.objects):
@@ -403,11 +431,18 @@ def _apply_new(client: KubernetesClient, objects: Sequence[Object], timeout: flo
 
 
 def _run_installer(
-    client: KubernetesClient, istioctl: Istioctl, installation: Installation, timeout: int
+    client: KubernetesClient,
+    istioctl: Istioctl,
+    installation: Installation,
+    timeout: int,
+    go_on: Callable[[], None],
 ) -> None:
     started = time.monotonic()
+    go_on()
     try:
-        istioctl.install(installation.operator, timeout)
+        istioctl.install(installation.operator, timeout, go_on)
+    except LockLostError:
+        raise
     except ExomeshError as error:
         unready = _explain_unready(client, installation.operator)
         if unready:
