@@ -43,7 +43,7 @@ from ._kubernetes import (
 Result = TypeVar("Result")
 
 NAMESPACE = "kube-system"
-DURATION = 15
+DURATION = 30
 """Seconds after which a lock that nobody renewed is free."""
 
 RUN_LOCK = "run"

@@ -11,6 +11,7 @@ else.
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import json
 import os
@@ -26,9 +27,6 @@ from .._base.processes import Process, Watch
 from .._cluster_lock import RUN_LOCK, ClusterLock, Holder, LockLostError, release_all, take_all
 from .._errors import ExomeshError
 from .._kubernetes import KubernetesClient, concurrently
-
-DURATION = 30
-"""Seconds after which the lock of a run is free whose machine is gone with its keeper."""
 
 HOW_TO_BREAK = "-e mesh_break_lock=true"
 
@@ -165,7 +163,8 @@ def _become_keeper(serve: Callable[[], None], writer: int) -> None:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, _end)
-        serve()
+        # Not in the context of the task, which may have a time limit.
+        contextvars.Context().run(serve)
     finally:
         os._exit(0)
 
@@ -216,7 +215,7 @@ def _serve(clusters: Mapping[str, str], holder: Holder, timeout: float, force: b
 
 def _lock(name: str, kubeconfig: str, holder: Holder) -> ClusterLock:
     client = KubernetesClient(kubeconfig, name=name)
-    return ClusterLock(client, RUN_LOCK, 0, DURATION, holder, HOW_TO_BREAK)
+    return ClusterLock(client, RUN_LOCK, holder=holder, how_to_break=HOW_TO_BREAK)
 
 
 def _is_refusal(error: ExomeshError) -> bool:
