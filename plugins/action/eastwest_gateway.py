@@ -1,8 +1,12 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""One file for all modules: the others here are links to it, as Ansible finds an action plugin by name."""
+
 from __future__ import annotations
 
-from ansible_collections.exomesh.istio.plugins.plugin_utils.in_process import action_of
+from ansible_collections.exomesh.istio.plugins.plugin_utils.action import ModuleAction
 
-ActionModule = action_of(__name__)
+
+class ActionModule(ModuleAction):
+    """Runs the module of the same name."""

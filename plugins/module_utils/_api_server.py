@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import remaining
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KubernetesClient,
@@ -168,15 +169,19 @@ class ApiServer(KubernetesClient):
     def _ask(
         self, method: str, path: str, body: dict[str, Any] | None = None
     ) -> tuple[Mapping[str, str], dict[str, Any]]:
-        headers = {"accept": "application/json", "content-type": "application/json", **self._auth_headers()}
+        headers = {
+            "accept": "application/json",
+            "content-type": "application/json",
+            **self._access.headers(),
+        }
         try:
             response = self._pool.request(
                 method,
-                f"{self._configuration.host}{path}",
+                f"{self._access.server}{path}",
                 body=json.dumps(body) if body else None,
                 headers=headers,
-                timeout=self._timeout,
-                retries=urllib3.Retry(connect=1, read=0, redirect=0, other=0, backoff_factor=0.5),
+                timeout=remaining(self._timeout),
+                retries=self._retries.new(connect=1, read=0, status=0),
             )
         except urllib3.exceptions.HTTPError as error:
             raise self._unreached(str(getattr(error, "reason", None) or error)) from None

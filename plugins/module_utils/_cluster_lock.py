@@ -21,7 +21,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,16 +28,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ._base.processes import Process, user_name
+from ._base.waiting import TimeUpError, cleaning_up, concurrently, pause, remaining, time_limit
 from ._errors import ExomeshError
-from ._kubernetes import (
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    ApiError,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-)
+from ._kubernetes import MANAGED_BY, MANAGED_BY_LABEL, ApiError, KubernetesClient, Object, ObjectRef
 
 Result = TypeVar("Result")
 
@@ -63,6 +55,18 @@ _SAFE_PART = 0.75
 
 _MAX_DURATION = 300
 """No lock is waited for longer than that, whatever stands in it."""
+
+_TAKE_SECONDS = 7.5
+"""For a request before the lock is held."""
+
+_TELL_SECONDS = 2.0
+"""For a request after it was lost, or is not wanted any more."""
+
+_JOIN_SECONDS = 2.0
+"""For a renewal that is under way when the lock is released."""
+
+_RESERVE_SECONDS = 3.0
+"""Of the task's time, for telling who has the lock."""
 
 _REPEATS = 3
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -234,20 +238,23 @@ class ClusterLock:
         """Let others have it. What became of it meanwhile is told by :meth:`require`."""
         if self._renewal is None:
             return
-        self._note_loss()
-        self._released.set()
-        self._renewal.join()
-        self._renewal = None
-        with suppress(ExomeshError):  # it ends by itself
+        renewal, self._renewal = self._renewal, None
+        with cleaning_up(), suppress(ExomeshError):  # it ends by itself
+            self._note_loss()
+            self._released.set()
+            renewal.join(_JOIN_SECONDS)
             for _ in range(_REPEATS):
                 try:
-                    self._ask(lambda: self._client.delete(self._ref, resource_version=_version(self._lease)))
+                    self._ask(self._delete, _TELL_SECONDS)
                 except ApiError as error:
                     if error.status != 409:
                         raise
                     self._lease = self._still_ours()
                 else:
                     return
+
+    def _delete(self) -> bool:
+        return self._client.delete(self._ref, resource_version=_version(self._lease))
 
     def require(self) -> None:
         """Raise ``lock_lost`` unless the lock is still ours."""
@@ -284,7 +291,7 @@ class ClusterLock:
     def loss(self) -> LockLostError:
         """What became of a lock that should be ours, as the cluster says it now."""
         try:
-            found = self._ask(lambda: self._client.get(self._ref))
+            found = self._ask(lambda: self._client.get(self._ref), _TELL_SECONDS)
         except ExomeshError as error:
             return self._lost(f"it could not be renewed ({error.message})")
         if found is None:
@@ -297,7 +304,7 @@ class ClusterLock:
     # Taking
 
     def _acquire(self, force: bool = False) -> bool:
-        found = self._ask(lambda: self._client.get(self._ref))
+        found = self._ask(lambda: self._client.get(self._ref), _TAKE_SECONDS)
         if found:
             self.followed = Claim.of(found).who
         if found and self._is_held(found) and not force:
@@ -308,7 +315,7 @@ class ClusterLock:
         write = self._client.replace if found else self._client.create
         asked = clock()
         try:
-            self._lease = self._ask(lambda: write(self._as_lease(metadata)))
+            self._lease = self._ask(lambda: write(self._as_lease(metadata)), _TAKE_SECONDS)
         except ApiError as error:
             if error.status == 409:  # another one was quicker
                 return False
@@ -375,7 +382,8 @@ class ClusterLock:
             asked = clock()
             try:
                 self._lease = self._ask(
-                    lambda: self._client.replace(self._as_lease(_mapping(self._lease.get("metadata"))))
+                    lambda: self._client.replace(self._as_lease(_mapping(self._lease.get("metadata")))),
+                    self._duration * _REQUEST_PART,
                 )
             except ApiError as error:
                 if error.status not in (404, 409):
@@ -390,7 +398,7 @@ class ClusterLock:
 
         :raises LockLostError: it is not ours any more.
         """
-        found = self._ask(lambda: self._client.get(self._ref))
+        found = self._ask(lambda: self._client.get(self._ref), self._duration * _REQUEST_PART)
         if found and Claim.of(found).identity == self._holder.identity:
             return found
         self._loss = self._loss or self.loss()
@@ -415,12 +423,13 @@ class ClusterLock:
             },
         )
 
-    def _ask(self, request: Callable[[], Result]) -> Result:
-        """Make a request that ends well before the lock does, and learn what time it is there."""
-        seconds = self._duration * _REQUEST_PART
+    def _ask(self, request: Callable[[], Result], seconds: float) -> Result:
+        """Make a request that ends in so many seconds, and learn what time it is there."""
         try:
-            answer = _in_time(request, seconds)
-        except TimeoutError:
+            with time_limit(seconds):
+                answer = request()
+        except TimeUpError:
+            remaining()  # it is the task's time that is over
             raise ExomeshError(
                 f"The API server did not answer within {seconds:g} s when it was asked about {self._ref}",
                 "api_silent",
@@ -455,17 +464,18 @@ def take_all(
     locks: Sequence[ClusterLock],
     timeout: float,
     force: bool = False,
-    pause: Callable[[float], Any] = time.sleep,
+    sleep: Callable[[float], Any] = pause,
 ) -> dict[ClusterLock, ExomeshError]:
     """Take all locks, or none: nobody waits while holding one, so that no two can wait for each other.
 
-    :param pause: sleeps.
+    :param sleep: waits so many seconds.
     :returns: those that nobody can tell about, as the cluster does not answer or refuses, and why.
     :raises ExomeshError: ``locked``, with who holds one of them.
     """
     ordered = sorted(locks, key=lambda lock: lock.order)
     failed: dict[ClusterLock, ExomeshError] = {}
-    deadline = clock() + timeout
+    left = remaining()
+    deadline = clock() + min(timeout, left - min(_RESERVE_SECONDS, left / 10))
 
     def take(lock: ClusterLock) -> bool:
         try:
@@ -496,12 +506,13 @@ def take_all(
             lock.had_to_wait = True
         if clock() >= deadline:
             raise refused[0].refusal(timeout)
-        pause(0.3 + 0.4 * random.random())  # noqa: S311 - so that two do not go in step
+        sleep(0.3 + 0.4 * random.random())  # noqa: S311 - so that two do not go in step
 
 
 def release_all(locks: Sequence[ClusterLock]) -> None:
     """Release those of the locks that are ours."""
-    concurrently(lambda lock: lock.release(), locks)
+    with cleaning_up():
+        concurrently(lambda lock: lock.release(), locks)
 
 
 @contextmanager
@@ -523,23 +534,6 @@ def holding(locks: Sequence[ClusterLock], timeout: float) -> Iterator[None]:
 def printable(text: str) -> str:
     """Text that came from a cluster, for a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
-
-
-def _in_time(work: Callable[[], Result], seconds: float) -> Result:
-    """Return ``work()``.
-
-    :raises TimeoutError: it did not end in time; it goes on in a thread that nobody waits for.
-    """
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future.result(seconds)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -9,12 +9,11 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.programs import passed, run_program
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
@@ -39,21 +38,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import (
     zone_not_found,
 )
 
-# All that exo sees of our environment. EXOSCALE_TRACE, which prints kubeconfigs, is not among it.
-_PASSED_VARIABLES = (
-    "PATH",
-    "HOME",
-    "XDG_CONFIG_HOME",
-    "TMPDIR",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-)
 _HOW_TO_GET_EXO = (
     "Install exo 1.85.1 or newer (https://github.com/exoscale/cli), say where it is (exo_path, or "
     "kubeconfig_exo_path of role kubeconfig), or install the Python package exoscale, which does without"
@@ -91,9 +75,8 @@ class ExoCli(Exoscale):
         self._program = program
         self._timeout = timeout
         self._secrets = [secret for secret in (credentials.key, credentials.secret) if secret]
-        self._environment = {
-            name: environment[name] for name in _PASSED_VARIABLES if name in environment
-        } | _variables(credentials, endpoint)
+        # EXOSCALE_TRACE, which prints kubeconfigs, is not among what exo gets.
+        self._environment = passed(environment, "HOME", "XDG_CONFIG_HOME") | _variables(credentials, endpoint)
 
     def zones(self) -> list[str]:
         return sorted(str(zone["name"]) for zone in self._json("zone", check=_is_list_of_objects))
@@ -148,33 +131,17 @@ class ExoCli(Exoscale):
 
     def _run(self, *arguments: str) -> str:
         """Standard output of one run. Raises ExoscaleError for what exo says on standard error."""
-        process = subprocess.Popen(
-            [self._program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # exo would read an exoscale.toml of the current directory.
-            cwd="/",
-            env=self._environment,
-            start_new_session=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
         command = f"exo {' '.join(arguments[:3])}" if arguments[0] == "compute" else "exo"
         try:
-            output, errors = process.communicate(timeout=self._timeout)
-        except subprocess.TimeoutExpired:
+            ended = run_program([self._program, *arguments], self._environment, self._timeout)
+        except TimeoutError:
             raise timed_out(f"'{command}'", self._timeout) from None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-        if process.returncode == 0:
-            return output
+        if ended.code == 0:
+            return ended.output
+        errors = ended.errors
         for secret in self._secrets:
             errors = errors.replace(secret, "***")
-        raise explain(errors, process.returncode)
+        raise explain(errors, ended.code)
 
 
 def explain(errors: str, return_code: int) -> ExomeshError:

@@ -18,14 +18,13 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.programs import run_program
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import LockLostError
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
@@ -44,6 +43,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator impo
     OperatorSettings,
     istio_operator,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import istioctl_environment
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
     ISTIO_NAMESPACE,
@@ -239,59 +239,39 @@ class Istioctl:
         timeout: int,
         go_on: Callable[[], None] = lambda: None,
     ) -> str:
-        with tempfile.TemporaryDirectory(prefix="exomesh-istioctl-") as home:
-            # No configuration and no credentials of the user's: only what the arguments name.
-            environment = {name: value for name, value in os.environ.items() if name != "ISTIOCONFIG"}
-            environment |= {"HOME": home, "KUBECONFIG": os.devnull}
-            try:
+        try:
+            ended = run_program(
+                [self._path, *arguments],
+                istioctl_environment(),
+                timeout,
                 # JSON, as a name like "n" is a truth value in the YAML of Go alone.
-                text = "" if operator is None else json.dumps(operator)
-                result = _run_to_its_end([self._path, *arguments], text, environment, timeout, go_on)
-            except subprocess.TimeoutExpired:
-                raise ExomeshError(
-                    f"istioctl {arguments[0]} did not end within {timeout} seconds",
-                    "istioctl_timeout",
-                    next_step="Check that the cluster's API answers",
-                ) from None
-            except OSError as error:
-                raise MissingRequirementError(
-                    f"istioctl at {self._path} cannot be run: {error.strerror}",
-                    next_step="Use the release for this operating system and processor",
-                ) from None
-        if result.returncode != 0:
+                "" if operator is None else json.dumps(operator),
+                os.getcwd(),  # paths in the operator begin there
+                go_on,
+            )
+        except TimeoutError:
+            raise ExomeshError(
+                f"istioctl {arguments[0]} did not end in time, and was ended",
+                "istioctl_timeout",
+                cause="The API of the cluster is slow or silent, or what it installs does not become ready",
+                next_step="Check that the cluster's API answers, then run it again",
+            ) from None
+        except OSError as error:
+            raise MissingRequirementError(
+                f"istioctl at {self._path} cannot be run: {error.strerror}",
+                next_step="Use the release for this operating system and processor",
+            ) from None
+        if ended.code != 0:
             # Its banner and its progress marks tell nothing.
-            output = f"{result.stdout}\n{result.stderr}".splitlines()
+            output = f"{ended.output}\n{ended.errors}".splitlines()
             lines = [line.strip() for line in output if re.search("[a-z]{3}", line)]
             raise ExomeshError(
                 f"istioctl {arguments[0]} failed",
                 "istioctl_failed",
                 cause=" ".join([line for line in lines if line.startswith("Error")] or lines[-5:]),
-                details={"exit_code": result.returncode, "output": lines[-40:]},
+                details={"exit_code": ended.code, "output": lines[-40:]},
             )
-        return result.stdout
-
-
-def _run_to_its_end(
-    command: list[str], text: str, environment: dict[str, str], timeout: float, go_on: Callable[[], None]
-) -> subprocess.CompletedProcess[str]:
-    deadline = time.monotonic() + timeout
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True
-    ) as process:
-        try:
-            while True:
-                left = deadline - time.monotonic()
-                try:
-                    output, errors = process.communicate(text, timeout=max(0.0, min(1.0, left)))
-                except subprocess.TimeoutExpired:
-                    if left <= 1.0:
-                        raise
-                    go_on()
-                else:
-                    return subprocess.CompletedProcess(command, process.returncode, output, errors)
-        finally:
-            process.kill()
+        return ended.output
 
 
 @dataclass

@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import tarfile
 import tempfile
 import time
@@ -25,6 +24,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.exomesh.istio.plugins.module_utils._base.programs import passed, run_program
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._files import locked
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions import Release, unsafe
@@ -107,25 +107,25 @@ def require_version(program: Path, version: str) -> None:
 
 def version_of(program: Path) -> str:
     """What a program says that it is. Raises ExomeshError."""
-    with tempfile.TemporaryDirectory(prefix="exomesh-istioctl-") as home:
-        try:
-            answer = subprocess.run(
-                [str(program), "version", "--remote=false", "--output", "json"],
-                env={"PATH": os.environ.get("PATH", ""), "HOME": home, "KUBECONFIG": os.devnull},
-                capture_output=True,
-                text=True,
-                timeout=_VERSION_SECONDS,
-                check=True,
-            ).stdout
-            return str(json.loads(answer)["clientVersion"]["version"])
-        except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
-            raise ExomeshError(
-                f"{program} cannot be run as istioctl",
-                "istioctl_unusable",
-                cause=str(error),
-                next_step="Use the release for this operating system and processor, on a file system that "
-                "lets programs run",
-            ) from None
+    try:
+        command = [str(program), "version", "--remote=false", "--output", "json"]
+        ended = run_program(command, istioctl_environment(), _VERSION_SECONDS)
+        if ended.code:
+            raise ValueError(f"it ended with exit code {ended.code}: {ended.errors.strip()[-300:]}")
+        return str(json.loads(ended.output)["clientVersion"]["version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExomeshError(
+            f"{program} cannot be run as istioctl",
+            "istioctl_unusable",
+            cause=str(error),
+            next_step="Use the release for this operating system and processor, on a file system that "
+            "lets programs run",
+        ) from None
+
+
+def istioctl_environment() -> dict[str, str]:
+    """The environment of every istioctl: with no configuration and no credentials of the user's."""
+    return passed(os.environ) | {"HOME": os.devnull, "KUBECONFIG": os.devnull}
 
 
 def fetch(source: Source, program: Path, version: str) -> bool:

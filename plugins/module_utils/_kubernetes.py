@@ -14,42 +14,31 @@ import copy
 import json
 import os
 import re
-import socket
-import ssl
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
-from typing import Any, TypeVar, cast
-from urllib.parse import quote, urlencode
+from typing import Any, cast
+from urllib.parse import quote, urlencode, urlsplit
 
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
-    ExomeshError,
-    MissingRequirementError,
-)
+from ._base.access import Access, require_kubernetes
+from ._base.connections import PATIENCE, connection_pool, open_socket, retries
+from ._base.pod_streams import STATUS, STDERR, STDOUT, Channels, PodPort
+from ._base.waiting import concurrently, remaining, wait_until_met
+from ._errors import ExomeshError
 
-try:
+with suppress(ImportError):  # require_kubernetes() tells
     import urllib3
     import yaml
-    from kubernetes.client import ApiClient, Configuration
-    from kubernetes.client.exceptions import ApiException
-    from kubernetes.config import load_kube_config
-    from kubernetes.config.config_exception import ConfigException
-    from kubernetes.stream.ws_client import portforward_call, websocket_call
-    from websocket import WebSocketException
+    from websocket import WebSocket, WebSocketBadStatusException, WebSocketException
 
-    IMPORT_ERROR: str | None = None
-except ImportError as error:
-    IMPORT_ERROR = str(error)
+__all__ = ["concurrently", "wait_until_met"]
 
 Object = dict[str, Any]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "exomesh.istio"
@@ -60,10 +49,8 @@ OWNER_LABEL = "install.operator.istio.io/owning-resource"
 GATEWAY_PORT = 15443
 """Port of east-west gateways for services of other networks."""
 
-REQUEST_TIMEOUT = 30.0
-"""Seconds that one answer of the API may take."""
-
-MAX_THREADS = 32
+REQUEST_TIMEOUT = PATIENCE
+"""Seconds for which the API may say nothing."""
 
 MAX_CONNECTIONS = 6
 """To one API. To open one costs both sides more than most requests, so threads wait for one that is free."""
@@ -203,12 +190,6 @@ _READ_AS = {
 """Kinds that a cluster may have or not: without the kind there are no objects, and reading asks no more."""
 
 
-def _pool_of(configuration: Configuration) -> Any:
-    pool = ApiClient(configuration).rest_client.pool_manager
-    pool.connection_pool_kw["block"] = True
-    return pool
-
-
 class KubernetesClient:
     """The API of one cluster.
 
@@ -219,24 +200,14 @@ class KubernetesClient:
     """
 
     def __init__(self, kubeconfig: str, context: str | None = None, name: str | None = None) -> None:
-        if IMPORT_ERROR:
-            raise MissingRequirementError(
-                f"The Python package kubernetes cannot be imported: {IMPORT_ERROR}",
-                next_step="Install it for the Python that runs Ansible's modules (pip install kubernetes)",
-            )
+        require_kubernetes()
         entry = kubeconfig_entry(kubeconfig, context, name)
         self.name = name or entry.cluster
         self.server = entry.server
         self.tls_server_name = entry.tls_server_name
-        configuration = Configuration()
         try:
-            load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=kubeconfig,
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
-        except (ConfigException, OSError, ValueError, TypeError) as error:
+            self._access = Access.of(kubeconfig, context)
+        except (OSError, ValueError) as error:
             raise ExomeshError(
                 f"The kubeconfig {kubeconfig} cannot be used",
                 "kubeconfig_invalid",
@@ -244,13 +215,8 @@ class KubernetesClient:
                 cause=str(error),
                 next_step="Write it anew (role kubeconfig)",
             ) from None
-        configuration.connection_pool_maxsize = MAX_CONNECTIONS
-        self._configuration = configuration
-        self._pool = _pool_of(configuration)
-        # A lost connection is tried again, and 429 and 503 are obeyed; an answer is never asked for twice.
-        self._retries = urllib3.Retry(
-            connect=3, read=1, status=3, other=0, redirect=0, backoff_factor=0.3, raise_on_status=False
-        )
+        self._pool = self._new_pool()
+        self._retries = retries()
         self._resources = dict(_BUILT_IN)
         self._discovered: dict[str, float] = {}
         """When each group was asked for its kinds, by the monotonic clock."""
@@ -258,16 +224,15 @@ class KubernetesClient:
         self.clock_skew: float | None = None
         """Seconds by which the server's clock is ahead of ours, by its last answer; None before one."""
 
+    def _new_pool(self) -> Any:
+        server_name = {"server_hostname": self.tls_server_name} if self.tls_server_name else {}
+        return connection_pool(self._access.tls, MAX_CONNECTIONS, self._access.proxy, **server_name)
+
     def with_token(self, token: str) -> KubernetesClient:
         """The same API with another identity: that of a token, and nothing else."""
         other = copy.copy(self)
-        other._configuration = copy.copy(self._configuration)
-        other._configuration.cert_file = other._configuration.key_file = None
-        other._configuration.username = other._configuration.password = None
-        other._configuration.api_key = {"authorization": f"Bearer {token}"}
-        other._configuration.api_key_prefix = {}
-        other._configuration.refresh_api_key_hook = None
-        other._pool = _pool_of(other._configuration)
+        other._access = self._access.with_token(token)
+        other._pool = other._new_pool()
         return other
 
     def accepts(self, token: str) -> bool:
@@ -406,15 +371,20 @@ class KubernetesClient:
 
         :raises ApiError: when it cannot be started.
         """
-        stream = self._open_exec(namespace, pod, container, command)
-        try:
-            stream.run_forever(timeout=timeout)
-            stdout, stderr = stream.read_stdout(timeout=0) or "", stream.read_stderr(timeout=0) or ""
-            exit_code = None if stream.is_open() else stream.returncode
-        except (ApiException, WebSocketException, OSError, KeyError, TypeError, ValueError) as error:
-            raise self._exec_broke_off(command, namespace, pod, error) from None
-        finally:
-            stream.close()
+        output = {STDOUT: b"", STDERR: b""}
+        exit_code = None
+        deadline = time.monotonic() + timeout
+        with self._command(namespace, pod, container, command) as channels:
+            try:
+                while message := channels.receive(max(deadline - time.monotonic(), 0.01)):
+                    channel, content = message
+                    if channel == STATUS:
+                        exit_code = _exit_code(content)
+                    elif channel in output:
+                        output[channel] += content
+            except TimeoutError:
+                exit_code = None
+        stdout, stderr = (output[channel].decode(errors="replace") for channel in (STDOUT, STDERR))
         return ExecResult(stdout, stderr, exit_code)
 
     def exec_lines(
@@ -424,42 +394,69 @@ class KubernetesClient:
 
         :raises ApiError: when it cannot be started, or the connection breaks.
         """
-        stream = self._open_exec(namespace, pod, container, command)
-        text = ""
-        try:
-            while stream.is_open() and not stop.is_set():
-                text += stream.read_stdout(timeout=1) or ""
-                *lines, text = text.split("\n")
-                yield from lines
-        except (ApiException, WebSocketException, OSError) as error:
-            raise self._exec_broke_off(command, namespace, pod, error) from None
-        finally:
-            stream.close()
+        text = b""
+        with self._command(namespace, pod, container, command) as channels:
+            while not stop.is_set():
+                try:
+                    message = channels.receive(1)
+                except TimeoutError:
+                    continue
+                if message is None:
+                    return
+                if message[0] == STDOUT:
+                    *lines, text = (text + message[1]).split(b"\n")
+                    yield from (line.decode(errors="replace") for line in lines)
 
-    def _exec_broke_off(self, command: list[str], namespace: str, pod: str, error: Exception) -> ApiError:
-        message = f"Running {command[0]} in pod {namespace}/{pod} broke off: {error}"
-        return ApiError(message, 0, "ExecFailed", cluster=self.name)
-
-    def _open_exec(self, namespace: str, pod: str, container: str, command: list[str]) -> Any:
+    @contextmanager
+    def _command(self, namespace: str, pod: str, container: str, command: list[str]) -> Iterator[Channels]:
+        """A command that runs in a container."""
         query = [("container", container), ("stdout", "true"), ("stderr", "true")]
         query += [("command", word) for word in command]
-        url = f"{self._configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}/exec"
         try:
-            return websocket_call(  # type: ignore[no-untyped-call]
-                self._configuration,
-                "GET",
-                url,
-                query_params=query,
-                headers=self._auth_headers(),
-                _preload_content=False,
-            )
-        except ApiException as error:
+            channels = self._open_stream(namespace, pod, "exec", query)
+        except (OSError, WebSocketException, ValueError) as error:
             raise ApiError(
-                f"Cannot run {command[0]} in container {container} of pod {namespace}/{pod}: {error.reason}",
-                error.status or 0,
+                f"Cannot run {command[0]} in container {container} of pod {namespace}/{pod}: "
+                f"{_stream_failure(error)}",
+                getattr(error, "status_code", 0),
                 "ExecFailed",
                 cluster=self.name,
             ) from None
+        try:
+            yield channels
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            message = f"Running {command[0]} in pod {namespace}/{pod} broke off: {error}"
+            raise ApiError(message, 0, "ExecFailed", cluster=self.name) from None
+        finally:
+            channels.close()
+
+    def _open_stream(
+        self, namespace: str, pod: str, action: str, query: Sequence[tuple[str, str]]
+    ) -> Channels:
+        """Open a WebSocket to something of a pod.
+
+        :raises OSError: the API cannot be reached.
+        :raises WebSocketException: it refuses.
+        """
+        access, address = self._access, urlsplit(self._access.server)
+        path = f"/api/v1/namespaces/{_segment(namespace)}/pods/{_segment(pod)}/{action}?{urlencode(query)}"
+        options: dict[str, Any] = access.websocket_proxy()
+        if not options:
+            encrypted = address.scheme == "https"
+            plain = open_socket(address.hostname or "", address.port or (443 if encrypted else 80))
+            name = self.tls_server_name or address.hostname
+            options["socket"] = access.tls.wrap_socket(plain, server_hostname=name) if encrypted else plain
+        server_name = {"server_hostname": self.tls_server_name} if self.tls_server_name else {}
+        websocket = WebSocket(sslopt={"context": access.tls, **server_name}, skip_utf8_validation=True)
+        websocket.settimeout(remaining(REQUEST_TIMEOUT))
+        websocket.connect(  # type: ignore[no-untyped-call]
+            f"{access.server.replace('http', 'ws', 1)}{path}",
+            header=[f"{name}: {value}" for name, value in access.headers().items()],
+            subprotocols=["v4.channel.k8s.io"],
+            suppress_origin=True,
+            **options,
+        )
+        return Channels(websocket)
 
     def served_certificate(self, namespace: str, pod: str, port: int, server_name: str) -> bytes:
         """The certificate (DER) with which a pod answers TLS on a port, reached through the API.
@@ -468,20 +465,8 @@ class KubernetesClient:
 
         :raises ApiError: when there is no answer.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        try:
-            with self._forwarded(namespace, pod, port) as plain:
-                plain.settimeout(REQUEST_TIMEOUT)
-                with context.wrap_socket(plain, server_hostname=server_name) as encrypted:
-                    served = encrypted.getpeercert(binary_form=True) or b""
-                    # A connection that is closed with something unread in it breaks the thread behind it.
-                    with suppress(OSError):
-                        encrypted.unwrap()
-                    return served
-        except (ApiException, OSError, ValueError) as error:
-            raise self._forward_error(namespace, pod, port, "TLS", error) from None
+        with self._forwarded(namespace, pod, port, "TLS", REQUEST_TIMEOUT) as connection:
+            return connection.served_certificate(server_name)
 
     def get_from_pod(self, namespace: str, pod: str, port: int, path: str, timeout: float) -> bytes:
         """What a pod answers to an HTTP request that it takes for one of its own, reached through the API.
@@ -495,47 +480,40 @@ class KubernetesClient:
     ) -> list[bytes]:
         """The same for several requests over one connection, which is what costs the API something."""
         contents = []
-        try:
-            with self._forwarded(namespace, pod, port) as plain:
-                plain.settimeout(timeout)
-                for path in paths:
-                    connection = "close" if path == paths[-1] else "keep-alive"
-                    plain.sendall(
-                        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n".encode()
-                    )
-                    response = HTTPResponse(plain)
-                    response.begin()
-                    content = response.read()
-                    if response.status != 200:
-                        message = f"Pod {namespace}/{pod} answers {path} with status {response.status}"
-                        raise ApiError(message, response.status, "PodRefused", cluster=self.name)
-                    contents.append(content)
-        except (ApiException, HTTPException, OSError, ValueError) as error:
-            raise self._forward_error(namespace, pod, port, "HTTP", error) from None
+        with self._forwarded(namespace, pod, port, "HTTP", timeout) as plain:
+            for path in paths:
+                connection = "close" if path == paths[-1] else "keep-alive"
+                plain.sendall(
+                    f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n".encode()
+                )
+                response = HTTPResponse(cast(Any, plain))
+                response.begin()
+                content = response.read()
+                if response.status != 200:
+                    message = f"Pod {namespace}/{pod} answers {path} with status {response.status}"
+                    raise ApiError(message, response.status, "PodRefused", cluster=self.name)
+                contents.append(content)
         return contents
 
-    def _forwarded(self, namespace: str, pod: str, port: int) -> socket.socket:
+    @contextmanager
+    def _forwarded(
+        self, namespace: str, pod: str, port: int, protocol: str, patience: float
+    ) -> Iterator[PodPort]:
         """A connection to a port of a pod, through the API."""
-        forward = portforward_call(  # type: ignore[no-untyped-call]
-            self._configuration,
-            "GET",
-            f"{self._configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}/portforward",
-            query_params=[("ports", str(port))],
-            headers=self._auth_headers(),
-        )
-        # Out of the wrapper around it, which TLS cannot use.
-        return socket.socket(fileno=forward.socket(port).detach())
-
-    def _forward_error(
-        self, namespace: str, pod: str, port: int, protocol: str, error: Exception
-    ) -> ApiError:
-        reason = getattr(error, "reason", None) or error
-        return ApiError(
-            f"Port {port} of pod {namespace}/{pod} does not answer {protocol}: {reason}",
-            0,
-            "PortForwardFailed",
-            cluster=self.name,
-        )
+        channels: Channels | None = None
+        try:
+            channels = self._open_stream(namespace, pod, "portforward", [("ports", str(port))])
+            yield PodPort(channels, patience)
+        except (HTTPException, OSError, ValueError, WebSocketException) as error:
+            raise ApiError(
+                f"Port {port} of pod {namespace}/{pod} does not answer {protocol}: {_stream_failure(error)}",
+                0,
+                "PortForwardFailed",
+                cluster=self.name,
+            ) from None
+        finally:
+            if channels:
+                channels.close()
 
     def events(
         self, kind: str, namespace: str, name: str, limit: int = 5, warnings_only: bool = False
@@ -558,7 +536,7 @@ class KubernetesClient:
         """
         query = {"container": container} | ({"tailLines": str(tail)} if tail else {})
         query |= {"previous": "true"} if previous else {}
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
+        path = f"/api/v1/namespaces/{_segment(namespace)}/pods/{_segment(pod)}/log"
         response = self._send("GET", path, query, accept="*/*")
         if response.status < 400:
             return str(response.data.decode(errors="replace"))
@@ -602,8 +580,8 @@ class KubernetesClient:
         accept: str = "application/json",
     ) -> Any:
         """The API's answer as it came."""
-        url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"accept": accept, **self._auth_headers()}
+        url = f"{self._access.server}{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"accept": accept, **self._access.headers()}
         if body is not None:
             headers["content-type"] = content_type
         try:
@@ -612,20 +590,18 @@ class KubernetesClient:
                 url,
                 body=None if body is None else json.dumps(body),
                 headers=headers,
-                timeout=REQUEST_TIMEOUT,
+                timeout=remaining(REQUEST_TIMEOUT),
                 retries=self._retries,
+                decode_content=False,
             )
         except urllib3.exceptions.HTTPError as error:
-            cause = getattr(error, "reason", None) or error
-            raise ClusterUnreachableError(self.server, str(cause), cluster=self.name) from None
+            cause = f"{method} {path}: {getattr(error, 'reason', None) or error}"
+            raise ClusterUnreachableError(self.server, cause, cluster=self.name) from None
+        except ExomeshError as error:
+            error.cause = error.cause or f"It was waiting for {method} {path} of {self.server}"
+            raise error.about(cluster=self.name) from None
         self.clock_skew = _clock_skew(response.headers.get("Date"))
         return response
-
-    def _auth_headers(self) -> dict[str, str]:
-        settings: dict[str, Any] = cast(Any, self._configuration.auth_settings())
-        return {
-            setting["key"]: setting["value"] for setting in settings.values() if setting.get("in") == "header"
-        }
 
     def _path_to_read(
         self, api_version: str, kind: str, namespace: str | None, name: str | None = None
@@ -647,10 +623,10 @@ class KubernetesClient:
             return None
         parts = [self._group_path(api_version)]
         if resource.namespaced and namespace:
-            parts += ["namespaces", quote(namespace)]
+            parts += ["namespaces", _segment(namespace)]
         parts.append(resource.plural)
         if name:
-            parts.append(quote(name))
+            parts.append(_segment(name))
         return "/".join(parts)
 
     def _require_path(self, ref: ObjectRef, collection: bool = False) -> str:
@@ -751,43 +727,40 @@ def yaml_loader() -> Any:
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def _segment(name: str) -> str:
+    """A name as a part of a path of the API, whatever is in it.
+
+    :raises ExomeshError: it would lead elsewhere.
+    """
+    if name in (".", ".."):
+        raise ExomeshError(f"{name!r} is no name of an object", "invalid_name")
+    return quote(name, safe="")
+
+
+def _exit_code(status: bytes) -> int:
+    """How a command ended, out of the API's message about it."""
+    told = json.loads(status)
+    if told["status"] == "Success":
+        return 0
+    causes = told.get("details", {}).get("causes", [])
+    return int(next(cause["message"] for cause in causes if cause.get("reason") == "ExitCode"))
+
+
+def _stream_failure(error: Exception) -> str:
+    """Why a WebSocket was not opened, in the API's words where it has some."""
+    if isinstance(error, WebSocketBadStatusException):
+        try:
+            return str(json.loads(error.resp_body or b"{}")["message"])
+        except (ValueError, KeyError, TypeError):
+            return f"the API answers with status {error.status_code}"
+    return str(error) or type(error).__name__
+
+
 def _clock_skew(date: str | None) -> float | None:
     try:
         return parsedate_to_datetime(date).timestamp() - time.time() if date else None
     except ValueError:
         return None
-
-
-def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """``work`` on every item in threads; results in order. An error is raised when all have ended."""
-    todo = list(items)
-    if not todo:
-        return []
-    with ThreadPoolExecutor(max_workers=min(MAX_THREADS, len(todo))) as pool:
-        return list(pool.map(work, todo))
-
-
-def wait_until_met(unmet: Callable[[], str | None], timeout: float, interval: float = 0.5) -> str | None:
-    """Ask until the condition is met, more often in the beginning.
-
-    What takes long is noticed a little later, a tenth of the time that it took: hundreds of questions would
-    slow down a small cluster that is busy with what is waited for.
-
-    :param unmet: gives None when it is met, and what is missing otherwise.
-    :param interval: seconds between two questions when five seconds have passed; four times that at most.
-    :returns: None when it was met in time, and what was missing at last otherwise.
-    """
-    started = time.monotonic()
-    deadline = started + timeout
-    pause = interval / 5
-    while True:
-        missing = unmet()
-        now = time.monotonic()
-        if missing is None or now >= deadline:
-            return missing
-        time.sleep(min(pause, deadline - now))
-        slowest = min(max(interval, (now - started) * interval / 5), interval * 4)
-        pause = min(pause * 1.5, slowest)
 
 
 def deployment_unmet(deployment: Object | None) -> str | None:

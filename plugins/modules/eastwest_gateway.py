@@ -259,7 +259,7 @@ failure:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._eastwest_gateway import (
     Form,
     GatewayApiForm,
@@ -282,9 +282,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
 )
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Make the gateway; gives the module's result."""
-    params = module.params
+    params = task.params
     settings = GatewaySettings(
         network=params["network"],
         hosts=params["hosts"],
@@ -301,20 +301,20 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         parameters=params["parameters"],
     )
     settings.check()
-    if kubeconfig_is_to_come(module):
+    if kubeconfig_is_to_come(task):
         nothing = {"address": "", "addresses": [], "former_address": ""}
         return {"changed": True, "objects": summarise([]), **nothing}
     client = KubernetesClient(params["kubeconfig"], params["context"])
     try:
         if params["form"] == "gateway-api":
             client.version()  # as an installation does: a cluster that is away is told in the best words
-        wanted, other = _forms(params, client, settings, module.check_mode)
-        outcome = ensure(client, wanted, other, params["timeout"], module.check_mode)
+        wanted, other = _forms(params, client, settings, task.check_mode)
+        outcome = ensure(client, wanted, other, params["timeout"], task.check_mode)
     except ExomeshError as error:
         raise error.about(cluster=client.name) from None
     address = outcome.addresses[0] if outcome.addresses else ""
     if outcome.former_address:
-        module.warn(
+        task.warn(
             f"{client.name}: its gateway has the address {address} now, no longer {outcome.former_address}. "
             "The peers find it by themselves; change what else names the old one, such as firewalls and DNS"
         )
@@ -325,7 +325,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "former_address": outcome.former_address or "",
         "service": outcome.service,
         "objects": summarise(outcome.changes),
-        **({"diff": render_diff(outcome.changes)} if module._diff else {}),
+        **({"diff": render_diff(outcome.changes)} if task.diff else {}),
     }
 
 
@@ -341,37 +341,34 @@ def _forms(
     return OperatorForm(client, settings, istioctl), gateway_api
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            "form": {
-                "type": "str",
-                "choices": ["istio-operator", "gateway-api"],
-                "default": "istio-operator",
-            },
-            "istioctl": {"type": "path"},
-            "cache_file": {"type": "path"},
-            "network": {"type": "str", "required": True},
-            "hosts": {"type": "list", "elements": "str", "default": ["*.local"]},
-            "source_ranges": {"type": "list", "elements": "str", "default": []},
-            "nlb": {"type": "dict", "options": NLB_ARGUMENT_SPEC},
-            "annotations": {"type": "dict", "default": {}},
-            "hub": {"type": "str", "default": "docker.io/istio"},
-            "image_pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
-            "revision": {"type": "str", "default": ""},
-            "ha": {"type": "bool", "default": False},
-            "spec": {"type": "dict", "default": {}},
-            "parameters": {"type": "dict", "default": {}},
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        "form": {
+            "type": "str",
+            "choices": ["istio-operator", "gateway-api"],
+            "default": "istio-operator",
         },
-        required_if=[("form", "istio-operator", ["istioctl"])],
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+        "istioctl": {"type": "path"},
+        "cache_file": {"type": "path"},
+        "network": {"type": "str", "required": True},
+        "hosts": {"type": "list", "elements": "str", "default": ["*.local"]},
+        "source_ranges": {"type": "list", "elements": "str", "default": []},
+        "nlb": {"type": "dict", "options": NLB_ARGUMENT_SPEC},
+        "annotations": {"type": "dict", "default": {}},
+        "hub": {"type": "str", "default": "docker.io/istio"},
+        "image_pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
+        "revision": {"type": "str", "default": ""},
+        "ha": {"type": "bool", "default": False},
+        "spec": {"type": "dict", "default": {}},
+        "parameters": {"type": "dict", "default": {}},
+    },
+    required_if=[("form", "istio-operator", ["istioctl"])],
+)
+
+
+def main() -> None:
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -178,10 +178,8 @@ failure:
   returned: failure
 """
 
-import signal
-from typing import Any, NoReturn
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._failover_drill import (
     Drill,
@@ -202,15 +200,17 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 
 
-def run(module: AnsibleModule, report: list[str]) -> dict[str, Any]:
-    """Restore, then drill; gives the module's result, and what it saw in ``report``."""
-    params = module.params
+def run(task: Task) -> Result:
+    """Restore, then drill; gives the module's result, which tells what it saw also when it fails."""
+    report: list[str] = []
+    task.on_failure["report"] = report
+    params = task.params
     clients = {
         member.name: KubernetesClient(member.kubeconfig, name=member.name) for member in members_of(params)
     }
-    restored = restore_all(module, clients)
+    restored = restore_all(task, clients)
     report += [f"restored, left by an earlier drill: {name}" for name in restored]
-    result: dict[str, Any] = {
+    result: Result = {
         "changed": bool(restored),
         "restored": restored,
         "drained": [],
@@ -230,7 +230,7 @@ def run(module: AnsibleModule, report: list[str]) -> dict[str, Any]:
     refs = [ObjectRef.of(deployment) for deployment in drained]
     check_confirmed(cluster, params["confirm"], drained)
     result["drained"] = [str(ref) for ref in refs]
-    if module.check_mode:
+    if task.check_mode:
         report += [f"would drain in {cluster}: {ref}" for ref in refs]
         return result
     limits = Limits(*(params[name] for name in ("within", "hold", "timeout", "per_second")))
@@ -242,12 +242,12 @@ def run(module: AnsibleModule, report: list[str]) -> dict[str, Any]:
     return {**result, "figures": [figures.as_dict() for figures in drill.figures]}
 
 
-def restore_all(module: AnsibleModule, clients: dict[str, KubernetesClient]) -> list[str]:
+def restore_all(task: Task, clients: dict[str, KubernetesClient]) -> list[str]:
     """Restore what an earlier drill left in any member (in check mode only look); gives what that was."""
 
     def one(item: tuple[str, KubernetesClient]) -> list[str]:
         name, client = item
-        refs = left_behind(client) if module.check_mode else restore(client, module.params["timeout"])
+        refs = left_behind(client) if task.check_mode else restore(client, task.params["timeout"])
         return [f"{ref} in {name}" for ref in refs]
 
     return [line for lines in concurrently(one, clients.items()) for line in lines]
@@ -271,42 +271,32 @@ def check_confirmed(cluster: str, confirmed: str | None, drained: list[Object]) 
         )
 
 
-def end_in_order(_signal: int, _frame: object) -> NoReturn:
-    """What is to be restored is restored on the way out."""
-    raise SystemExit("terminated")
+SPEC = Spec(
+    argument_spec={
+        **MEMBERS_ARGUMENT_SPEC,
+        "state": {"type": "str", "choices": ["drilled", "restored"], "default": "drilled"},
+        "cluster": {"type": "str"},
+        "namespace": {"type": "str"},
+        "service": {"type": "str"},
+        "port": {"type": "int", "default": 80},
+        "gateways": {
+            "type": "list",
+            "elements": "str",
+            "default": ["istio-system/istio-eastwestgateway"],
+        },
+        "confirm": {"type": "str"},
+        "client_image": {"type": "str", "default": CURL_IMAGE},
+        "per_second": {"type": "float", "default": 10.0},
+        "within": {"type": "int", "default": 30},
+        "hold": {"type": "int", "default": 10},
+        "timeout": {"type": "int", "default": 180},
+    },
+    required_if=[("state", "drilled", ("cluster", "namespace", "service"))],
+)
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **MEMBERS_ARGUMENT_SPEC,
-            "state": {"type": "str", "choices": ["drilled", "restored"], "default": "drilled"},
-            "cluster": {"type": "str"},
-            "namespace": {"type": "str"},
-            "service": {"type": "str"},
-            "port": {"type": "int", "default": 80},
-            "gateways": {
-                "type": "list",
-                "elements": "str",
-                "default": ["istio-system/istio-eastwestgateway"],
-            },
-            "confirm": {"type": "str"},
-            "client_image": {"type": "str", "default": CURL_IMAGE},
-            "per_second": {"type": "float", "default": 10.0},
-            "within": {"type": "int", "default": 30},
-            "hold": {"type": "int", "default": 10},
-            "timeout": {"type": "int", "default": 180},
-        },
-        required_if=[("state", "drilled", ("cluster", "namespace", "service"))],
-        supports_check_mode=True,
-    )
-    signal.signal(signal.SIGTERM, end_in_order)
-    report: list[str] = []
-    try:
-        result = run(module, report)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments(), report=report)
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

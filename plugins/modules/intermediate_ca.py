@@ -198,7 +198,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     KEY_TYPES,
     Authority,
@@ -230,11 +230,11 @@ with suppress(ImportError):  # whoever connects to a cluster is told that it is 
     import yaml
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Have the intermediate CA; gives the module's result."""
-    params = module.params
+    params = task.params
     require_cryptography()
-    if kubeconfig_is_to_come(module):
+    if kubeconfig_is_to_come(task):
         return {
             "changed": True,
             "reason": "it has none",
@@ -243,8 +243,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             "request_lifetime": 0,
             "backup": "",
         }
-    if not params["issuer"] and not module.check_mode:
-        module.fail_json(msg="issuer is empty: have the root CA first (exomesh.istio.root_ca)")
+    if not params["issuer"] and not task.check_mode:
+        raise ExomeshError(
+            "issuer is empty",
+            "no_issuer",
+            cluster=params["name"],
+            next_step="Have the root CA first (exomesh.istio.root_ca)",
+        )
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
     profile = Profile(
         params["name"],
@@ -261,11 +266,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         adopt=params["adopt"],
         renew=params["renew"],
         timeout=params["timeout"],
-        check_mode=module.check_mode,
+        check_mode=task.check_mode,
     )
     outcome = work.ensure(_source(params))
     for warning in outcome.warnings:
-        module.warn(warning)
+        task.warn(warning)
     result = {
         "changed": outcome.changed,
         "reason": outcome.reason or "",
@@ -274,7 +279,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "request_lifetime": int(outcome.request_lifetime.total_seconds()),
         "backup": outcome.backup or "",
     }
-    if module._diff:
+    if task.diff:
         result["diff"] = {"before": _text(outcome.before), "after": _text(outcome.after)}
     return result
 
@@ -310,43 +315,40 @@ def _text(fields: dict[str, Any]) -> str:
     return yaml.safe_dump(fields, sort_keys=False, width=160) if fields else ""
 
 
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        "name": {"type": "str", "required": True},
+        "network": {"type": "str"},
+        "source": {"type": "str", "choices": ["sign", "given", "request"], "default": "sign"},
+        "issuer": {"type": "str", "required": True},
+        "issuer_key_path": {"type": "path", "no_log": False},
+        "issuer_key_content": {"type": "str", "no_log": True},
+        "issuer_passphrase": {"type": "str", "no_log": True},
+        "chain": {"type": "str"},
+        "key_path": {"type": "path", "no_log": False},
+        "key_content": {"type": "str", "no_log": True},
+        "key_passphrase": {"type": "str", "no_log": True},
+        "signed": {"type": "str"},
+        "organization": {"type": "str", "default": "Istio"},
+        "key_type": {"type": "str", "choices": list(KEY_TYPES), "default": "rsa", "no_log": False},
+        "key_size": {"type": "int", "default": 4096, "no_log": False},
+        "lifetime": {"type": "int", "default": 365},
+        "renew_before": {"type": "int", "default": 30},
+        "renew": {"type": "bool", "default": False},
+        "adopt": {"type": "bool", "default": False},
+    },
+    mutually_exclusive=[("issuer_key_path", "issuer_key_content"), ("key_path", "key_content")],
+    required_if=[
+        ("source", "given", ("chain",)),
+        ("source", "given", ("key_path", "key_content"), True),
+        ("source", "sign", ("issuer_key_path", "issuer_key_content"), True),
+    ],
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            "name": {"type": "str", "required": True},
-            "network": {"type": "str"},
-            "source": {"type": "str", "choices": ["sign", "given", "request"], "default": "sign"},
-            "issuer": {"type": "str", "required": True},
-            "issuer_key_path": {"type": "path", "no_log": False},
-            "issuer_key_content": {"type": "str", "no_log": True},
-            "issuer_passphrase": {"type": "str", "no_log": True},
-            "chain": {"type": "str"},
-            "key_path": {"type": "path", "no_log": False},
-            "key_content": {"type": "str", "no_log": True},
-            "key_passphrase": {"type": "str", "no_log": True},
-            "signed": {"type": "str"},
-            "organization": {"type": "str", "default": "Istio"},
-            "key_type": {"type": "str", "choices": list(KEY_TYPES), "default": "rsa", "no_log": False},
-            "key_size": {"type": "int", "default": 4096, "no_log": False},
-            "lifetime": {"type": "int", "default": 365},
-            "renew_before": {"type": "int", "default": 30},
-            "renew": {"type": "bool", "default": False},
-            "adopt": {"type": "bool", "default": False},
-        },
-        mutually_exclusive=[("issuer_key_path", "issuer_key_content"), ("key_path", "key_content")],
-        required_if=[
-            ("source", "given", ("chain",)),
-            ("source", "given", ("key_path", "key_content"), True),
-            ("source", "sign", ("issuer_key_path", "issuer_key_content"), True),
-        ],
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

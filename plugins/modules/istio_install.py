@@ -205,7 +205,7 @@ failure:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import INSTALL_LOCK, ClusterLock
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
@@ -255,19 +255,19 @@ SETTINGS_SPEC: dict[str, dict[str, Any]] = {
 """The options that an IstioOperator is made of."""
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Compare, install where needed, wait; gives the module's result."""
-    params = module.params
-    if kubeconfig_is_to_come(module):
+    params = task.params
+    if kubeconfig_is_to_come(task):
         return {"changed": True, "objects": summarise([]), "readiness": {}}
     client = KubernetesClient(params["kubeconfig"], params["context"])
-    cache = AnswerCache(params["cache_file"], writable=not module.check_mode)
+    cache = AnswerCache(params["cache_file"], writable=not task.check_mode)
     istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"], cache)
     settings = OperatorSettings(**{name: params[name] for name in SETTINGS_SPEC})
     try:
         installation = plan(client, istioctl, settings)
         mtls = [] if params["mtls_strict"] is None else compare_mtls(client, params["mtls_strict"])
-        if not module.check_mode:
+        if not task.check_mode:
             if installation.differs:
                 with ClusterLock(client, INSTALL_LOCK, params["timeout"]) as lock:
                     if lock.had_to_wait:
@@ -286,26 +286,23 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "revision": params["revision"] or DEFAULT_REVISION,
         "objects": summarise(changes),
         "readiness": ready,
-        **({"diff": render_diff(changes)} if module._diff else {}),
+        **({"diff": render_diff(changes)} if task.diff else {}),
     }
 
 
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        "istioctl": {"type": "path", "required": True},
+        "cache_file": {"type": "path"},
+        "mtls_strict": {"type": "bool"},
+        **SETTINGS_SPEC,
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            "istioctl": {"type": "path", "required": True},
-            "cache_file": {"type": "path"},
-            "mtls_strict": {"type": "bool"},
-            **SETTINGS_SPEC,
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -213,7 +213,7 @@ failure:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._capacity import Amount
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
@@ -260,24 +260,24 @@ def wanted_of(params: dict[str, Any]) -> Wanted:
     )
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Look, and ask for the peers; gives the module's result."""
-    params = module.params
-    if kubeconfig_is_to_come(module):
+    params = task.params
+    if kubeconfig_is_to_come(task):
         return {"changed": False, "reached": [], "probed": [], "not_probed": _KUBECONFIG_TO_COME}
     try:
         client = KubernetesClient(params["kubeconfig"], params["context"], params["cluster"])
         preflight = Preflight(client, wanted_of(params), members_of(params))
         checks = preflight.checks()
         unproven = [peer.name for peer in preflight.unproven_peers()]
-        not_probed = why_not_probed(module.check_mode, params["probe"], unproven)
+        not_probed = why_not_probed(task.check_mode, params["probe"], unproven)
         if not not_probed:
             checks += preflight.probe(params["probe_image"], params["timeout"])
     except ExomeshError as error:
         raise error.about(cluster=params["cluster"]) from None
     for check in checks:
         if check.outcome == WARNING:
-            module.warn(f"cluster {params['cluster']}: {check}")
+            task.warn(f"cluster {params['cluster']}: {check}")
     refuse(checks, params["cluster"])
     return {
         "changed": False,
@@ -313,44 +313,41 @@ def refuse(checks: list[Check], cluster: str) -> None:
     )
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            **MEMBERS_ARGUMENT_SPEC,
-            "cluster": {"type": "str", "required": True},
-            "network": {"type": "str", "required": True},
-            "mesh_id": {"type": "str", "required": True},
-            "trust_domain": {"type": "str", "default": "cluster.local"},
-            "trust_domains": {"type": "dict", "default": {}},
-            "version": {"type": "str", "required": True},
-            "revision": {"type": "str", "default": ""},
-            "name": {"type": "str", "default": "installed-state"},
-            "workloads": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "replicas": {"type": "int", "default": 1},
-                    "cpu": {"type": "str", "required": True},
-                    "memory": {"type": "str", "required": True},
-                },
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        **MEMBERS_ARGUMENT_SPEC,
+        "cluster": {"type": "str", "required": True},
+        "network": {"type": "str", "required": True},
+        "mesh_id": {"type": "str", "required": True},
+        "trust_domain": {"type": "str", "default": "cluster.local"},
+        "trust_domains": {"type": "dict", "default": {}},
+        "version": {"type": "str", "required": True},
+        "revision": {"type": "str", "default": ""},
+        "name": {"type": "str", "default": "installed-state"},
+        "workloads": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "name": {"type": "str", "required": True},
+                "replicas": {"type": "int", "default": 1},
+                "cpu": {"type": "str", "required": True},
+                "memory": {"type": "str", "required": True},
             },
-            "nlb": {"type": "dict", "default": {}},
-            "annotations": {"type": "dict", "default": {}},
-            "max_clock_skew": {"type": "float", "default": 30.0},
-            "accept": {"type": "list", "elements": "str", "default": []},
-            "probe": {"type": "bool", "default": True},
-            "probe_image": {"type": "str", "default": CURL_IMAGE},
         },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+        "nlb": {"type": "dict", "default": {}},
+        "annotations": {"type": "dict", "default": {}},
+        "max_clock_skew": {"type": "float", "default": 30.0},
+        "accept": {"type": "list", "elements": "str", "default": []},
+        "probe": {"type": "bool", "default": True},
+        "probe_image": {"type": "str", "default": CURL_IMAGE},
+    }
+)
+
+
+def main() -> None:
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

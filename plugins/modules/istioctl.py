@@ -112,11 +112,9 @@ failure:
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions import Release, unsupported
 from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import (
     Source,
@@ -128,20 +126,22 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import (
 )
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Have the program; gives the module's result."""
-    params = module.params
+    params = task.params
+    for option in ("mirror", "url", "checksum"):
+        task.hide(urlsplit((params[option] or "").removeprefix("sha256:")).password)
     version = params["version"]
     for danger in refuse_unsafe(version, params["allow_unsafe"]):
-        module.warn(f"Istio {version}: {danger}")
+        task.warn(f"Istio {version}: {danger}")
     if reason := unsupported(Release.parse(version), datetime.now(UTC).date()):
-        module.warn(f"Istio {version} gets no more fixes: {reason}")
+        task.warn(f"Istio {version} gets no more fixes: {reason}")
     fetched = False
     if there := params["program"] or existing(params["preinstalled"]):
         program = Path(there)
     else:
         program = Path(params["directory"], "istioctl")
-        if module.check_mode and not program.exists():
+        if task.check_mode and not program.exists():
             return {"changed": True, "path": str(program), "version": version}
         url = params["url"] or archive_url(params["mirror"], version)
         source = Source(url, params["checksum"], pinned_checksum(params["checksums"]), params["timeout"])
@@ -155,30 +155,24 @@ def existing(path: str | None) -> str | None:
     return path if path and Path(path).is_file() else None
 
 
+SPEC = Spec(
+    argument_spec={
+        "version": {"type": "str", "required": True},
+        "directory": {"type": "path", "required": True},
+        "program": {"type": "path"},
+        "preinstalled": {"type": "path"},
+        "mirror": {"type": "str", "default": "https://github.com/istio/istio/releases/download"},
+        "url": {"type": "str"},
+        "checksum": {"type": "str"},
+        "checksums": {"type": "dict", "default": {}},
+        "allow_unsafe": {"type": "bool", "default": False},
+        "timeout": {"type": "int", "default": 30},
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "version": {"type": "str", "required": True},
-            "directory": {"type": "path", "required": True},
-            "program": {"type": "path"},
-            "preinstalled": {"type": "path"},
-            "mirror": {"type": "str", "default": "https://github.com/istio/istio/releases/download"},
-            "url": {"type": "str"},
-            "checksum": {"type": "str"},
-            "checksums": {"type": "dict", "default": {}},
-            "allow_unsafe": {"type": "bool", "default": False},
-            "timeout": {"type": "int", "default": 30},
-        },
-        supports_check_mode=True,
-    )
-    for option in ("mirror", "url", "checksum"):
-        if password := urlsplit((module.params[option] or "").removeprefix("sha256:")).password:
-            module.no_log_values.add(password)
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -77,15 +77,13 @@ failure:
   returned: failure
 """
 
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     describe,
     require_cryptography,
     serial,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
@@ -94,9 +92,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import reload_ca
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Wait for istiod; gives the module's result."""
-    params = module.params
+    params = task.params
     require_cryptography()
     nothing = {
         "changed": False,
@@ -106,10 +104,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "serial": "",
         "leaf": {},
     }
-    if kubeconfig_is_to_come(module):
+    if kubeconfig_is_to_come(task):
         return nothing
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
-    result = reload_ca(client, params["timeout"], params["probe"], module.check_mode)
+    result = reload_ca(client, params["timeout"], params["probe"], task.check_mode)
     if result is None:
         return nothing
     return {
@@ -122,20 +120,17 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     }
 
 
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        "name": {"type": "str", "required": True},
+        "probe": {"type": "bool", "default": True},
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            "name": {"type": "str", "required": True},
-            "probe": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

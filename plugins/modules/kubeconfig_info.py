@@ -181,10 +181,9 @@ failure:
   returned: failure
 """
 
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils._api_server import ApiServer, Right, Window
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions import (
@@ -201,17 +200,18 @@ def window_of(istio: str | None, oldest: str | None, newest: str | None) -> Wind
     return Window.parse(oldest or known[0], newest or known[1])
 
 
-def run(module: AnsibleModule) -> tuple[dict[str, Any], list[str]]:
-    """Read and ask; gives the module's result and warnings."""
+def run(task: Task) -> Result:
+    """Read and ask; gives the module's result."""
     require_libraries()
-    params = module.params
+    params = task.params
     path = real_path(params["kubeconfig"])
     try:
         window = window_of(params["istio_version"], params["min_version"], params["max_version"])
         entry = source_entry(path, None, params["context"])
         server = ApiServer(str(path), entry.name, params["cluster"], params["timeout"])
         identity = server.identity()
-        warnings = server.warnings(identity, window, params["max_clock_skew"])
+        for warning in server.warnings(identity, window, params["max_clock_skew"]):
+            task.warn(warning)
         server.require_rights([Right(**right) for right in params["rights"]])
     except ExomeshError as error:
         raise error.about(cluster=params["cluster"]) from None
@@ -222,41 +222,36 @@ def run(module: AnsibleModule) -> tuple[dict[str, Any], list[str]]:
         "version": identity.version,
         "clock_skew": identity.clock_skew,
     }
-    return {"changed": False, **result}, warnings
+    return {"changed": False, **result}
+
+
+SPEC = Spec(
+    argument_spec={
+        "kubeconfig": {"type": "path", "required": True},
+        "context": {"type": "str"},
+        "cluster": {"type": "str"},
+        "timeout": {"type": "float", "default": 20.0},
+        "istio_version": {"type": "str"},
+        "min_version": {"type": "str"},
+        "max_version": {"type": "str"},
+        "max_clock_skew": {"type": "float", "default": 30.0},
+        "rights": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "verb": {"type": "str", "required": True},
+                "group": {"type": "str", "default": ""},
+                "resource": {"type": "str", "required": True},
+                "namespace": {"type": "str", "default": ""},
+            },
+        },
+    }
+)
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "kubeconfig": {"type": "path", "required": True},
-            "context": {"type": "str"},
-            "cluster": {"type": "str"},
-            "timeout": {"type": "float", "default": 20.0},
-            "istio_version": {"type": "str"},
-            "min_version": {"type": "str"},
-            "max_version": {"type": "str"},
-            "max_clock_skew": {"type": "float", "default": 30.0},
-            "rights": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "verb": {"type": "str", "required": True},
-                    "group": {"type": "str", "default": ""},
-                    "resource": {"type": "str", "required": True},
-                    "namespace": {"type": "str", "default": ""},
-                },
-            },
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result, warnings = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    for warning in warnings:
-        module.warn(warning)
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -180,9 +180,8 @@ failure:
   returned: failure
 """
 
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
 from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import require_libraries
@@ -194,11 +193,11 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig_merge im
 )
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Do what the options ask for; gives the module's result."""
     require_libraries()
-    params = module.params
-    target = Target(real_path(params["dest"]), params["backup"], module.check_mode)
+    params = task.params
+    target = Target(real_path(params["dest"]), params["backup"], task.check_mode)
     if params["state"] == "absent":
         return remove(target, params["name"])
     source = real_path(params["kubeconfig"]) if params["kubeconfig"] else None
@@ -210,31 +209,28 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         raise error.about(cluster=name) from None
 
 
+SPEC = Spec(
+    argument_spec={
+        "dest": {"type": "path", "required": True},
+        "kubeconfig": {"type": "path"},
+        "content": {"type": "str", "no_log": True},
+        "context": {"type": "str"},
+        "name": {"type": "str"},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "make_current": {"type": "bool", "default": False},
+        "backup": {"type": "bool", "default": False},
+        "force": {"type": "bool", "default": False},
+    },
+    required_if=[
+        ("state", "present", ("kubeconfig", "content"), True),
+        ("state", "absent", ("name",)),
+    ],
+    mutually_exclusive=[("kubeconfig", "content")],
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "dest": {"type": "path", "required": True},
-            "kubeconfig": {"type": "path"},
-            "content": {"type": "str", "no_log": True},
-            "context": {"type": "str"},
-            "name": {"type": "str"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "make_current": {"type": "bool", "default": False},
-            "backup": {"type": "bool", "default": False},
-            "force": {"type": "bool", "default": False},
-        },
-        required_if=[
-            ("state", "present", ("kubeconfig", "content"), True),
-            ("state", "absent", ("name",)),
-        ],
-        mutually_exclusive=[("kubeconfig", "content")],
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -74,9 +74,8 @@ failure:
   returned: failure
 """
 
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
@@ -90,16 +89,16 @@ from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer impor
 )
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Wait for the address (in check mode only look); gives the module's result."""
-    params = module.params
-    if kubeconfig_is_to_come(module):
+    params = task.params
+    if kubeconfig_is_to_come(task):
         return {"changed": False, "address": "", "addresses": [], "name": params["name"] or ""}
     client = KubernetesClient(params["kubeconfig"], params["context"])
     namespace = params["namespace"]
     try:
         name = params["name"] or gateway_service(client, namespace, params["network"])
-        if module.check_mode:
+        if task.check_mode:
             found = addresses(client, namespace, name) if name else []
         elif name:
             found = wait_for_addresses(client, namespace, name, params["timeout"])
@@ -114,23 +113,20 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return {"changed": False, "address": found[0] if found else "", "addresses": found, "name": name or ""}
 
 
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        "namespace": {"type": "str", "default": "istio-system"},
+        "name": {"type": "str"},
+        "network": {"type": "str"},
+    },
+    required_one_of=[("name", "network")],
+    mutually_exclusive=[("name", "network")],
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            "namespace": {"type": "str", "default": "istio-system"},
-            "name": {"type": "str"},
-            "network": {"type": "str"},
-        },
-        required_one_of=[("name", "network")],
-        mutually_exclusive=[("name", "network")],
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

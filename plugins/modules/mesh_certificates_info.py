@@ -120,11 +120,9 @@ failure:
 """
 
 from datetime import UTC, datetime
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import require_cryptography
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import (
     SEVERITIES,
@@ -135,12 +133,12 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates i
 )
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Look at the certificates; gives the module's result."""
     require_cryptography()
     now = datetime.now(UTC)
-    thresholds = sorted(module.params["thresholds"], reverse=True)
-    clusters = look_at_mesh(members_of(module.params))
+    thresholds = sorted(task.params["thresholds"], reverse=True)
+    clusters = look_at_mesh(members_of(task.params))
     seen = [item for cluster in clusters for item in cluster.seen]
     return {
         "changed": False,
@@ -153,19 +151,16 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     }
 
 
+SPEC = Spec(
+    argument_spec={
+        **MEMBERS_ARGUMENT_SPEC,
+        "thresholds": {"type": "list", "elements": "int", "default": [60, 30, 7]},
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **MEMBERS_ARGUMENT_SPEC,
-            "thresholds": {"type": "list", "elements": "int", "default": [60, 30, 7]},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -116,16 +116,15 @@ report:
 """
 
 from dataclasses import asdict
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_diagnose import STOP, lines, look, walk
 
 
-def run(params: dict[str, Any]) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Walk the way; gives the module's result."""
+    params = task.params
     way = look(members_of(params), params["source"], params["service"], params["destination"], params["pod"])
     steps = walk(way)
     return {
@@ -138,22 +137,19 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+SPEC = Spec(
+    argument_spec={
+        **MEMBERS_ARGUMENT_SPEC,
+        "source": {"type": "str", "required": True},
+        "service": {"type": "str", "required": True},
+        "destination": {"type": "str", "default": ""},
+        "pod": {"type": "str", "default": ""},
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **MEMBERS_ARGUMENT_SPEC,
-            "source": {"type": "str", "required": True},
-            "service": {"type": "str", "required": True},
-            "destination": {"type": "str", "default": ""},
-            "pod": {"type": "str", "default": ""},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module.params)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -106,10 +106,8 @@ failure:
   returned: failure
 """
 
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._members import (
     MEMBERS_ARGUMENT_SPEC,
     members_of,
@@ -118,12 +116,12 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_leave import C
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Cut the ties, or say which would be; gives the module's result."""
-    params = module.params
+    params = task.params
     choices = Choices(params["lost_services"], params["foreign_secrets"], params["drain"], params["timeout"])
     departure = Departure(params["name"], params["kubeconfig"], members_of(params), choices)
-    outcome = departure.run(module.check_mode)
+    outcome = departure.run(task.check_mode)
     changed = {cluster: changes for cluster, changes in outcome.changes.items() if changes}
     diff = [
         {"before_header": cluster, "after_header": cluster, **render_diff(changes)}
@@ -135,28 +133,25 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "lost_services": outcome.lost_services,
         "restarted": outcome.restarted,
         "report": outcome.report(params["name"]),
-        **({"diff": diff} if module._diff else {}),
+        **({"diff": diff} if task.diff else {}),
     }
 
 
+SPEC = Spec(
+    argument_spec={
+        **MEMBERS_ARGUMENT_SPEC,
+        "name": {"type": "str", "required": True},
+        "kubeconfig": {"type": "path", "required": True},
+        "lost_services": {"type": "bool", "default": False},
+        "foreign_secrets": {"type": "bool", "default": False},
+        "drain": {"type": "int", "default": 10},
+        "timeout": {"type": "int", "default": 120},
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **MEMBERS_ARGUMENT_SPEC,
-            "name": {"type": "str", "required": True},
-            "kubeconfig": {"type": "path", "required": True},
-            "lost_services": {"type": "bool", "default": False},
-            "foreign_secrets": {"type": "bool", "default": False},
-            "drain": {"type": "int", "default": 10},
-            "timeout": {"type": "int", "default": 120},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -110,18 +110,20 @@ failure:
   returned: failure
 """
 
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils._base.processes import Process
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import Holder
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._lifecycle.run_lock import Held, hold
+from ansible_collections.exomesh.istio.plugins.module_utils._lifecycle.run_lock import (
+    GRACE_SECONDS,
+    Held,
+    hold,
+)
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Check that there is a mesh, and lock it; gives the module's result."""
-    params = module.params
+    params = task.params
     if len(params["hosts"]) < params["members_least"]:
         raise ExomeshError(
             f"The inventory group {params['group']} has {len(params['hosts'])} hosts, but a mesh needs two "
@@ -133,7 +135,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     earlier = params["held"] or {}
     for told in earlier.get("holds") or ():
         Held.parse(told).require()
-    if not params["members"] or module.check_mode:
+    if not params["members"] or task.check_mode:
         return {"changed": False, **({"lock": earlier} if earlier else {})}
     process = Process.parse(params["run"])
     if process is None:
@@ -146,9 +148,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     clusters = {member["name"]: member["kubeconfig"] for member in params["members"]}
     held = hold(clusters, holder, params["timeout"], params["break_lock"])
     for name, why in held.left_out.items():
-        module.warn(f"Cluster {name} is not locked for this run: {why}")
+        task.warn(f"Cluster {name} is not locked for this run: {why}")
     for name, who in held.followed.items():
-        module.warn(f"Cluster {name} was held by {who} before: this run waited for its end, or took it over")
+        task.warn(f"Cluster {name} was held by {who} before: this run waited for its end, or took it over")
     hosts = [
         *earlier.get("hosts", []),
         *(member.get("host") or member["name"] for member in params["members"]),
@@ -156,25 +158,23 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return {"changed": False, "lock": {"hosts": hosts, "holds": [*earlier.get("holds", []), held.told()]}}
 
 
+SPEC = Spec(
+    argument_spec={
+        "hosts": {"type": "list", "elements": "str", "required": True},
+        "members_least": {"type": "int", "default": 2},
+        "group": {"type": "str", "default": "mesh"},
+        "members": {"type": "list", "elements": "dict", "default": []},
+        "run": {"type": "dict"},
+        "held": {"type": "dict"},
+        "break_lock": {"type": "bool", "default": False},
+        "timeout": {"type": "int", "default": 60},
+    },
+    time_limit=lambda params: params["timeout"] + GRACE_SECONDS,
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "hosts": {"type": "list", "elements": "str", "required": True},
-            "members_least": {"type": "int", "default": 2},
-            "group": {"type": "str", "default": "mesh"},
-            "members": {"type": "list", "elements": "dict", "default": []},
-            "run": {"type": "dict"},
-            "held": {"type": "dict"},
-            "break_lock": {"type": "bool", "default": False},
-            "timeout": {"type": "int", "default": 60},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

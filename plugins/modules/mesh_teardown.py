@@ -103,9 +103,8 @@ failure:
 """
 
 from dataclasses import asdict
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
@@ -116,15 +115,15 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import rend
 from ansible_collections.exomesh.istio.plugins.module_utils._teardown import Teardown
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Delete, or say what would be deleted; gives the module's result."""
-    params = module.params
-    if kubeconfig_is_to_come(module):
+    params = task.params
+    if kubeconfig_is_to_come(task):
         return {"changed": False, "objects": summarise([]), "left": []}
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
     teardown = Teardown(client, params["name"], params["mesh_id"], params["operators"])
     try:
-        if module.check_mode:
+        if task.check_mode:
             plan = teardown.plan()
             changes, left = plan.changes(), plan.left
         else:
@@ -135,29 +134,26 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "changed": bool(changes),
         "objects": summarise(changes),
         "left": [asdict(item) for item in left],
-        **({"diff": render_diff(changes)} if module._diff else {}),
+        **({"diff": render_diff(changes)} if task.diff else {}),
     }
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            "name": {"type": "str", "required": True},
-            "mesh_id": {"type": "str", "required": True},
-            "operators": {
-                "type": "list",
-                "elements": "str",
-                "default": ["installed-state", "eastwest", "ingress"],
-            },
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        "name": {"type": "str", "required": True},
+        "mesh_id": {"type": "str", "required": True},
+        "operators": {
+            "type": "list",
+            "elements": "str",
+            "default": ["installed-state", "eastwest", "ingress"],
         },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    }
+)
+
+
+def main() -> None:
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

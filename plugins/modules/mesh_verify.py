@@ -203,10 +203,9 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report as report
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
@@ -218,11 +217,11 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import 
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import Workload
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Verify the mesh; gives the module's result."""
-    params = module.params
+    params = task.params
     begun = time.monotonic()
-    reads = params["read_only"] or module.check_mode
+    reads = params["read_only"] or task.check_mode
     # Half an hour after its time at the latest, nobody waits for it any more.
     lifetime = params["timeout"] + 1800
     workload = None if reads else Workload(params["server_image"], params["client_image"], lifetime)
@@ -254,7 +253,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         with verification:
             seen = verification.look()
         for warning in verification.warnings:
-            module.warn(warning)
+            task.warn(warning)
         return seen
 
     kept = proof_file.read() if proof_file and params["proof_hours"] else None
@@ -270,7 +269,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         else:
             proof_file.keep(mesh)
     told = report.result(mesh, verdict, time.monotonic() - begun, params["only"])
-    if params["output_dir"] and not module.check_mode:
+    if params["output_dir"] and not task.check_mode:
         write(Path(params["output_dir"]), told)
     return {
         "changed": False,
@@ -309,31 +308,28 @@ def write(folder: Path, told: report.Result) -> None:
         ) from None
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **MEMBERS_ARGUMENT_SPEC,
-            "only": {"type": "list", "elements": "str", "default": []},
-            "read_only": {"type": "bool", "default": False},
-            "proof_file": {"type": "path"},
-            "proof_hours": {"type": "int", "default": 0},
-            "least_privilege": {"type": "bool", "default": False},
-            "output_dir": {"type": "path"},
-            "workload": {"type": "str", "choices": ["own", "start", "started"], "default": "own"},
-            "server_image": {
-                "type": "str",
-                "default": "exo.container-registry.com/exoscale-images/exo-webtest:v2",
-            },
-            "client_image": {"type": "str", "default": CURL_IMAGE},
-            "timeout": {"type": "int", "default": 120},
+SPEC = Spec(
+    argument_spec={
+        **MEMBERS_ARGUMENT_SPEC,
+        "only": {"type": "list", "elements": "str", "default": []},
+        "read_only": {"type": "bool", "default": False},
+        "proof_file": {"type": "path"},
+        "proof_hours": {"type": "int", "default": 0},
+        "least_privilege": {"type": "bool", "default": False},
+        "output_dir": {"type": "path"},
+        "workload": {"type": "str", "choices": ["own", "start", "started"], "default": "own"},
+        "server_image": {
+            "type": "str",
+            "default": "exo.container-registry.com/exoscale-images/exo-webtest:v2",
         },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+        "client_image": {"type": "str", "default": CURL_IMAGE},
+        "timeout": {"type": "int", "default": 120},
+    }
+)
+
+
+def main() -> None:
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

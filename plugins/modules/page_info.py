@@ -77,7 +77,7 @@ failure:
 import time
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
@@ -128,28 +128,30 @@ def fetch(client: KubernetesClient, params: dict[str, Any]) -> dict[str, Any]:
     return fetched
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            "namespace": {"type": "str", "required": True},
-            "labels": {"type": "str", "required": True},
-            "container": {"type": "str", "default": "curl"},
-            "url": {"type": "str", "required": True},
-        },
-        supports_check_mode=True,
-    )
-    if module.check_mode:
-        module.exit_json(changed=False)
+def run(task: Task) -> Result:
+    """Fetch the page; gives the module's result."""
+    if task.check_mode:
+        return {"changed": False}
+    client = KubernetesClient(task.params["kubeconfig"], task.params["context"])
     try:
-        client = KubernetesClient(module.params["kubeconfig"], module.params["context"])
-        try:
-            result = fetch(client, module.params)
-        except ExomeshError as error:
-            raise error.about(cluster=client.name) from None
+        return {"changed": False, **fetch(client, task.params)}
     except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(changed=False, **result)
+        raise error.about(cluster=client.name) from None
+
+
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        "namespace": {"type": "str", "required": True},
+        "labels": {"type": "str", "required": True},
+        "container": {"type": "str", "default": "curl"},
+        "url": {"type": "str", "required": True},
+    }
+)
+
+
+def main() -> None:
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

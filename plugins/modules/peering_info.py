@@ -77,7 +77,7 @@ gaps:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options
 from ansible_collections.exomesh.istio.plugins.module_utils._peering_gaps import gaps
@@ -90,10 +90,17 @@ OPTIONS_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
+def run(task: Task) -> Result:
+    """Read every cluster once; gives the module's result."""
+    options = Options(**{name: task.params[name] for name in OPTIONS_SPEC})
+    return {"changed": False, "gaps": gaps(members_of(task.params), options)}
+
+
+SPEC = Spec(argument_spec={**MEMBERS_ARGUMENT_SPEC, **OPTIONS_SPEC})
+
+
 def main() -> None:
-    module = AnsibleModule(argument_spec={**MEMBERS_ARGUMENT_SPEC, **OPTIONS_SPEC}, supports_check_mode=True)
-    options = Options(**{name: module.params[name] for name in OPTIONS_SPEC})
-    module.exit_json(changed=False, gaps=gaps(members_of(module.params), options))
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -141,9 +141,8 @@ failure:
   returned: failure
 """
 
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
@@ -160,9 +159,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
 from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options, Peering
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Make the secrets; gives the module's result."""
-    params = module.params
+    params = task.params
     if params["least_privilege"] and not params["own_accounts"]:
         raise ExomeshError(
             "The account that all readers share may read Secrets, so there is no least privilege with it",
@@ -170,7 +169,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             cluster=params["name"],
             next_step="Set peering_own_accounts to true, or mesh_least_privilege to false",
         )
-    if kubeconfig_is_to_come(module):
+    if kubeconfig_is_to_come(task):
         return {"changed": True, "objects": summarise([]), "restarted": []}
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
     options = Options(
@@ -182,45 +181,42 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         reached=frozenset(params["reached"]),
         before_istiod=params["before_istiod"],
         timeout=params["timeout"],
-        check_mode=module.check_mode,
+        check_mode=task.check_mode,
     )
     outcome = Peering(client, members_of(params), options).run()
     for warning in outcome.warnings:
-        module.warn(warning)
+        task.warn(warning)
     for cluster in outcome.restarted:
-        module.warn(f"istiod of {cluster} had not taken up its remote secrets, and was restarted")
+        task.warn(f"istiod of {cluster} had not taken up its remote secrets, and was restarted")
     changes = outcome.changes
     return {
         "changed": bool(outcome.restarted) or any(change.action != UNCHANGED for change in changes),
         "objects": summarise(changes),
         "restarted": outcome.restarted,
-        **({"diff": render_diff(changes)} if module._diff else {}),
+        **({"diff": render_diff(changes)} if task.diff else {}),
     }
 
 
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        "name": {"type": "str", "required": True},
+        **MEMBERS_ARGUMENT_SPEC,
+        "timeout": {"type": "int", "default": 60},
+        "own_accounts": {"type": "bool", "default": True},
+        "least_privilege": {"type": "bool", "default": False},
+        "probe": {"type": "bool", "default": True},
+        "probe_image": {"type": "str", "default": CURL_IMAGE},
+        "reached": {"type": "list", "elements": "str", "default": []},
+        "before_istiod": {"type": "bool", "default": False},
+        "reciprocal": {"type": "bool", "default": False},
+        "prune": {"type": "bool", "default": False},
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            "name": {"type": "str", "required": True},
-            **MEMBERS_ARGUMENT_SPEC,
-            "timeout": {"type": "int", "default": 60},
-            "own_accounts": {"type": "bool", "default": True},
-            "least_privilege": {"type": "bool", "default": False},
-            "probe": {"type": "bool", "default": True},
-            "probe_image": {"type": "str", "default": CURL_IMAGE},
-            "reached": {"type": "list", "elements": "str", "default": []},
-            "before_istiod": {"type": "bool", "default": False},
-            "reciprocal": {"type": "bool", "default": False},
-            "prune": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

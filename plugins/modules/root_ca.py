@@ -120,9 +120,8 @@ failure:
 """
 
 from datetime import timedelta
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     KEY_TYPES,
     KeyKind,
@@ -130,7 +129,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
     describe,
     require_cryptography,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import (
@@ -141,9 +139,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import (
 )
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Have the root; gives the module's result."""
-    params = module.params
+    params = task.params
     require_cryptography()
     members = members_of(params)
     renew_within = timedelta(days=params["intermediate_lifetime"])
@@ -154,7 +152,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             timedelta(days=params["lifetime"]),
         )
         root = LocalRoot(real_path(params["state_dir"]), params["passphrase"])
-        outcome = root.ensure(members, profile, renew_within, module.check_mode)
+        outcome = root.ensure(members, profile, renew_within, task.check_mode)
     else:
         authority = None
         if params["key_path"] or params["key_content"]:
@@ -163,7 +161,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             )
         outcome = judge_given_root(members, params["certificate"], renew_within, authority)
     for warning in outcome.warnings:
-        module.warn(warning)
+        task.warn(warning)
     told = describe(outcome.chain[-1]) if outcome.chain else {}
     after = "".join(f"{change}\n" for change in outcome.changes)
     return {
@@ -172,34 +170,31 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "certificate": chain_pem(outcome.chain),
         "fingerprint": told.get("fingerprint", ""),
         "not_after": told.get("not_after", ""),
-        **({"diff": {"before": "", "after": after}} if module._diff else {}),
+        **({"diff": {"before": "", "after": after}} if task.diff else {}),
     }
 
 
+SPEC = Spec(
+    argument_spec={
+        **MEMBERS_ARGUMENT_SPEC,
+        "state_dir": {"type": "path"},
+        "certificate": {"type": "str"},
+        "key_path": {"type": "path", "no_log": False},
+        "key_content": {"type": "str", "no_log": True},
+        "passphrase": {"type": "str", "no_log": True},
+        "organization": {"type": "str", "default": "Istio"},
+        "key_type": {"type": "str", "choices": list(KEY_TYPES), "default": "rsa", "no_log": False},
+        "key_size": {"type": "int", "default": 4096, "no_log": False},
+        "lifetime": {"type": "int", "default": 3650},
+        "intermediate_lifetime": {"type": "int", "default": 365},
+    },
+    mutually_exclusive=[("state_dir", "certificate"), ("key_path", "key_content")],
+    required_one_of=[("state_dir", "certificate")],
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **MEMBERS_ARGUMENT_SPEC,
-            "state_dir": {"type": "path"},
-            "certificate": {"type": "str"},
-            "key_path": {"type": "path", "no_log": False},
-            "key_content": {"type": "str", "no_log": True},
-            "passphrase": {"type": "str", "no_log": True},
-            "organization": {"type": "str", "default": "Istio"},
-            "key_type": {"type": "str", "choices": list(KEY_TYPES), "default": "rsa", "no_log": False},
-            "key_size": {"type": "int", "default": 4096, "no_log": False},
-            "lifetime": {"type": "int", "default": 3650},
-            "intermediate_lifetime": {"type": "int", "default": 365},
-        },
-        mutually_exclusive=[("state_dir", "certificate"), ("key_path", "key_content")],
-        required_one_of=[("state_dir", "certificate")],
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

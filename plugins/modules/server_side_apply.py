@@ -105,7 +105,7 @@ failure:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import wait_ready
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
@@ -131,22 +131,22 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
 )
 
 
-def present(client: KubernetesClient, definitions: list[Object], module: AnsibleModule) -> list[ObjectChange]:
+def present(client: KubernetesClient, definitions: list[Object], task: Task) -> list[ObjectChange]:
     """Apply the objects that differ; gives what changed, or would."""
     own = refuse_foreign(client, definitions)
     changes = compare_all(client, definitions, FIELD_MANAGER, known=own)
-    if module.check_mode:
+    if task.check_mode:
         return changes
-    timeout = module.params["timeout"]
+    timeout = task.params["timeout"]
     for obj, change in zip(definitions, changes, strict=True):
         if change.action != UNCHANGED:
             apply_patiently(client, obj, FIELD_MANAGER, timeout)
-    if module.params["wait"]:
+    if task.params["wait"]:
         wait_ready(client, [change.ref for change in changes if change.ref.kind == "Deployment"], timeout)
     return changes
 
 
-def absent(client: KubernetesClient, definitions: list[Object], module: AnsibleModule) -> list[ObjectChange]:
+def absent(client: KubernetesClient, definitions: list[Object], task: Task) -> list[ObjectChange]:
     """Delete the objects and wait until they are gone; gives what changed, or would."""
     definitions = definitions[::-1]
     refs = [ObjectRef.of(obj) for obj in definitions]
@@ -159,7 +159,7 @@ def absent(client: KubernetesClient, definitions: list[Object], module: AnsibleM
         ObjectChange(ref, DELETE if goes else UNCHANGED, {}, {})
         for ref, goes in zip(refs, going, strict=True)
     ]
-    if module.check_mode:
+    if task.check_mode:
         return changes
     deleted = [change.ref for change in changes if change.action == DELETE]
     for ref in deleted:
@@ -168,10 +168,10 @@ def absent(client: KubernetesClient, definitions: list[Object], module: AnsibleM
     def remaining() -> str | None:
         return ", ".join(str(ref) for ref in deleted if client.get(ref)) or None
 
-    left = wait_until_met(remaining, module.params["timeout"])
+    left = wait_until_met(remaining, task.params["timeout"])
     if left:
         raise ExomeshError(
-            f"Not gone after {module.params['timeout']} s: {left}",
+            f"Not gone after {task.params['timeout']} s: {left}",
             "not_deleted",
             cause="a finalizer holds it, or its pods do not end",
             next_step="Look at the object's metadata.finalizers and status.conditions",
@@ -179,48 +179,53 @@ def absent(client: KubernetesClient, definitions: list[Object], module: AnsibleM
     return changes
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def check_definitions(definitions: list[Any]) -> None:
+    """Check that each names an object.
+
+    :raises ExomeshError: ``invalid_definition``.
+    """
+    for number, definition in enumerate(definitions, 1):
+        metadata = definition.get("metadata")
+        named = isinstance(metadata, dict) and metadata.get("name")
+        if not (definition.get("apiVersion") and definition.get("kind") and named):
+            raise ExomeshError(
+                f"Every definition needs apiVersion, kind and metadata.name; number {number} lacks one",
+                "invalid_definition",
+                next_step="Complete the definition",
+            )
+
+
+def run(task: Task) -> Result:
     """Make the objects present or absent; gives the module's result."""
-    if kubeconfig_is_to_come(module):
-        return {"changed": module.params["state"] == "present", "objects": summarise([])}
-    client = KubernetesClient(module.params["kubeconfig"], module.params["context"])
-    definitions = module.params["definitions"]
+    check_definitions(task.params["definitions"])
+    if kubeconfig_is_to_come(task):
+        return {"changed": task.params["state"] == "present", "objects": summarise([])}
+    client = KubernetesClient(task.params["kubeconfig"], task.params["context"])
+    definitions = task.params["definitions"]
     try:
-        work = present if module.params["state"] == "present" else absent
-        changes = work(client, definitions, module)
+        work = present if task.params["state"] == "present" else absent
+        changes = work(client, definitions, task)
     except ExomeshError as error:
         raise error.about(cluster=client.name) from None
     return {
         "changed": any(change.action != UNCHANGED for change in changes),
         "objects": summarise(changes),
-        **({"diff": render_diff(changes)} if module._diff else {}),
+        **({"diff": render_diff(changes)} if task.diff else {}),
     }
 
 
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        "definitions": {"type": "list", "elements": "dict", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "wait": {"type": "bool", "default": True},
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            "definitions": {"type": "list", "elements": "dict", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "wait": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
-    for definition in module.params["definitions"]:
-        metadata = definition.get("metadata")
-        if not (
-            definition.get("apiVersion")
-            and definition.get("kind")
-            and isinstance(metadata, dict)
-            and metadata.get("name")
-        ):
-            module.fail_json(msg="Every definition needs apiVersion, kind and metadata.name")
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -119,46 +119,41 @@ failure:
   returned: failure
 """
 
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import (
     EXOSCALE_ARGUMENTS,
     connect,
 )
 
 
-def run(params: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Ask the zones; gives the module's result and warnings. Raises when every zone failed."""
+def run(task: Task) -> Result:
+    """Ask the zones; gives the module's result. Raises when every zone failed."""
+    params = task.params
     answer = connect(params, prefer="api").clusters_of(params["zones"])
     if answer.failed_zones and not answer.answered_zones:
         raise next(iter(answer.failed_zones.values()))
     wanted = params["cluster"]
-    result = {
+    for error in answer.failed_zones.values():
+        task.warn(str(error))
+    return {
         "changed": False,
         "clusters": [found.as_dict() for found in answer.clusters if wanted in (None, found.name, found.id)],
         "failed_zones": {zone: error.failure() for zone, error in answer.failed_zones.items()},
     }
-    return result, [str(error) for error in answer.failed_zones.values()]
+
+
+SPEC = Spec(
+    argument_spec={
+        **EXOSCALE_ARGUMENTS,
+        "zones": {"type": "list", "elements": "str"},
+        "cluster": {"type": "str"},
+    }
+)
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **EXOSCALE_ARGUMENTS,
-            "zones": {"type": "list", "elements": "str"},
-            "cluster": {"type": "str"},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result, warnings = run(module.params)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    for warning in warnings:
-        module.warn(warning)
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

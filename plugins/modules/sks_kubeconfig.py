@@ -232,8 +232,7 @@ failure:
 
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import (
     EXOSCALE_ARGUMENTS,
     connect,
@@ -251,10 +250,18 @@ from ansible_collections.exomesh.istio.plugins.module_utils._sks_kubeconfig impo
 )
 
 
-def run(module: AnsibleModule) -> Outcome:
-    """Do what the options ask for."""
+def run(task: Task) -> Result:
+    """Do what the options ask for; gives the module's result."""
+    outcome = ensure(task)
+    for warning in outcome.warnings:
+        task.warn(warning)
+    return outcome.result
+
+
+def ensure(task: Task) -> Outcome:
+    """Have the kubeconfig as wanted."""
     require_libraries()
-    params = module.params
+    params = task.params
     context = params["context"] or params["cluster"]
     durations = {
         option: parse_duration(params[option], option) if params[option] else None
@@ -271,7 +278,7 @@ def run(module: AnsibleModule) -> Outcome:
         renew_before=durations["renew_before"],
         backup=params["backup"],
         force=params["force"],
-        check_mode=module.check_mode,
+        check_mode=task.check_mode,
     )
     if params["state"] == "absent":
         return ensure_absent(request)
@@ -285,36 +292,31 @@ def run(module: AnsibleModule) -> Outcome:
     return ensure_present(connect(params), request, prove if params["verify"] else None)
 
 
+SPEC = Spec(
+    argument_spec={
+        **EXOSCALE_ARGUMENTS,
+        "cluster": {"type": "str"},
+        "zone": {"type": "str"},
+        "kubeconfig": {"type": "path", "required": True, "aliases": ["dest"]},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "context": {"type": "str"},
+        "user": {"type": "str"},
+        "groups": {"type": "list", "elements": "str", "default": ["system:masters"]},
+        "ttl": {"type": "str"},
+        "renew_before": {"type": "str"},
+        "verify": {"type": "bool", "default": False},
+        "backup": {"type": "bool", "default": False},
+        "force": {"type": "bool", "default": False},
+    },
+    required_if=[
+        ("state", "present", ("cluster", "zone")),
+        ("state", "absent", ("context", "cluster"), True),
+    ],
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **EXOSCALE_ARGUMENTS,
-            "cluster": {"type": "str"},
-            "zone": {"type": "str"},
-            "kubeconfig": {"type": "path", "required": True, "aliases": ["dest"]},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "context": {"type": "str"},
-            "user": {"type": "str"},
-            "groups": {"type": "list", "elements": "str", "default": ["system:masters"]},
-            "ttl": {"type": "str"},
-            "renew_before": {"type": "str"},
-            "verify": {"type": "bool", "default": False},
-            "backup": {"type": "bool", "default": False},
-            "force": {"type": "bool", "default": False},
-        },
-        required_if=[
-            ("state", "present", ("cluster", "zone")),
-            ("state", "absent", ("context", "cluster"), True),
-        ],
-        supports_check_mode=True,
-    )
-    try:
-        outcome = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    for warning in outcome.warnings:
-        module.warn(warning)
-    module.exit_json(**outcome.result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

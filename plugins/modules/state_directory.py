@@ -49,8 +49,7 @@ failure:
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._files import (
     DIRECTORY_MODE,
     FileError,
@@ -83,15 +82,16 @@ def make(path: Path, check_mode: bool) -> dict[str, Any]:
     return {"changed": True, "diff": {"before": "", "after": f"{path}, for nobody else\n"}}
 
 
+def run(task: Task) -> Result:
+    """Have the folder; gives the module's result."""
+    return make(Path(task.params["path"]), task.check_mode)
+
+
+SPEC = Spec(argument_spec={"path": {"type": "path", "required": True}})
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True
-    )
-    try:
-        result = make(Path(module.params["path"]), module.check_mode)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -119,32 +119,31 @@ report:
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exomesh.istio.plugins.module_utils import _support_bundle as support
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import version_of
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Make the archive; gives the module's result."""
-    params = module.params
+    params = task.params
     request = support.Request(
         members_of(params),
         params["mesh_id"],
         datetime.now(UTC),
         {
             "exomesh.istio": params["collection_version"],
-            "ansible-core": str(module.ansible_version),
-            "istioctl": None if module.check_mode else _version(params["istioctl"]),
+            "ansible-core": str(task.core_version),
+            "istioctl": None if task.check_mode else _version(params["istioctl"]),
         },
         params["log_lines"],
         params["timeout"],
         params["least_privilege"],
     )
-    if module.check_mode:
+    if task.check_mode:
         path = f"{Path(params['directory']) / request.name}.tar.gz"
         return {"changed": True, "path": path, "report": [f"{path} would be written"]}
     bundle = support.collect(request)
@@ -168,25 +167,22 @@ def _version(program: str | None) -> str | None:
     return None
 
 
+SPEC = Spec(
+    argument_spec={
+        **MEMBERS_ARGUMENT_SPEC,
+        "directory": {"type": "path", "required": True},
+        "mesh_id": {"type": "str", "required": True},
+        "istioctl": {"type": "path"},
+        "collection_version": {"type": "str"},
+        "least_privilege": {"type": "bool", "default": False},
+        "log_lines": {"type": "int", "default": 2000},
+        "timeout": {"type": "int", "default": 10},
+    }
+)
+
+
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **MEMBERS_ARGUMENT_SPEC,
-            "directory": {"type": "path", "required": True},
-            "mesh_id": {"type": "str", "required": True},
-            "istioctl": {"type": "path"},
-            "collection_version": {"type": "str"},
-            "least_privilege": {"type": "bool", "default": False},
-            "log_lines": {"type": "int", "default": 2000},
-            "timeout": {"type": "int", "default": 10},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ failure:
 from collections.abc import Iterable
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
@@ -268,11 +268,11 @@ def route_of(params: dict[str, Any]) -> Route:
     )
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Make the route as given; gives the module's result."""
-    params = module.params
+    params = task.params
     route = route_of(params)
-    if kubeconfig_is_to_come(module):
+    if kubeconfig_is_to_come(task):
         return {"changed": params["state"] == "present", "objects": summarise([])}
     client = KubernetesClient(params["kubeconfig"], params["context"])
     form, other = (ISTIO, GATEWAY_API) if params["form"] == ISTIO else (GATEWAY_API, ISTIO)
@@ -286,7 +286,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         refuse_foreign(client, objects)
         changes = compare_all(client, objects, FIELD_MANAGER)
         deletions = _ours_among(client, {ObjectRef.of(obj) for obj in surplus} - {c.ref for c in changes})
-        if not module.check_mode:
+        if not task.check_mode:
             if objects and form == GATEWAY_API:
                 require_gateway_api(client)
             for obj, change in zip(objects, changes, strict=True):
@@ -301,7 +301,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "changed": any(change.action != UNCHANGED for change in changes),
         "weights": weights,
         "objects": summarise(changes),
-        **({"diff": render_diff(changes)} if module._diff else {}),
+        **({"diff": render_diff(changes)} if task.diff else {}),
     }
 
 
@@ -335,50 +335,47 @@ def _defaults(options: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"type": "dict", "default": {}, "apply_defaults": True, "options": options}
 
 
-def main() -> None:
-    string: dict[str, Any] = {"type": "str", "required": True}
-    cookie = {"name": string, "value": string}
-    rule = {
-        "version": string,
-        "headers": {"type": "dict", "default": {}},
-        "cookie": {"type": "dict", "options": cookie},
-    }
-    ejection = {
-        "errors": {"type": "int", "default": 5},
-        "interval": {"type": "int", "default": 5},
-        "seconds": {"type": "int", "default": 30},
-    }
-    ingress: dict[str, dict[str, Any]] = {
-        "namespace": {"type": "str", "default": "istio-ingress"},
-        "service": {"type": "str", "default": "istio-ingressgateway"},
-        "selector": {"type": "dict", "default": {"istio": "ingressgateway"}},
-    }
-    module = AnsibleModule(
-        argument_spec={
-            **KUBERNETES_ARGUMENT_SPEC,
-            "namespace": string,
-            "service": string,
-            "port": {"type": "int", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "hosts": {"type": "list", "elements": "str", "default": ["*"]},
-            "form": {"type": "str", "choices": [ISTIO, GATEWAY_API], "default": ISTIO},
-            "versions": {"type": "list", "elements": "str", "required": True},
-            "weights": {"type": "dict", "default": {}},
-            "rules": {"type": "list", "elements": "dict", "default": [], "options": rule},
-            "mirror": {
-                "type": "dict",
-                "options": {"version": string, "percent": {"type": "int", "default": 100}},
-            },
-            "ejection": _defaults(ejection),
-            "ingress": _defaults(ingress),
+string: dict[str, Any] = {"type": "str", "required": True}
+cookie = {"name": string, "value": string}
+rule = {
+    "version": string,
+    "headers": {"type": "dict", "default": {}},
+    "cookie": {"type": "dict", "options": cookie},
+}
+ejection = {
+    "errors": {"type": "int", "default": 5},
+    "interval": {"type": "int", "default": 5},
+    "seconds": {"type": "int", "default": 30},
+}
+ingress: dict[str, dict[str, Any]] = {
+    "namespace": {"type": "str", "default": "istio-ingress"},
+    "service": {"type": "str", "default": "istio-ingressgateway"},
+    "selector": {"type": "dict", "default": {"istio": "ingressgateway"}},
+}
+SPEC = Spec(
+    argument_spec={
+        **KUBERNETES_ARGUMENT_SPEC,
+        "namespace": string,
+        "service": string,
+        "port": {"type": "int", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "hosts": {"type": "list", "elements": "str", "default": ["*"]},
+        "form": {"type": "str", "choices": [ISTIO, GATEWAY_API], "default": ISTIO},
+        "versions": {"type": "list", "elements": "str", "required": True},
+        "weights": {"type": "dict", "default": {}},
+        "rules": {"type": "list", "elements": "dict", "default": [], "options": rule},
+        "mirror": {
+            "type": "dict",
+            "options": {"version": string, "percent": {"type": "int", "default": 100}},
         },
-        supports_check_mode=True,
-    )
-    try:
-        result = run(module)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments())
-    module.exit_json(**result)
+        "ejection": _defaults(ejection),
+        "ingress": _defaults(ingress),
+    }
+)
+
+
+def main() -> None:
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

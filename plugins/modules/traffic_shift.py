@@ -190,7 +190,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, concurrently
@@ -249,14 +249,25 @@ def ingress_urls(ingress: str, clients: dict[str, KubernetesClient]) -> list[str
     return urls
 
 
-def run(module: AnsibleModule, shift: Shift, clients: dict[str, KubernetesClient]) -> dict[str, Any]:
+def run(task: Task) -> Result:
     """Do the steps (in check mode only tell them); gives the module's result."""
-    params = module.params
+    params = task.params
+    check(params)
+    members = members_of(params)
+    clients = {member.name: KubernetesClient(member.kubeconfig, name=member.name) for member in members}
+    if params["client_cluster"] not in (None, *clients):
+        raise ExomeshError(
+            f"client_cluster {params['client_cluster']} is not one of {', '.join(clients)}", "unknown_member"
+        )
+    shift = shift_of(params, clients)
     steps = shift.plan()
     done = not steps and not shift.under_way
-    if not module.check_mode and not done:
-        with requests(params, clients) as shift.ask:
-            shift.run()
+    if not task.check_mode and not done:
+        try:
+            with requests(params, clients) as shift.ask:
+                shift.run()
+        finally:
+            task.on_failure["report"] = shift.report()
     end = steps[-1] if steps else shift.start
     where = f"{shift.canary} has {shift.start} %"
     told = ", ".join(f"{step} %" for step in steps)
@@ -276,63 +287,66 @@ def run(module: AnsibleModule, shift: Shift, clients: dict[str, KubernetesClient
     }
 
 
-def main() -> None:
-    string = {"type": "str", "required": True}
-    module = AnsibleModule(
-        argument_spec={
-            **MEMBERS_ARGUMENT_SPEC,
-            "namespace": string,
-            "name": string,
-            "form": {"type": "str", "choices": [ISTIO, GATEWAY_API], "default": ISTIO},
-            "rule": {"type": "str"},
-            "stable": string,
-            "canary": string,
-            "steps": {"type": "list", "elements": "int", "default": [10, 50, 100]},
-            "requests": {"type": "int", "default": 200},
-            "seconds": {"type": "int", "default": 10},
-            "max_error_percent": {"type": "float", "default": 1.0},
-            "settle": {"type": "int", "default": 60},
-            "pattern": {"type": "str", "default": r"VERSION:?\s*([\w.-]+)"},
-            "urls": {"type": "list", "elements": "str", "default": []},
-            "host": {"type": "str"},
-            "ingress": {"type": "str", "default": "istio-ingress/istio-ingressgateway"},
-            "client_cluster": {"type": "str"},
-            "client_image": {"type": "str", "default": CURL_IMAGE},
-        },
-        supports_check_mode=True,
-    )
-    params = module.params
+def check(params: dict[str, Any]) -> None:
+    """Check what no type can tell.
+
+    :raises ExomeshError: ``invalid_option``.
+    """
     steps = params["steps"]
+    wrong = None
     if not steps or sorted(set(steps)) != steps or not 0 < steps[0] <= steps[-1] <= 100:
-        module.fail_json(msg=f"steps must rise, between 1 and 100: {steps}")
-    if params["requests"] < 1 or params["seconds"] < 1:
-        module.fail_json(msg="requests and seconds must be 1 or more")
-    if params["client_cluster"] and not params["urls"]:
-        module.fail_json(msg="client_cluster needs urls: what shall the pod ask?")
-    shift = None
+        wrong = f"steps must rise, between 1 and 100: {steps}"
+    elif params["requests"] < 1 or params["seconds"] < 1:
+        wrong = "requests and seconds must be 1 or more"
+    elif params["client_cluster"] and not params["urls"]:
+        wrong = "client_cluster needs urls: what shall the pod ask?"
+    if wrong:
+        raise ExomeshError(wrong, "invalid_option")
+
+
+def shift_of(params: dict[str, Any], clients: dict[str, KubernetesClient]) -> Shift:
+    """The shift in the module's parameters.
+
+    :raises ExomeshError: pattern is no regular expression.
+    """
+    ref = route_ref(params["form"], params["namespace"], params["name"])
+    versions = params["stable"], params["canary"]
+    limits = (params[name] for name in ("requests", "seconds", "max_error_percent", "settle"))
     try:
-        members = members_of(params)
-        clients = {member.name: KubernetesClient(member.kubeconfig, name=member.name) for member in members}
-        if params["client_cluster"] not in (None, *clients):
-            module.fail_json(
-                msg=f"client_cluster {params['client_cluster']} is not one of {', '.join(clients)}"
-            )
-        ref = route_ref(params["form"], params["namespace"], params["name"])
-        versions = params["stable"], params["canary"]
-        limits = (params[name] for name in ("requests", "seconds", "max_error_percent", "settle"))
-        shift = Shift(
-            [ClusterRoute(client, ref, *versions, params["rule"]) for client in clients.values()],
-            *versions,
-            steps,
-            Limits(*limits),
-            re.compile(params["pattern"]),
-        )
-        result = run(module, shift, clients)
-    except ExomeshError as error:
-        module.fail_json(**error.fail_arguments(), report=shift.report() if shift else [])
+        pattern = re.compile(params["pattern"])
     except re.error as error:
-        module.fail_json(msg=f"pattern is no regular expression: {error}")
-    module.exit_json(**result)
+        raise ExomeshError(f"pattern is no regular expression: {error}", "invalid_option") from None
+    routes = [ClusterRoute(client, ref, *versions, params["rule"]) for client in clients.values()]
+    return Shift(routes, *versions, params["steps"], Limits(*limits), pattern)
+
+
+string = {"type": "str", "required": True}
+SPEC = Spec(
+    argument_spec={
+        **MEMBERS_ARGUMENT_SPEC,
+        "namespace": string,
+        "name": string,
+        "form": {"type": "str", "choices": [ISTIO, GATEWAY_API], "default": ISTIO},
+        "rule": {"type": "str"},
+        "stable": string,
+        "canary": string,
+        "steps": {"type": "list", "elements": "int", "default": [10, 50, 100]},
+        "requests": {"type": "int", "default": 200},
+        "seconds": {"type": "int", "default": 10},
+        "max_error_percent": {"type": "float", "default": 1.0},
+        "settle": {"type": "int", "default": 60},
+        "pattern": {"type": "str", "default": r"VERSION:?\s*([\w.-]+)"},
+        "urls": {"type": "list", "elements": "str", "default": []},
+        "host": {"type": "str"},
+        "ingress": {"type": "str", "default": "istio-ingress/istio-ingressgateway"},
+        "client_cluster": {"type": "str"},
+        "client_image": {"type": "str", "default": CURL_IMAGE},
+    }
+)
+
+
+def main() -> None:
+    run_module(SPEC, run)
 
 
 if __name__ == "__main__":

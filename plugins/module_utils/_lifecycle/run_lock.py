@@ -24,15 +24,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._base.processes import Process, Watch
+from .._base.waiting import concurrently, remaining
 from .._cluster_lock import RUN_LOCK, ClusterLock, Holder, LockLostError, release_all, take_all
 from .._errors import ExomeshError
-from .._kubernetes import KubernetesClient, concurrently
+from .._kubernetes import KubernetesClient
 
 HOW_TO_BREAK = "-e mesh_break_lock=true"
 
 _LOOK_SECONDS = 2.0
-_GRACE_SECONDS = 30.0
-"""What the keeper may take on top of the time for waiting."""
+GRACE_SECONDS = 30.0
+"""What it may take to lock on top of the time for waiting."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def hold(clusters: Mapping[str, str], holder: Holder, timeout: float, force: boo
     os.close(writer)
     os.waitpid(first, 0)
     try:
-        answer = _read(reader, timeout + _GRACE_SECONDS)
+        answer = _read(reader, remaining(timeout + GRACE_SECONDS))
     finally:
         os.close(reader)  # where nobody reads it, the keeper ends
     if "failure" in answer:
@@ -177,7 +178,7 @@ def _serve(clusters: Mapping[str, str], holder: Holder, timeout: float, force: b
     watch = Watch(holder.process)
     locks: dict[str, ClusterLock] = {}
 
-    def pause(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
         if watch.wait(seconds):
             raise SystemExit
 
@@ -190,7 +191,7 @@ def _serve(clusters: Mapping[str, str], holder: Holder, timeout: float, force: b
                     locks[name] = _lock(name, kubeconfig, holder)
                 except ExomeshError as error:
                     left_out[name] = str(error)
-            failed = take_all(list(locks.values()), timeout, force, pause)
+            failed = take_all(list(locks.values()), timeout, force, sleep)
             for name in [name for name, lock in locks.items() if lock in failed]:
                 problem = failed[locks.pop(name)]
                 if _is_refusal(problem):

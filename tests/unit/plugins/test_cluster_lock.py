@@ -202,7 +202,7 @@ def test_an_api_that_is_silent_has_lost_it(api: ApiServer, monkeypatch: pytest.M
         monkeypatch.setattr(api, "answer", silent)
         goes_on_writing(held, 5)
     assert caught.value.code == "lock_lost"
-    assert time.monotonic() - started < 2.6
+    assert time.monotonic() - started < 5
 
 
 def test_one_answer_that_never_comes_is_asked_for_again(

@@ -118,22 +118,28 @@ def test_no_secret_is_told(tmp_path: Path, merge: dict[str, Any]) -> None:
         {"vars": {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}},
     ],
 )
-def test_what_asks_for_another_process_gets_one(
-    tmp_path: Path, merge: dict[str, Any], otherwise: dict[str, Any]
-) -> None:
-    assert HERE not in run(tmp_path, **merge, **otherwise)
+def test_what_asks_for_another_process_gets_one(tmp_path: Path, otherwise: dict[str, Any]) -> None:
+    absent = {"exomesh.istio.kubeconfig_merge": {"name": "a", "state": "absent", "dest": str(tmp_path / "x")}}
+    assert HERE not in run(tmp_path, **absent, **otherwise)
 
 
-def test_an_error_of_ours_is_a_failure_of_the_task(tmp_path: Path) -> None:
-    # Nothing of the module may be lost in silence: what is no result is a failure, with its reason.
+def test_a_fault_of_ours_is_a_failure_of_the_task(tmp_path: Path, merge: dict[str, Any]) -> None:
+    # Nothing of the module may be lost in silence, and no secret told with it.
+    content = merge["exomesh.istio.kubeconfig_merge"]["content"]
     (tmp_path / "sitecustomize.py").write_text(
-        "import ansible.module_utils.basic as basic\n"
-        "def broken(self, **_): raise RuntimeError('it broke')\n"
-        "basic.AnsibleModule.exit_json = broken\n"
+        "import os\ndef broken(*_): raise RuntimeError('it broke')\nos.fsync = broken\n"
     )
-    task = {
-        "exomesh.istio.kubeconfig_merge": {"name": "a", "state": "absent", "dest": str(tmp_path / "config")}
-    }
-    output = run(tmp_path, shell={"PYTHONPATH": str(tmp_path)}, **task)
+    for shell in ({}, PROCESSES):
+        output = run(tmp_path, shell={"PYTHONPATH": str(tmp_path), **shell}, **merge)
+        assert "failed=1" in output
+        assert "it broke" in output
+        assert not any(secret in output for secret in secrets_of(content))
+
+
+def test_async_is_refused_where_it_would_write_a_secret_to_a_file(
+    tmp_path: Path, merge: dict[str, Any]
+) -> None:
+    output = run(tmp_path, **merge, **{"async": 60, "poll": 1})
     assert "failed=1" in output
-    assert "it broke" in output
+    assert "cannot run with async" in output
+    assert not (tmp_path / "config").exists()

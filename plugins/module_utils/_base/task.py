@@ -1,0 +1,116 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one shape of a module: options, and a function ``run(task) -> result`` (private to the collection).
+
+Ansible runs the function in one of two ways: in a Python of the module's own, by :func:`run_module`, or in
+the process of the task, by the action plugin in ``plugin_utils``. Both end in :func:`perform`, so that a
+module does not notice which it is.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .._errors import ExomeshError
+from .waiting import Interrupted, ending_in_order, time_limit
+
+Result = dict[str, Any]
+
+LOCAL_SECONDS = 60.0
+"""Time limit of a module that has no option ``timeout``, as it only handles files of this machine."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The options of a module, as AnsibleModule takes them.
+
+    :param time_limit: seconds for all that the module does, out of its options; by default its ``timeout``.
+    """
+
+    argument_spec: Mapping[str, Mapping[str, Any]]
+    mutually_exclusive: Sequence[Sequence[str]] = ()
+    required_one_of: Sequence[Sequence[str]] = ()
+    required_if: Sequence[Sequence[Any]] = ()
+    time_limit: Callable[[Mapping[str, Any]], float] = lambda params: float(
+        params.get("timeout") or LOCAL_SECONDS
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what AnsibleModule and its validator take, by name."""
+        return {
+            "argument_spec": {name: dict(spec) for name, spec in self.argument_spec.items()},
+            "mutually_exclusive": [list(names) for names in self.mutually_exclusive],
+            "required_one_of": [list(names) for names in self.required_one_of],
+            "required_if": [list(rule) for rule in self.required_if],
+        }
+
+
+@dataclass
+class Task:
+    """What a module is to do, and whom it tells.
+
+    :param params: its options.
+    :param core_version: of ansible-core.
+    """
+
+    params: dict[str, Any]
+    check_mode: bool = False
+    diff: bool = False
+    core_version: str = ""
+    warnings: list[str] = field(default_factory=list)
+    secrets: set[str] = field(default_factory=set)
+    on_failure: Result = field(default_factory=dict)
+    """What the result has besides the reason when the task fails."""
+
+    def warn(self, text: str) -> None:
+        """Warn the user, once for each text."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def hide(self, secret: str | None) -> None:
+        """Keep a value out of everything that is told."""
+        if secret:
+            self.secrets.add(secret)
+
+
+Run = Callable[[Task], Result]
+
+
+def perform(spec: Spec, run: Run, task: Task) -> Result:
+    """Run a module within its time limit; return its result, with ``failed`` and ``msg`` where it failed.
+
+    It ends in order on Ctrl-C, SIGTERM and when the terminal goes away: what must be restored is restored.
+    """
+    try:
+        with ending_in_order(), time_limit(spec.time_limit(task.params)):
+            return run(task)
+    except ExomeshError as error:
+        return {"failed": True, **error.fail_arguments(), **task.on_failure}
+    except Interrupted as interruption:
+        return {"failed": True, "msg": f"The task was ended by {interruption}", **task.on_failure}
+    except Exception as error:  # noqa: BLE001 - a fault of ours is told as such, and with no secret in it
+        return {
+            "failed": True,
+            "msg": f"This is a fault of exomesh.istio, please report it: {type(error).__name__}: {error}",
+            "exception": traceback.format_exc(),
+            **task.on_failure,
+        }
+
+
+def run_module(spec: Spec, run: Run) -> None:
+    """Be the ``main()`` of a module."""
+    module = AnsibleModule(**spec.arguments(), supports_check_mode=True)
+    task = Task(module.params, module.check_mode, module._diff, str(module.ansible_version))
+    result = perform(spec, run, task)
+    module.no_log_values.update(task.secrets)
+    for warning in task.warnings:
+        module.warn(warning)
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
