@@ -480,33 +480,42 @@ def take_all(
     def take(lock: ClusterLock) -> bool:
         try:
             return lock.acquire(force)
+        except TimeUpError:
+            raise
         except ExomeshError as error:
             failed[lock] = error
             return True
 
+    refused: list[ClusterLock] = []
     while True:
-        refused: list[ClusterLock] = []
+        held_by_others = refused
+        refused = []
         # Two who want the same ones meet at the first that answers.
         todo = [lock for lock in ordered if lock not in failed]
+        has_first = False
         try:
-            has_first = False
             while todo and not refused:
                 some = todo if has_first else todo[:1]
                 todo = todo[len(some) :]
                 got = concurrently(take, some)
                 refused = [lock for lock, is_free in zip(some, got, strict=True) if not is_free]
                 has_first = has_first or some[0] not in failed
+            if not refused:
+                return failed
+            release_all(ordered)
+            for lock in ordered:
+                lock.had_to_wait = True
+            if clock() >= deadline:
+                raise refused[0].refusal(timeout)
+            sleep(0.3 + 0.4 * random.random())  # noqa: S311 - so that two do not go in step
+        except TimeUpError:
+            release_all(ordered)
+            for lock in refused or held_by_others:
+                raise lock.refusal(timeout) from None
+            raise
         except BaseException:
             release_all(ordered)
             raise
-        if not refused:
-            return failed
-        release_all(ordered)
-        for lock in ordered:
-            lock.had_to_wait = True
-        if clock() >= deadline:
-            raise refused[0].refusal(timeout)
-        sleep(0.3 + 0.4 * random.random())  # noqa: S311 - so that two do not go in step
 
 
 def release_all(locks: Sequence[ClusterLock]) -> None:

@@ -36,41 +36,47 @@ options:
     type: list
     elements: str
     required: true
-  members_least:
+  least:
     description:
       - How many members there must be.
     type: int
     default: 2
   group:
     description:
-      - The inventory group that has the members, for messages.
+      - The inventory group that has the members.
     type: str
     default: mesh
-  members:
+  lock:
     description:
-      - The clusters to lock, as P(exomesh.istio.mesh_members#filter) gives them. None when empty.
-    type: list
-    elements: dict
-    default: []
-  run:
-    description:
-      - In whose name, as P(exomesh.istio.this_run#lookup) gives it. Required with O(members).
+      - What to lock, and for whom. Without it, nothing is locked, and O(held) is checked.
     type: dict
+    suboptions:
+      members:
+        description:
+          - The clusters, as P(exomesh.istio.mesh_members#filter) gives them.
+        type: list
+        elements: dict
+        required: true
+      run:
+        description:
+          - In whose name, as P(exomesh.istio.this_run#lookup) gives it.
+        type: dict
+        required: true
+      break:
+        description:
+          - Take the clusters from the run that has them, whoever that is. It fails at its next step.
+          - For a run that hangs, or whose machine cannot be reached. One that has ended needs no breaking.
+        type: bool
+        default: false
+      timeout:
+        description:
+          - Seconds to wait for another run.
+        type: int
+        default: 60
   held:
     description:
-      - What an earlier task of this run returned as RV(lock). The module fails where it was lost.
+      - What an earlier task of this run returned as RV(held). The module fails where it was lost.
     type: dict
-  break_lock:
-    description:
-      - Take the clusters from the run that has them, whoever that is. It fails at its next step.
-      - For a run that hangs, or whose machine cannot be reached. One that has ended needs no breaking.
-    type: bool
-    default: false
-  timeout:
-    description:
-      - Seconds to wait for another run.
-    type: int
-    default: 60
 requirements:
   - Python package C(kubernetes) >= 31.0.0
 author:
@@ -81,17 +87,28 @@ EXAMPLES = r"""
 - name: Have the mesh for this run alone
   exomesh.istio.mesh_lock:
     hosts: "{{ mesh_clusters }}"
-    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
-    run: "{{ lookup('exomesh.istio.this_run') }}"
+    lock:
+      members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+      run: "{{ lookup('exomesh.istio.this_run') }}"
+  register: mesh
+  run_once: true
+
+- name: See whether it is still so
+  exomesh.istio.mesh_lock:
+    hosts: "{{ mesh_clusters }}"
+    held: "{{ mesh.held }}"
   run_once: true
 """
 
 RETURN = r"""
-lock:
+held:
   description: What this run holds, for O(held) of later tasks.
   type: dict
   returned: when clusters were locked, by this task or by the one that O(held) is of
   contains:
+    group:
+      description: The group whose members were locked last.
+      type: str
     hosts:
       description: Inventory names of the members that were to be locked.
       type: list
@@ -110,6 +127,8 @@ failure:
   returned: failure
 """
 
+from typing import Any
+
 from ansible_collections.exomesh.istio.plugins.module_utils._base.processes import Process
 from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import Holder
@@ -124,7 +143,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._lifecycle.run_lock 
 def run(task: Task) -> Result:
     """Check that there is a mesh, and lock it; gives the module's result."""
     params = task.params
-    if len(params["hosts"]) < params["members_least"]:
+    if len(params["hosts"]) < params["least"]:
         raise ExomeshError(
             f"The inventory group {params['group']} has {len(params['hosts'])} hosts, but a mesh needs two "
             "or more",
@@ -132,44 +151,59 @@ def run(task: Task) -> Result:
             next_step="Give the inventory with -i and put your clusters into that group, or name another "
             "one: -e mesh_group=...",
         )
-    earlier = params["held"] or {}
-    for told in earlier.get("holds") or ():
+    held = params["held"] or {}
+    for told in held.get("holds") or ():
         Held.parse(told).require()
-    if not params["members"] or task.check_mode:
-        return {"changed": False, **({"lock": earlier} if earlier else {})}
-    process = Process.parse(params["run"])
+    if params["lock"] and not task.check_mode:
+        held = _lock(task, params["lock"], held)
+    return {"changed": False, **({"held": held} if held else {})}
+
+
+def _lock(task: Task, wanted: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
+    """Lock what is not held yet; gives all that is."""
+    process = Process.parse(wanted["run"])
     if process is None:
         raise ExomeshError(
-            "run is not what the lookup this_run gives",
+            "lock.run is not what the lookup this_run gives",
             "invalid_option",
             next_step="Set it to {{ lookup('exomesh.istio.this_run') }}",
         )
-    holder = Holder(process, str(params["run"].get("user")), str(params["run"].get("playbook") or ""))
-    clusters = {member["name"]: member["kubeconfig"] for member in params["members"]}
-    held = hold(clusters, holder, params["timeout"], params["break_lock"])
-    for name, why in held.left_out.items():
+    holder = Holder(process, str(wanted["run"].get("user")), str(wanted["run"].get("playbook") or ""))
+    names = {member.get("host") or member["name"]: member for member in wanted["members"]}
+    clusters = {
+        member["name"]: member["kubeconfig"]
+        for host, member in names.items()
+        if host not in held.get("hosts", ())
+    }
+    got = hold(clusters, holder, wanted["timeout"], wanted["break"])
+    for name, why in got.left_out.items():
         task.warn(f"Cluster {name} is not locked for this run: {why}")
-    for name, who in held.followed.items():
+    for name, who in got.followed.items():
         task.warn(f"Cluster {name} was held by {who} before: this run waited for its end, or took it over")
-    hosts = [
-        *earlier.get("hosts", []),
-        *(member.get("host") or member["name"] for member in params["members"]),
-    ]
-    return {"changed": False, "lock": {"hosts": hosts, "holds": [*earlier.get("holds", []), held.told()]}}
+    return {
+        "group": task.params["group"],
+        "hosts": [*held.get("hosts", ()), *names],
+        "holds": [*held.get("holds", ()), got.told()],
+    }
 
 
 SPEC = Spec(
     argument_spec={
         "hosts": {"type": "list", "elements": "str", "required": True},
-        "members_least": {"type": "int", "default": 2},
+        "least": {"type": "int", "default": 2},
         "group": {"type": "str", "default": "mesh"},
-        "members": {"type": "list", "elements": "dict", "default": []},
-        "run": {"type": "dict"},
+        "lock": {
+            "type": "dict",
+            "options": {
+                "members": {"type": "list", "elements": "dict", "required": True},
+                "run": {"type": "dict", "required": True},
+                "break": {"type": "bool", "default": False},
+                "timeout": {"type": "int", "default": 60},
+            },
+        },
         "held": {"type": "dict"},
-        "break_lock": {"type": "bool", "default": False},
-        "timeout": {"type": "int", "default": 60},
     },
-    time_limit=lambda params: params["timeout"] + GRACE_SECONDS,
+    time_limit=lambda params: (params["lock"] or {"timeout": 0})["timeout"] + GRACE_SECONDS,
 )
 
 

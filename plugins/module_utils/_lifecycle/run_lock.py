@@ -72,7 +72,7 @@ class Held:
         """
         keeper, run = Process.parse(told.get("keeper")), Process.parse(told.get("run"))
         if keeper is None or run is None:
-            raise ExomeshError("held is not what this module returned as lock before", "invalid_option")
+            raise ExomeshError("held is not what this module returned before", "invalid_option")
         holder = Holder(run, str(told.get("user")), str(told.get("playbook")), str(told.get("token")))
         return cls(
             keeper,

@@ -268,8 +268,8 @@ def test_a_workload_of_another_run_is_left_alone(mesh: RunningMesh, workload: st
         "spec": spec,
     }
     mesh["fra"].api.put(LEASE, lease)
-    result = mesh.run("mesh_verify", workload=workload, timeout=1)
-    assert result["failure"]["code"] == "locked"
+    result = mesh.run("mesh_verify", workload=workload, timeout=3)
+    assert result.get("failure", {}).get("code") == "locked", result
     assert result["failure"]["cluster"] == "fra"
     assert "other has been changing this cluster" in result["msg"]
     for name in ("vie", "fra"):
