@@ -1,4 +1,5 @@
-PYTHON ?= python3
+# The Python of .venv. Empty: the newest supported one of this machine.
+PYTHON ?=
 CLUSTERS ?= 2
 
 BIN := .venv/bin
@@ -11,8 +12,8 @@ WITH_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Tools that ask for the collection by name find it in .venv; mypy does not look there.
 TYPES := build/types/ansible_collections/exomesh
 
-# Has Ansible measure the coverage of the modules that tests run, for which they need processes of their own.
-COVER_MODULES := EXOMESH_MODULE_PROCESSES=1 _ANSIBLE_ANSIBALLZ_COVERAGE_CONFIG='{"config": "$(CURDIR)/pyproject.toml", "output": "$(CURDIR)/.coverage.module"}'
+# Has Ansible measure the coverage of modules that run in processes of their own, from what it has packed.
+COVER_MODULES := _ANSIBLE_ANSIBALLZ_COVERAGE_CONFIG='{"config": "$(CURDIR)/pyproject.toml", "output": "$(CURDIR)/.coverage.module"}'
 
 # Molecule names this inventory also to the play that writes it, and Ansible warns of one that is not there.
 MOLECULE := build/molecule/inventory
@@ -25,8 +26,8 @@ MOLECULE := build/molecule/inventory
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv:  ## The Python environment .venv (PYTHON=python3.12 for another Python)
-	@$(PYTHON) tools/make_venv.py
+venv:  ## The Python environment .venv, with the newest Python at hand (PYTHON=python3.12 for another)
+	@python3 tools/make_venv.py $(PYTHON)
 
 demo: lab-up  ## Two clusters on this machine, the mesh, and the tutorial's page (CLUSTERS=3 for more)
 	$(BIN)/ansible-playbook -i $(LAB_INVENTORY) site.yml
@@ -63,7 +64,7 @@ lab-build: venv  ## Build what the lab runs, without starting it (about 15 minut
 	$(LAB) build
 
 test: venv  ## Every test; at the end what took how long
-	$(BIN)/python tools/run_tests.py lint spec docs importer sanity matrix lab-build unit molecule lab-test bench-small
+	$(BIN)/python tools/run_tests.py lint spec docs importer sanity lab-build matrix unit molecule lab-test bench-small
 
 lint: lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs  ## Every linter (each alone: make lint-python)
 
@@ -101,7 +102,7 @@ spec: venv  ## Role specs, defaults, dead variables; the action group; commands 
 findings: venv  ## The page of findings, from the code
 	$(BIN)/python tools/make_findings.py
 
-readme: venv  ## README's tables of playbooks, roles and modules, from the code
+readme: venv  ## README's tables of playbooks, roles, modules and versions, from the code and `make matrix`
 	$(BIN)/python tools/make_readme.py
 
 surveys: venv  ## What AWX asks for, from the role specs
@@ -136,8 +137,8 @@ sanity: venv  ## ansible-test sanity
 unit: venv  ## Unit tests; all of them must run 90 % of the lines of plugins/ (ARGS="-k name")
 	$(COVER_MODULES) $(BIN)/pytest -n auto --cov --cov-report term $(or $(ARGS),--cov-fail-under=90)
 
-matrix: venv  ## ansible-doc, playbooks and some tests with the supported versions of Ansible, Python, kubernetes
-	$(BIN)/python tools/run_matrix.py
+matrix: venv  ## Playbooks and tests with the supported versions of Ansible, Python, kubernetes (ARGS=--record)
+	$(BIN)/python tools/run_matrix.py $(ARGS)
 
 molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 	@mkdir -p $(MOLECULE) && echo 'mesh:' >$(MOLECULE)/hosts.yml

@@ -30,6 +30,7 @@ HEADING = re.compile(r"^(#+ .*|([=\-~^])\2{3,})$")
 OTHERS = {
     "docker",
     "export",
+    "find",
     "git",
     "istioctl",
     "kubectl",

@@ -4,20 +4,24 @@
 """Write README's tables from what the code says of itself; with --check, only tell whether they are so.
 
 A playbook is described by the first sentence of the comment that it begins with, a role by its
-`meta/main.yml`, a module and another plugin by its `short_description`.
+`meta/main.yml`, a module and another plugin by its `short_description`. The versions are those of
+`make matrix`, with what came of its last run that was recorded.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import yaml
+from run_matrix import CELLS, NOT_TRIED, RECORD
 
 ROOT = Path(__file__).resolve().parent.parent
 PIECES = {"access", "members"}  # other playbooks begin with them; alone they do nothing
+VERSIONS = ("ansible-core", "python", "kubernetes", "kubernetes.core")
 
 
 def main() -> int:
@@ -27,6 +31,7 @@ def main() -> int:
     new = old
     for name, rows in (("playbooks", playbooks()), ("roles", roles()), ("modules", modules())):
         new = with_table(new, name, table(("name", "what it does"), rows))
+    new = with_table(new, "matrix", table((*VERSIONS, "tests", "result"), matrix()))
     if "--check" not in sys.argv:
         readme.write_text(new, encoding="utf-8")
         return 0
@@ -98,6 +103,21 @@ def modules() -> Iterator[tuple[str, str]]:
             if not found:
                 raise SystemExit(f"{path.relative_to(ROOT)} has no short_description")
             yield name, found[1]
+
+
+def matrix() -> Iterator[tuple[str, ...]]:
+    """Yield the cells of the matrix, with what the last recorded run says of each."""
+    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
+    for cell in CELLS:
+        found = {"ansible-core": cell.core, "python": cell.python, "kubernetes": cell.kubernetes}
+        result = record.get(cell.name, {"result": NOT_TRIED})
+        tests, told = "", str(result["result"])
+        if told != NOT_TRIED:
+            found |= result
+            counts = [f"{result[key]} {key}" for key in ("failed", "skipped") if result[key]]
+            tests = ", ".join([str(result["passed"]), *counts])
+            told = f"{told} on {result['date']}"
+        yield (*(str(found.get(name, "")) for name in VERSIONS), tests, told)
 
 
 if __name__ == "__main__":

@@ -50,9 +50,10 @@ options:
     default: exo
   timeout:
     description:
-      - How long one question to Exoscale may take at most, in seconds.
+      - How long all that Exoscale is asked may take, in seconds.
+      - When it is over, that is told; what other zones answered by then is kept.
     type: float
-    default: 60
+    default: 120
 requirements:
   - the exo CLI >= 1.85.1, or the Python package C(exoscale) >= 0.16
 notes:

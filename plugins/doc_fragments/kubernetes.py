@@ -21,9 +21,10 @@ options:
     type: str
   timeout:
     description:
-      - How long to wait at most, in seconds, for what the module waits for.
+      - How long all that the module does may take, in seconds.
+      - When it is over, the module tells what it was waiting for.
     type: int
-    default: 300
+    default: 600
 requirements:
   - Python package C(kubernetes) >= 31.0.0
 """

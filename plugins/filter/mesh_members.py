@@ -85,6 +85,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.exomesh.istio.plugins.filter.absolute_path import absolute_path
+from ansible_collections.exomesh.istio.plugins.module_utils._base.names import CLUSTER_NAME
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable_line
 
 TOPOLOGIES = ("full", "hub-and-spoke", "groups")
 
@@ -94,8 +96,8 @@ def mesh_members(
 ) -> list[dict[str, Any]]:
     """The members of a mesh; see the documentation of the filter.
 
-    :raises AnsibleFilterError: a name is not in the inventory, two members share a mesh name, or the topology
-        leaves a member without peers.
+    :raises AnsibleFilterError: a name is not in the inventory, or none; two members share a mesh name; or
+        the topology leaves a member without peers.
     """
     members: list[dict[str, Any]] = []
     variables_of: dict[str, Mapping[str, Any]] = {}
@@ -105,6 +107,12 @@ def mesh_members(
         # Once for each host: Ansible puts its variables together anew whenever they are asked for.
         variables = variables_of[host] = hostvars[host]
         name = str(variables.get("mesh_cluster_name") or host)
+        if not CLUSTER_NAME.fullmatch(name):
+            raise AnsibleFilterError(
+                f"{printable_line(str(host), 99)} has mesh_cluster_name {printable_line(name, 99)}, which no "
+                "cluster may have, as folders and objects are named after it: use up to 63 small letters, "
+                "digits, dots and dashes, with a letter or digit at both ends"
+            )
         members.append(
             {
                 "host": str(host),

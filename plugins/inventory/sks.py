@@ -18,7 +18,9 @@ description:
     C(sks_addons), C(sks_labels), C(sks_nodepools), and C(ansible_connection), C(ansible_python_interpreter)."
   - Clusters are listed with one question a zone with the Python client, and one more for each cluster with
     exo. So O(backend=auto) prefers the client here, where it is installed and a key is known.
-  - No secret is cached.
+  - No secret is cached. What was cached is never taken for a template, and a cache folder or file that others
+    may write is refused. So give O(cache_connection) a folder in your home; one that is not there is made for
+    you alone.
 extends_documentation_fragment:
   - exomesh.istio.exoscale
   - constructed
@@ -103,23 +105,33 @@ hostname: "{{ sks_name }}-{{ sks_zone }}"
 on_failed_zone: warn
 cache: true
 cache_plugin: ansible.builtin.jsonfile
-cache_connection: /tmp/exomesh-inventory
+cache_connection: ~/.cache/exomesh-inventory
 cache_timeout: 3600
 """
 
+import json
+import os
+import re
+import stat
 import sys
 from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable, printable_line
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import time_limit
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import Cluster as ClusterOfApi
 from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import (
     EXOSCALE_ARGUMENTS,
     connect,
 )
 
 Cluster = dict[str, Any]
+
+_HOST_NAME = re.compile(r"\w[\w .@+-]*")
+"""Roles make paths of it, and programs get it as an argument."""
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: ignore[misc]
@@ -138,36 +150,60 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
         try:
             clusters = self._clusters(path, cache)
         except ExomeshError as error:
-            raise AnsibleParserError(str(error)) from error
+            raise AnsibleParserError(printable(str(error))) from error
         for cluster in clusters:
             if self._is_wanted(cluster):
                 self._add(cluster)
 
     def _clusters(self, path: str, cache: bool) -> list[Cluster]:
         """All clusters of the zones, from the cache or from Exoscale."""
-        self.load_cache_plugin()
         key = self.get_cache_key(path)
-        use_cache = cache and self.get_option("cache")
-        if use_cache:
-            try:
-                return list(self._cache[key]["clusters"])
-            except KeyError:
-                pass
+        self._load_private_cache(key)
+        if cache and self.get_option("cache"):
+            cached = self._cached(key)
+            if cached is not None:
+                return cached
         clusters, complete = self._ask()
         # Half an answer would hide clusters for as long as the cache lives.
         if self.get_option("cache") and complete:
             self._cache[key] = {"clusters": clusters}
         return clusters
 
+    def _load_private_cache(self, key: str) -> None:
+        """Load the cache plugin; what somebody else may have put into its files could be anything."""
+        self.load_cache_plugin()
+        folder = getattr(self._cache._plugin, "_cache_dir", None)
+        if not (folder and self.get_option("cache")):
+            return  # it has no files, or nobody asks it
+        if not os.listdir(folder) and os.stat(folder).st_uid == os.geteuid():
+            os.chmod(folder, 0o700)  # Ansible has just made it
+        files = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(key)]
+        for path in (folder, *files):
+            if (trouble := _why_not_private(path)) is not None:
+                raise AnsibleParserError(
+                    f"The inventory's cache {path} is refused: {trouble}. Whoever writes it says what the "
+                    "hosts are, and could have commands run here. Give cache_connection a folder of yours, "
+                    "as ~/.cache/exomesh-inventory, or take that from the others (chown, chmod 700)."
+                )
+
+    def _cached(self, key: str) -> list[Cluster] | None:
+        """The clusters in the cache, None without them. Marks, as of a template to be trusted, are gone."""
+        try:
+            clusters = json.loads(json.dumps(self._cache[key]["clusters"]))
+            return [ClusterOfApi(**cluster).as_dict() for cluster in clusters]
+        except (KeyError, TypeError, ValueError):
+            return None
+
     def _ask(self) -> tuple[list[Cluster], bool]:
         """The clusters of the zones, and whether every zone answered."""
         options = {name: self._untemplated(name) for name in EXOSCALE_ARGUMENTS}
-        answer = connect(options, prefer="api").clusters_of(self.get_option("zones") or None)
+        with time_limit(float(options["timeout"])):
+            answer = connect(options, prefer="api").clusters_of(self.get_option("zones") or None)
         for error in answer.failed_zones.values():
             if self.get_option("on_failed_zone") == "fail":
                 error.next_step = f"{error.next_step or 'See the cause'}, or set on_failed_zone: warn"
                 raise error
-            self.display.warning(str(error))
+            self.display.warning(printable(str(error)))
         return [cluster.as_dict() for cluster in answer.clusters], not answer.failed_zones
 
     def _untemplated(self, name: str) -> Any:
@@ -210,6 +246,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
         self.templar.available_variables = variables
         template = self.get_option("hostname")
         name = str(self.templar.template(template)) if template else cluster["name"]
+        if not _HOST_NAME.fullmatch(name):
+            raise AnsibleParserError(
+                f"Cluster {printable_line(cluster['id'], 100)} in {cluster['zone']} would be the host "
+                f"'{printable_line(name, 100)}', which is no name for one. Set hostname, for example to "
+                "'{{ sks_cluster }}', or leave the cluster away by names or labels."
+            )
         known = self.inventory.get_host(name)
         if known and known.vars.get("sks_cluster") != cluster["id"]:
             raise AnsibleParserError(
@@ -218,3 +260,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
                 "'{{ sks_name }}-{{ sks_zone }}'."
             )
         return name
+
+
+def _why_not_private(path: str) -> str | None:
+    """Why somebody else may have written a file or folder; None where nobody can, or there is none."""
+    try:
+        found = [os.lstat(path), os.stat(path)]
+    except FileNotFoundError:
+        return None
+    if any(each.st_uid not in (0, os.geteuid()) for each in found):
+        return "it belongs to another user"
+    if found[1].st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may write it, its mode is {stat.S_IMODE(found[1].st_mode):04o}"
+    return None

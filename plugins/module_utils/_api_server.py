@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import remaining
+from ansible_collections.exomesh.istio.plugins.module_utils._base.connections import BusyServerError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import TimeUpError, remaining
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KubernetesClient,
@@ -185,6 +186,8 @@ class ApiServer(KubernetesClient):
             )
         except urllib3.exceptions.HTTPError as error:
             raise self._unreached(str(getattr(error, "reason", None) or error)) from None
+        except (BusyServerError, TimeUpError) as error:
+            raise self._told(error, f"{method} {path}") from None
         try:
             answer = json.loads(response.data)
         except ValueError:

@@ -10,11 +10,13 @@ UTC. A chain begins with the CA that signs for workloads and ends with its root.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.encrypted_key import encrypted_pem
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
@@ -37,6 +39,9 @@ BACKDATING = timedelta(minutes=5)
 
 KEY_TYPES = ("rsa", "ecdsa-p256", "ecdsa-p384")
 _MIN_RSA_BITS = 2048
+MAX_LIFETIME = timedelta(days=36500)
+_WORTH_RENEWING = timedelta(hours=1)
+"""A new intermediate CA that does not live longer than the old one by this much is none."""
 
 
 class CertificateError(ExomeshError):
@@ -67,6 +72,7 @@ class Profile:
     """What the intermediate CA of one cluster shall be.
 
     :param renew_before: an intermediate with less than this left is due.
+    :raises CertificateError: ``lifetime_invalid``.
     """
 
     cluster: str
@@ -74,6 +80,17 @@ class Profile:
     key: KeyKind
     lifetime: timedelta
     renew_before: timedelta
+
+    def __post_init__(self) -> None:
+        if not timedelta(days=1) <= self.lifetime <= MAX_LIFETIME or self.renew_before < timedelta():
+            raise CertificateError(
+                f"An intermediate CA cannot live for {self.lifetime.days} days and be renewed "
+                f"{self.renew_before.days} days before its end. Nothing was changed",
+                "lifetime_invalid",
+                cluster=self.cluster,
+                next_step=f"Set certificates_lifetime to 1 to {MAX_LIFETIME.days} days, and "
+                "certificates_renew_before to fewer days than that, not below 0",
+            )
 
     @property
     def subject(self) -> x509.Name:
@@ -114,11 +131,23 @@ def read_chain(pem: str, what: str) -> tuple[x509.Certificate, ...]:
     :param what: what the text is, for the message of the CertificateError that is raised when it is not one.
     """
     try:
-        return tuple(x509.load_pem_x509_certificates(pem.encode()))
-    except ValueError as error:
+        found = tuple(x509.load_pem_x509_certificates(pem.encode()))
+        for certificate in found:
+            # They are read when they are asked for; all that is judged later must be there.
+            certificate.subject, certificate.issuer, certificate.public_key()
+            certificate.not_valid_before_utc, certificate.not_valid_after_utc  # noqa: B018
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateError(
             f"{what} is no PEM certificate", "certificate_unreadable", cause=str(error)
         ) from None
+    # What comes after the last whole one is passed over without a word. A key may be in the same file.
+    if len(found) != (begun := len(re.findall(r"-----BEGIN (?![A-Z0-9 ]+ (?:KEY|PARAMETERS)-----)", pem))):
+        raise CertificateError(
+            f"{what} is no PEM certificate",
+            "certificate_unreadable",
+            cause=f"{begun} begin in it, and {len(found)} are whole: it was cut off, or holds something else",
+        )
+    return found
 
 
 def read_key(pem: str, passphrase: str | None, what: str, examined: bool = True) -> Any:
@@ -163,11 +192,11 @@ def key_is_encrypted(pem: str) -> bool:
 
 def key_pem(key: Any, passphrase: str | None = None) -> str:
     """The key as PKCS#8, encrypted when there is a passphrase."""
-    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if passphrase:
-        encryption = serialization.BestAvailableEncryption(passphrase.encode())
-    pem: bytes = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-    return pem.decode()
+    encoding = serialization.Encoding.DER if passphrase else serialization.Encoding.PEM
+    content: bytes = key.private_bytes(
+        encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return encrypted_pem(content, passphrase) if passphrase else content.decode()
 
 
 def chain_pem(chain: Sequence[x509.Certificate]) -> str:
@@ -262,7 +291,7 @@ def new_request(key: Any, profile: Profile) -> x509.CertificateSigningRequest:
 def sign_intermediate(
     authority: Authority, key: Any, profile: Profile, now: datetime
 ) -> tuple[x509.Certificate, ...]:
-    """An intermediate CA with this key, and its chain up to the root; ends with its issuer at the latest."""
+    """An intermediate CA with this key, and its chain up to the root; ends when one of its issuers does."""
     issuer = authority.certificate
     builder = (
         x509.CertificateBuilder()
@@ -271,7 +300,7 @@ def sign_intermediate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATING)
-        .not_valid_after(min(now + profile.lifetime, issuer.not_valid_after_utc))
+        .not_valid_after(min(now + profile.lifetime, end_of(authority.chain)))
         .add_extension(_authority_key_identifier(issuer), critical=False)
     )
     for extension, critical in _intermediate_extensions(key.public_key()):
@@ -280,6 +309,11 @@ def sign_intermediate(
 
 
 # Judging
+
+
+def end_of(chain: Sequence[x509.Certificate]) -> datetime:
+    """When a chain ends: with the first of its certificates that does."""
+    return min(certificate.not_valid_after_utc for certificate in chain)
 
 
 def key_belongs(certificate: x509.Certificate, key: Any) -> bool:
@@ -368,8 +402,9 @@ def why_renew(
     chain: Sequence[x509.Certificate] | None,
     key: Any,
     profile: Profile,
-    root: x509.Certificate,
+    issuers: Sequence[x509.Certificate],
     now: datetime,
+    elsewhere: bool = False,
 ) -> str | None:
     """Why a cluster needs a new intermediate CA; None while its own is as it should be.
 
@@ -377,17 +412,19 @@ def why_renew(
 
     :param chain: the cluster's own, up to its root; None when it has none.
     :param key: its private key; None when it cannot be read.
+    :param issuers: what signs a new one, up to the mesh's root.
+    :param elsewhere: whether it signs by rules of its own, as to how long.
     """
     if not chain:
         return "it has none"
     held = chain[0]
     return (
-        _why_due(held, profile, root, now)
+        _why_due(chain, profile, issuers, now, elsewhere)
         or ("its key belongs to another certificate" if key is None or not key_belongs(held, key) else None)
         or _why_unlike_profile(held, profile)
         or (
             f"its issuer is not of the mesh's root, but of SHA-256 {fingerprint(chain[-1])}"
-            if chain[-1] != root
+            if chain[-1] != issuers[-1]
             else None
         )
         or "; ".join(chain_problems(chain, now))
@@ -395,14 +432,71 @@ def why_renew(
     )
 
 
-def _why_due(held: x509.Certificate, profile: Profile, root: x509.Certificate, now: datetime) -> str | None:
-    ends = held.not_valid_after_utc
+def why_kept(
+    chain: Sequence[x509.Certificate],
+    profile: Profile,
+    issuers: Sequence[x509.Certificate],
+    now: datetime,
+    elsewhere: bool = False,
+) -> tuple[str, str] | None:
+    """Why an intermediate CA stays although its end is near, and what to do; None where it is not near."""
+    ends = end_of(chain)
+    if ends - now >= profile.renew_before:
+        return None
+    told = f"its intermediate CA ends at {time_text(ends)}, with {_days(ends - now)} left"
+    if end_of(issuers) - ends <= _WORTH_RENEWING:
+        first = min(issuers, key=lambda item: item.not_valid_after_utc)
+        name, end = first.subject.rfc4514_string(), time_text(first.not_valid_after_utc)
+        cause = f"{told}, and a new one could not live longer, as its issuer {name} ends at {end}"
+        if is_root(first):
+            return cause, "Rotate the root, before all ends"
+        return cause, "Have that CA renewed by what issued it, and give it with its new certificate"
+    life = _days(_life_of_a_new_one(chain, profile, issuers, now, elsewhere))
+    cause = (
+        f"{told}. That is less than certificates_renew_before ({profile.renew_before.days} days), but a new "
+        f"one would live for {life} only, and be made anew by every run. So it is renewed when a third of "
+        "that is left"
+    )
+    next_step = (
+        "Set certificates_renew_before to fewer days than certificates_lifetime, and see whether the CA that "
+        "signs has a limit of its own"
+    )
+    return cause, next_step
+
+
+def _why_due(
+    chain: Sequence[x509.Certificate],
+    profile: Profile,
+    issuers: Sequence[x509.Certificate],
+    now: datetime,
+    elsewhere: bool,
+) -> str | None:
+    ends = end_of(chain)
     if ends <= now:
         return f"its own expired at {time_text(ends)}"
-    # One that lives as long as its root cannot be renewed to live longer.
-    if ends - now < profile.renew_before and ends < root.not_valid_after_utc:
-        return f"its own ends at {time_text(ends)}, with {(ends - now) // timedelta(days=1)} days left"
+    # One that cannot live for as long as that would be due again as soon as it is made.
+    life = _life_of_a_new_one(chain, profile, issuers, now, elsewhere)
+    margin = profile.renew_before if profile.renew_before < life else life / 3
+    if ends - now < margin and now + life - ends > _WORTH_RENEWING:
+        return f"its own ends at {time_text(ends)}, with {_days(ends - now)} left"
     return None
+
+
+def _life_of_a_new_one(
+    chain: Sequence[x509.Certificate],
+    profile: Profile,
+    issuers: Sequence[x509.Certificate],
+    now: datetime,
+    elsewhere: bool,
+) -> timedelta:
+    life = min(profile.lifetime, end_of(issuers) - now)
+    # What a CA elsewhere gave is all that is known of its limits.
+    return min(life, end_of(chain) - chain[0].not_valid_before_utc - BACKDATING) if elsewhere else life
+
+
+def _days(time: timedelta) -> str:
+    days = time // timedelta(days=1)
+    return f"{days} days" if days > 1 else f"{time // timedelta(hours=1)} hours"
 
 
 def _why_unlike_profile(held: x509.Certificate, profile: Profile) -> str | None:

@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ._base.processes import Process, user_name
+from ._base.text import printable_line
 from ._base.waiting import TimeUpError, cleaning_up, concurrently, pause, remaining, time_limit
 from ._errors import ExomeshError
 from ._kubernetes import MANAGED_BY, MANAGED_BY_LABEL, ApiError, KubernetesClient, Object, ObjectRef
@@ -69,6 +70,9 @@ _RESERVE_SECONDS = 3.0
 """Of the task's time, for telling who has the lock."""
 
 _REPEATS = 3
+_LONGEST = 200
+"""Letters of a name that a Lease holds."""
+
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -138,10 +142,10 @@ class Claim:
             told = _mapping(json.loads(annotations.get(HOLDER_ANNOTATION) or "{}"))
         # One of an older version leaves the annotation of whom it follows.
         process = Process.parse(told) if told.get("identity") == identity else None
-        who = printable(identity)
+        who = printable_line(identity, _LONGEST)
         if process:
             run = f"playbook {told['run']}, " if told.get("run") else ""
-            who = printable(f"{told.get('user')}@{process.host} ({run}process {process.pid})")
+            who = printable_line(f"{told.get('user')}@{process.host} ({run}process {process.pid})", _LONGEST)
         acquired = _time(spec.get("acquireTime"))
         since = acquired.strftime("%Y-%m-%d %H:%M:%S UTC") if acquired else "an unknown time"
         seconds = spec.get("leaseDurationSeconds")
@@ -538,11 +542,6 @@ def holding(locks: Sequence[ClusterLock], timeout: float) -> Iterator[None]:
         release_all(locks)
     for lock in locks:
         lock.tell_loss()
-
-
-def printable(text: str) -> str:
-    """Text that came from a cluster, for a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import load_yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import pause
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import INSTALL_LOCK, ClusterLock
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
@@ -326,7 +327,7 @@ class GatewayApiForm(Form):
         missing = wait_until_met(unmet, timeout)
         if missing:
             raise ExomeshError(
-                f"{gateway} is not in place after {timeout} s: {missing}",
+                f"{gateway} is not in place in time: {missing}",
                 "gateway_not_in_place",
                 next_step="Look at the Gateway's status.conditions and at the log of istiod. One of another "
                 "revision takes no notice of it",
@@ -529,7 +530,7 @@ def _source_ranges(settings: GatewaySettings) -> dict[str, Any]:
 def _configuration_of(objects: Iterable[Object]) -> str:
     for obj in objects:
         if obj["kind"] == "ConfigMap":
-            service = yaml.safe_load(obj["data"]["service"])
+            service = load_yaml(obj["data"]["service"], "The gateway's configuration")
             return str(service["metadata"]["annotations"][_CONFIGURATION_ANNOTATION])
     raise ValueError("no ConfigMap is among the objects")
 
@@ -558,7 +559,7 @@ def _apply(
 def _remove(client: KubernetesClient, form: Form, parts: Sequence[ObjectRef], timeout: int) -> None:
     if form.is_announced():
         form.withdraw(timeout)
-        time.sleep(DRAIN_SECONDS)
+        pause(DRAIN_SECONDS, f"connections by {form.service} of cluster {client.name} to end")
     for ref in parts:
         client.delete(ref)
     refs = {*parts, form.service}
@@ -569,7 +570,7 @@ def _remove(client: KubernetesClient, form: Form, parts: Sequence[ObjectRef], ti
     left = wait_until_met(remaining, timeout)
     if left:
         raise ExomeshError(
-            f"Not gone after {timeout} s: {left}",
+            f"Not gone in time: {left}",
             "not_deleted",
             cause="a finalizer holds it: a Service goes when the cloud has released its load balancer",
             next_step="Look at the object's metadata.finalizers and at its Events, then run this again",

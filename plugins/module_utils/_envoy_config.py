@@ -9,9 +9,11 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import CertificateError, read_chain
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, concurrently
@@ -88,13 +90,11 @@ class EnvoyConfig:
         return self._certificates("ROOTCA", "validation_context", "trusted_ca")
 
     def _certificates(self, name: str, kind: str, part: str) -> tuple[x509.Certificate, ...]:
-        for entry in self.secrets:
-            data = entry.get("secret", {}).get(kind, {}).get(part, {}).get("inline_bytes")
-            if entry.get("name") == name and data:
-                try:
+        with suppress(CertificateError, *MALFORMED):
+            for entry in self.secrets:
+                data = entry.get("secret", {}).get(kind, {}).get(part, {}).get("inline_bytes")
+                if entry.get("name") == name and data:
                     return read_chain(base64.b64decode(data).decode(), f"the proxy's {name}")
-                except (CertificateError, ValueError):
-                    return ()
         return ()
 
     def rejected(self) -> dict[str, str]:
@@ -202,9 +202,9 @@ def read_config(client: KubernetesClient, namespace: str, pod: str) -> EnvoyConf
     def ask(path: str) -> list[Dump]:
         answer = client.get_from_pod(namespace, pod, _ADMIN_PORT, path, _ANSWER_SECONDS)
         try:
-            told = json.loads(answer)
-            return list(told.get("configs") or told.get("cluster_statuses") or [])
-        except (ValueError, AttributeError):
+            told = load_json(answer, f"What the proxy of pod {namespace}/{pod} tells")
+            return [dict(entry) for entry in told.get("configs") or told.get("cluster_statuses") or []]
+        except MALFORMED:
             raise ExomeshError(
                 f"The proxy of pod {namespace}/{pod} answers {path} with {answer[:100]!r}",
                 "proxy_silent",

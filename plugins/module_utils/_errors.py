@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._base.text import printable, printable_data
+
 
 class ExomeshError(Exception):
     """A failure that says where it happened, why, and what to do next.
@@ -77,8 +79,11 @@ class ExomeshError(Exception):
         return {name: value for name, value in fields.items() if value}
 
     def fail_arguments(self) -> dict[str, Any]:
-        """What ``fail_json`` gets: ``msg`` for people, ``failure`` for programs."""
-        return {"msg": str(self), "failure": self.failure()}
+        """What ``fail_json`` gets: ``msg`` for people, ``failure`` for programs.
+
+        Both may hold words of a cluster, so here they are made safe to show, for every error.
+        """
+        return {"msg": printable(str(self)), "failure": printable_data(self.failure())}
 
 
 class MissingRequirementError(ExomeshError):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -13,13 +12,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._base.programs import passed, run_program
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import (
+    TimeUpError,
+    concurrently,
+    sparing,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import (
     KEY_VARIABLES,
+    QUESTIONS,
     SECRET_VARIABLES,
     Cluster,
     Credentials,
@@ -27,7 +33,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import (
     ExoscaleError,
     cluster_ambiguous,
     cluster_not_found,
-    concurrently,
     no_credentials,
     refused,
     server_error,
@@ -87,7 +92,7 @@ class ExoCli(Exoscale):
         return [Cluster(id=str(row.get("id", "")), name=str(row.get("name", "")), zone=zone) for row in rows]
 
     def clusters(self, zone: str) -> list[Cluster]:
-        return concurrently(lambda found: self._one(zone, found.id), self.names(zone))
+        return concurrently(lambda found: self._one(zone, found.id), self.names(zone), QUESTIONS)
 
     def _one(self, zone: str, cluster: str) -> Cluster:
         shown = self._json("compute", "sks", "show", "--zone", zone, "--", cluster, check=_is_object)
@@ -122,7 +127,7 @@ class ExoCli(Exoscale):
     def _json(self, *arguments: str, check: Callable[[Any], bool]) -> Any:
         output = self._run("--output-format", "json", *arguments)
         try:
-            content = json.loads(output)
+            content = load_json(output, "What exo tells")
         except ValueError:
             content = None
         if not check(content):
@@ -133,8 +138,11 @@ class ExoCli(Exoscale):
         """Standard output of one run. Raises ExoscaleError for what exo says on standard error."""
         command = f"exo {' '.join(arguments[:3])}" if arguments[0] == "compute" else "exo"
         try:
-            ended = run_program([self._program, *arguments], self._environment, self._timeout)
-        except TimeoutError:
+            with sparing():
+                ended = run_program([self._program, *arguments], self._environment, self._timeout)
+        except (TimeoutError, TimeUpError) as error:
+            if isinstance(error, TimeUpError) and error.interrupted:
+                raise
             raise timed_out(f"'{command}'", self._timeout) from None
         if ended.code == 0:
             return ended.output

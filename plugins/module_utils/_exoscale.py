@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import concurrently
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+QUESTIONS = 8
+"""Asked at a time: the API limits their rate."""
 
 DEFAULT_ENDPOINT = "https://api-ch-gva-2.exoscale.com/v2"
 IAM_OPERATIONS = ("list-zones", "list-sks-clusters", "generate-sks-cluster-kubeconfig")
@@ -180,7 +180,7 @@ class Exoscale(ABC):
         names = self.zones() if zones is None else list(dict.fromkeys(zones))
         clusters: list[Cluster] = []
         failed: dict[str, ExoscaleError] = {}
-        for zone, answer in zip(names, concurrently(ask, names), strict=True):
+        for zone, answer in zip(names, concurrently(ask, names, QUESTIONS), strict=True):
             if isinstance(answer, ExoscaleError):
                 failed[zone] = answer
             else:
@@ -218,7 +218,7 @@ class Exoscale(ABC):
             elif any(cluster in (each.name, each.id) for each in found):
                 elsewhere.append(other)
 
-        concurrently(look, self.zones())
+        concurrently(look, self.zones(), QUESTIONS)
         if elsewhere:
             error.code = "cluster_in_other_zone"
             error.next_step = f"It is in zone {', '.join(sorted(elsewhere))}: correct the zone"
@@ -228,12 +228,6 @@ class Exoscale(ABC):
                 f"The zone's clusters: {', '.join(here) or 'none'}. Check name, zone and account"
             )
             error.details["clusters"] = here
-
-
-def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results of ``work`` in the items' order, up to eight at a time."""
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return list(pool.map(work, items))
 
 
 def refused(status: int, message: str) -> ExoscaleError:

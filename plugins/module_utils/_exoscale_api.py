@@ -7,16 +7,30 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ssl
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.connections import (
+    PATIENCE,
+    BoundedSslSocket,
+    connection_pool,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import (
+    TimeUpError,
+    pause,
+    remaining,
+    sparing,
+    time_limit,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import MissingRequirementError
 from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import (
     Cluster,
     Credentials,
     Exoscale,
+    ExoscaleError,
     cluster_ambiguous,
     cluster_not_found,
     refused,
@@ -31,12 +45,14 @@ try:
     import requests
     from exoscale.api.exceptions import ExoscaleAPIException  # type: ignore[import-untyped]
     from exoscale.api.v2 import Client  # type: ignore[import-untyped]
+    from urllib3.exceptions import NewConnectionError
 except ImportError as import_error:
     _MISSING: ImportError | None = import_error
 else:
     _MISSING = None
 
-_RETRIED_STATUSES = (429, 500, 502, 503, 504)
+_RATE_LIMITED = 429
+_RETRIED_STATUSES = (_RATE_LIMITED, 500, 502, 503, 504)
 RETRY_PAUSES = (1.0, 2.0, 4.0)
 """Seconds before each further attempt, where the answer does not tell (Retry-After)."""
 
@@ -90,6 +106,7 @@ class ExoscaleApi(Exoscale):
             user=user,
             groups=groups,
             **lifetime,
+            repeatable=False,
         )
         try:
             return base64.b64decode(answer["kubeconfig"], validate=True).decode()
@@ -101,8 +118,9 @@ class ExoscaleApi(Exoscale):
         with self._lock:
             if not self._zone_endpoints:
 
-                def ask(timeout: float) -> Any:
-                    response = requests.get(f"{self._endpoint}/zone", timeout=timeout)
+                def ask() -> Any:
+                    with _bounded(requests.Session()) as session:
+                        response = session.get(f"{self._endpoint}/zone")
                     if not response.ok:
                         raise ExoscaleAPIException(f"status {response.status_code}", response)
                     return response.json()
@@ -114,59 +132,123 @@ class ExoscaleApi(Exoscale):
                     raise unreadable_answer("the list of zones") from None
             return self._zone_endpoints
 
-    def _call(self, zone: str, operation: str, **arguments: Any) -> dict[str, Any]:
+    def _call(self, zone: str, operation: str, repeatable: bool = True, **arguments: Any) -> dict[str, Any]:
         endpoints = self._endpoints()
         if zone not in endpoints:
             raise zone_not_found(zone)
 
-        def ask(timeout: float) -> Any:
+        def ask() -> Any:
             client = Client(self._credentials.key, self._credentials.secret, url=endpoints[zone])
-            client.http_client = _limited_session(client.http_client, timeout)
-            return getattr(client, operation)(**arguments)
+            with _bounded(client.http_client):
+                return getattr(client, operation)(**arguments)
 
-        answer = self._attempt(ask)
+        answer = self._attempt(ask, repeatable)
         if not isinstance(answer, dict):
             raise unreadable_answer(f"the answer to {operation.replace('_', '-')}")
         return answer
 
-    def _attempt(self, ask: Callable[[float], Any]) -> Any:
-        """Ask until there is an answer, a refusal, or no time left."""
-        deadline = time.monotonic() + self._timeout
-        for pause in (*RETRY_PAUSES, None):
-            try:
-                return ask(max(deadline - time.monotonic(), 0.1))
-            except requests.exceptions.Timeout:
-                raise timed_out("the Exoscale API", self._timeout) from None
-            except requests.exceptions.SSLError as error:
-                raise untrusted(_root_cause(error)) from None
-            except requests.exceptions.JSONDecodeError:
-                raise unreadable_answer("what was received") from None
-            except requests.exceptions.RequestException as error:
-                failure, wanted_pause = unreachable(_root_cause(error)), None
-            except ExoscaleAPIException as error:
-                response = error.response
-                failure = refused(response.status_code, _message(response))
-                if response.status_code not in _RETRIED_STATUSES:
-                    raise failure from None
-                wanted_pause = response.headers.get("Retry-After")
-            if pause is None:
-                raise failure
-            seconds = float(wanted_pause) if wanted_pause and wanted_pause.isdigit() else pause
-            if time.monotonic() + seconds >= deadline:
-                raise failure
-            time.sleep(seconds)
+    def _attempt(self, ask: Callable[[], Any], repeatable: bool = True) -> Any:
+        """Ask until there is an answer, a refusal, or no time left.
+
+        :param repeatable: whether nobody minds if it was done although no answer came. Else it is asked again
+            only where it surely was not.
+        """
+        last: ExoscaleError | None = None
+        try:
+            with time_limit(self._timeout), sparing():
+                for seconds in (*RETRY_PAUSES, None):
+                    answer, failure = self._once(ask, repeatable)
+                    if failure is None:
+                        return answer
+                    asked = failure.details.pop("retry_after", "")
+                    wait = float(asked) if asked.isdigit() else seconds
+                    if seconds is None or wait is None or wait >= remaining():
+                        raise failure
+                    last = failure
+                    pause(wait)
+        except TimeUpError as error:
+            if error.interrupted:
+                raise
+            if last:  # and nothing came after it
+                raise last from None
+            failure = timed_out(f"the Exoscale API ({self._endpoint})", self._timeout)
+            raise failure if repeatable else _perhaps_done(failure) from None
         raise AssertionError("unreachable")
 
+    def _once(self, ask: Callable[[], Any], repeatable: bool) -> tuple[Any, ExoscaleError | None]:
+        """Ask; gives the answer, or why it may be asked again."""
+        retry_after = ""
+        try:
+            return ask(), None
+        except requests.exceptions.SSLError as error:
+            raise untrusted(_root_cause(error)) from None
+        except requests.exceptions.JSONDecodeError:
+            failure = unreadable_answer("what was received")
+            raise failure if repeatable else _perhaps_done(failure) from None
+        except requests.exceptions.Timeout as error:
+            failure = timed_out(f"the Exoscale API ({self._endpoint})", self._timeout)
+            not_done = isinstance(error, requests.exceptions.ConnectTimeout)
+            raise failure if repeatable or not_done else _perhaps_done(failure) from None
+        except requests.exceptions.RequestException as error:
+            failure = unreachable(_root_cause(error))
+            not_done = _never_connected(error)
+        except ExoscaleAPIException as error:
+            response = error.response
+            failure = refused(response.status_code, _message(response))
+            if response.status_code not in _RETRIED_STATUSES:
+                raise failure from None
+            retry_after = str(response.headers.get("Retry-After") or "")
+            not_done = response.status_code == _RATE_LIMITED
+        if not repeatable and not not_done:
+            raise _perhaps_done(failure)
+        failure.details["retry_after"] = retry_after
+        return None, failure
 
-def _limited_session(session: Any, timeout: float) -> Any:
-    """The client's session with a time limit for each request."""
-    request = session.request
 
-    def limited(**arguments: Any) -> Any:
-        return request(timeout=timeout, **arguments)
+def _never_connected(error: BaseException) -> bool:
+    """Whether a request failed before anything of it was sent."""
+    reason = getattr(next(iter(error.args), None), "reason", None)
+    return isinstance(reason, NewConnectionError)
 
-    session.request = limited
+
+def _perhaps_done(failure: ExoscaleError) -> ExoscaleError:
+    """The failure of what must not be done twice."""
+    failure.cause = " ".join(
+        f"{text.rstrip('.')}."
+        for text in (
+            failure.cause,
+            "It was not asked for again: a kubeconfig may be made all the same, and none can be revoked",
+        )
+        if text
+    )
+    return failure
+
+
+def _bounded(session: Any) -> Any:
+    """A session whose requests end with the time limit, however slowly an answer comes."""
+    adapter = _BoundedAdapter()
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
     return session
+
+
+with suppress(NameError):
+
+    class _BoundedAdapter(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, *_arguments: Any, **_options: Any) -> None:
+            # requests itself adds whom it trusts.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.sslsocket_class = BoundedSslSocket
+            self._context = context
+            self.poolmanager = connection_pool(context, 1)
+
+        def proxy_manager_for(self, proxy: str, **_options: Any) -> Any:
+            if proxy not in self.proxy_manager:
+                self.proxy_manager[proxy] = connection_pool(self._context, 1, proxy)
+            return self.proxy_manager[proxy]
+
+        def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
+            return super().send(request, *arguments, **{**options, "timeout": remaining(PATIENCE)})
 
 
 def _cluster(item: Any, zone: str) -> Cluster:

@@ -31,7 +31,7 @@ EXOSCALE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "config_file": {"type": "path"},
     "backend": {"type": "str", "choices": ["auto", "exo", "api"], "default": "auto"},
     "exo_path": {"type": "str", "default": "exo"},
-    "timeout": {"type": "float", "default": 60.0},
+    "timeout": {"type": "float", "default": 120.0},
 }
 """The options of the documentation fragment ``exoscale``."""
 

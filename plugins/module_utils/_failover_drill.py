@@ -9,24 +9,25 @@ So whoever comes next can restore it, whatever became of the drill.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import in_threads, remaining
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import wait_ready
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
-    ApiError,
     KubernetesClient,
     Object,
     ObjectRef,
     concurrently,
     wait_until_met,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import write_anew
 from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import Answer, MeshClient
 
 REPLICAS_ANNOTATION = "exomesh.istio/drill-replicas"
@@ -34,7 +35,6 @@ REPLICAS_ANNOTATION = "exomesh.istio/drill-replicas"
 
 CLIENT_NAME = "exomesh-drill-client"
 
-_CONFLICTS = 5
 _BASELINE_ANSWERS = 10  # in a row, before anything is drained
 _POLL_SECONDS = 0.2
 
@@ -58,7 +58,8 @@ class Limits:
 
     :param within: in which requests must have moved.
     :param hold: that they must then go well.
-    :param ready: that pods may take to be ready, and requests to return.
+    :param ready: that each of these may take: clients to be ready, requests to go well before, what was
+        drained to be ready again, and requests to return.
     :param per_second: requests of each client.
     """
 
@@ -66,6 +67,20 @@ class Limits:
     hold: float
     ready: float
     per_second: float
+
+    def require_time(self) -> None:
+        """Check before anything is drained that there is time for the drill, and to restore.
+
+        :raises ExomeshError: ``too_late``.
+        """
+        needed = self.within + self.hold
+        if (left := remaining()) < needed:
+            raise ExomeshError(
+                f"Nothing was drained: {left:.0f} s are left, and requests may take {needed:.0f} s to move",
+                "too_late",
+                cause="Until the clients were ready and the service worked, the rest of the time was over",
+                next_step="Give the drill more time (failover_drill_timeout)",
+            )
 
 
 @dataclass
@@ -154,15 +169,21 @@ def restore(client: KubernetesClient, timeout: float) -> list[ObjectRef]:
 
     :raises ExomeshError: ``not_ready``.
     """
+    refs = give_back(client)
+    wait_ready(client, refs, timeout)
+    return refs
+
+
+def give_back(client: KubernetesClient) -> list[ObjectRef]:
+    """Give back the replicas that a drill took; gives what has them again."""
     refs = left_behind(client)
 
-    def give_back(deployment: Object) -> None:
+    def edit(deployment: Object) -> None:
         replicas = deployment["metadata"]["annotations"].pop(REPLICAS_ANNOTATION, None)
         if replicas is not None and not deployment["spec"].get("replicas"):
             deployment["spec"]["replicas"] = int(replicas)
 
-    concurrently(lambda ref: _edit(client, ref, give_back), refs)
-    wait_ready(client, refs, timeout)
+    concurrently(lambda ref: _edit(client, ref, edit), refs)
     return refs
 
 
@@ -180,18 +201,13 @@ def drain(client: KubernetesClient, refs: Sequence[ObjectRef]) -> None:
 
 
 def _edit(client: KubernetesClient, ref: ObjectRef, change: Callable[[Object], None]) -> None:
-    for attempt in range(_CONFLICTS):
-        deployment = client.get(ref)
+    def write(deployment: Object | None) -> Object | None:
         if deployment is None:
-            return
+            return None
         change(deployment)
-        try:
-            client.replace(deployment)
-            return
-        except ApiError as error:
-            # Its controller writes its status all the time.
-            if error.status != 409 or attempt == _CONFLICTS - 1:
-                raise
+        return client.replace(deployment)
+
+    write_anew(client, ref, write)  # its controller writes its status all the time
 
 
 class Observer:
@@ -200,31 +216,19 @@ class Observer:
     def __init__(self, pod: MeshClient, cluster: str, service: Service, per_second: float) -> None:
         self.cluster = cluster
         self.error: ExomeshError | None = None
+        self.pod = pod
         self._answers: list[Answer] = []
-        self._pod = pod
         self._url = service.url
         self._per_second = per_second
-
-    @contextmanager
-    def asking(self, timeout: float) -> Iterator[Observer]:
-        """Ask, in a thread, as long as the context lasts."""
-        stop = threading.Event()
-        with self._pod.running(timeout):
-            thread = threading.Thread(target=self._ask, args=(stop,), daemon=True)
-            thread.start()
-            try:
-                yield self
-            finally:
-                stop.set()
-                thread.join()
 
     def since(self, moment: float) -> list[Answer]:
         """The answers that came at that moment or later."""
         return [answer for answer in list(self._answers) if answer.at >= moment]
 
-    def _ask(self, stop: threading.Event) -> None:
+    def ask(self) -> None:
+        """Ask until the thread is to end."""
         try:
-            for answer in self._pod.ask(self._url, self._per_second, stop):
+            for answer in self.pod.ask(self._url, self._per_second):
                 self._answers.append(answer)
         except ExomeshError as error:
             self.error = error
@@ -266,22 +270,26 @@ class Drill:
 
         :raises ExomeshError: ``traffic_not_healthy`` before, ``failover_failed`` afterwards.
         """
-        with ExitStack() as stack:
-            concurrently(
-                lambda observer: stack.enter_context(observer.asking(self._limits.ready)), self._observers
-            )
-            self._look_before()
-            try:
-                drained = time.monotonic()
-                drain(self._clients[self._cluster], self._refs)
-                problem = wait_until_met(
-                    lambda: self._unmoved(drained), self._limits.within + self._limits.hold, _POLL_SECONDS
-                )
-                self._look_drained(drained, time.monotonic())
-            finally:
-                restored = time.monotonic()
-                restore(self._clients[self._cluster], self._limits.ready)
-            self._look_restored(restored)
+        client, ready = self._clients[self._cluster], self._limits.ready
+        with afterwards(*(observer.pod.remove for observer in self._observers)):
+            concurrently(lambda observer: observer.pod.start(ready), self._observers)
+            with in_threads(*(observer.ask for observer in self._observers)):
+                self._look_before()
+                self._limits.require_time()
+                with afterwards(partial(give_back, client)):
+                    drained = time.monotonic()
+                    drain(client, self._refs)
+                    problem = wait_until_met(
+                        lambda: self._unmoved(drained), self._limits.within + self._limits.hold, _POLL_SECONDS
+                    )
+                    restored = time.monotonic()
+                    self._look_drained(drained, restored)
+                try:
+                    wait_ready(client, list(self._refs), ready)
+                    self._look_restored(restored)
+                except ExomeshError:
+                    if not problem:
+                        raise
         if problem:
             raise ExomeshError(
                 f"Requests did not move within {self._limits.within:.0f} s: {problem}",

@@ -13,13 +13,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import wait_until_met
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 _TEMPORARY_SUFFIX = ".exomesh-tmp"
+_GITIGNORE = ".gitignore"
+_IGNORE_ALL = "*\n"
 
 
 class FileError(ExomeshError):
@@ -59,6 +63,87 @@ def make_private_directory(path: Path) -> None:
         raise FileError(f"cannot create the directory {path}: {error.strerror}", "file_unwritable") from error
 
 
+@dataclass
+class StateFolder:
+    """What was done to have the folder of a mesh's state, or would be, in words."""
+
+    changes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def have_state_folder(path: Path, check_mode: bool) -> StateFolder:
+    """Have a folder for secrets: closed where it is made here, and out of Git.
+
+    One that exists is the user's: its mode stays, and of its ``.gitignore`` every line.
+
+    :raises FileError: ``folder_unsafe``: secrets must not go there as it is; nothing was changed.
+    """
+    result = StateFolder()
+    ignore = path / _GITIGNORE
+    if not path.is_dir():
+        result.changes.append(f"{path}, for nobody else")
+        lines = ""
+    else:
+        _judge_mode(path, result)
+        lines = read_text(ignore) or ""
+    if _ignores_all(lines):
+        return result
+    if (path / ".git").exists():
+        raise FileError(
+            f"{path} is the top of a Git repository, and its {_GITIGNORE} does not ignore everything. "
+            "Nothing was changed",
+            "folder_unsafe",
+            cause="The root key and the kubeconfigs of a mesh would be committed with all else",
+            next_step="Set mesh_state_dir to a folder of its own, below it or elsewhere",
+        )
+    if lines:
+        result.changes.append(f"a last line * in {ignore}")
+        result.warnings.append(
+            f"{ignore} did not ignore everything: a last line * was added, as secrets are kept there. Git "
+            "sees no new file of that folder any more. Set mesh_state_dir to a folder of its own if it should"
+        )
+        lines += "" if lines.endswith("\n") else "\n"
+    elif path.is_dir():
+        result.changes.append(f"{ignore}, so that Git ignores all of it")
+    if not check_mode:
+        make_private_directory(path)
+        with locked(ignore):
+            mode = stat.S_IMODE(ignore.stat().st_mode) if lines else FILE_MODE
+            write_private(ignore, lines + _IGNORE_ALL)
+            ignore.chmod(mode)
+    return result
+
+
+def _judge_mode(path: Path, result: StateFolder) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & stat.S_IWOTH:
+        raise FileError(
+            f"Everybody may write into {path} (mode {mode:04o}). Nothing was changed",
+            "folder_unsafe",
+            cause="Whoever does could put a kubeconfig or a root CA of their own in place of the mesh's",
+            next_step=f"Close it (chmod 700 {path}), or set mesh_state_dir to another folder, such as a new "
+            "one in it",
+        )
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        able = "write into" if mode & stat.S_IWGRP else "look into"
+        result.warnings.append(
+            f"Others than you may {able} {path} (mode {mode:04o}), where secrets are kept. It was there "
+            "before, so it stays as it is; what is made in it is for you alone. To close it: "
+            f"chmod 700 {path}"
+        )
+
+
+def _ignores_all(lines: str) -> bool:
+    """Whether a ``.gitignore`` leaves nothing to Git: the last pattern that fits a name decides."""
+    patterns = [line.rstrip() for line in lines.splitlines() if line.strip() and not line.startswith("#")]
+    for pattern in reversed(patterns):
+        if pattern in ("*", "**", "/*", "/**", "**/*"):
+            return True
+        if pattern.startswith("!"):
+            return False
+    return False
+
+
 @contextmanager
 def locked(path: Path, timeout: float = 60.0) -> Iterator[None]:
     """Hold the lock of a file while it is read, changed and written.
@@ -71,20 +156,21 @@ def locked(path: Path, timeout: float = 60.0) -> Iterator[None]:
     make_private_directory(path.parent)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        deadline = time.monotonic() + timeout
-        while True:
+
+        def held_by_another() -> str | None:
             try:
                 fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= deadline:
-                    raise FileError(
-                        f"could not lock {path} within {timeout:g} s",
-                        "lock_timeout",
-                        cause=f"another process holds the lock of {path.parent}",
-                        next_step="Wait for the other run to end, then run again",
-                    ) from error
-                time.sleep(0.05)
+            except BlockingIOError:
+                return f"another process holds the lock of {path.parent}"
+            return None
+
+        if cause := wait_until_met(held_by_another, timeout):
+            raise FileError(
+                f"could not lock {path} in time",
+                "lock_timeout",
+                cause=cause,
+                next_step="Wait for the other run to end, then run again",
+            )
         yield
     finally:
         os.close(directory)

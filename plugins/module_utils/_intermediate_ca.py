@@ -26,6 +26,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
     chain_weaknesses,
     complete_chain,
     describe,
+    end_of,
     fingerprint,
     key_belongs,
     key_pem,
@@ -38,6 +39,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
     serial,
     sign_intermediate,
     time_text,
+    why_kept,
     why_renew,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _REQUEST = "ca-request.pem"
+_LEAST_LIFE = timedelta(hours=1)
 
 
 class Source:
@@ -175,12 +178,20 @@ class IntermediateCa:
         self._look_at_clock(trust)
         if outcome.reason:
             self._require_ours(trust)
+            self._require_time(source)
         issued = self._issue(trust, source) if outcome.reason else None
         self._ensure_namespace(trust)
         if issued:
             self._store(trust, issued)
         elif outcome.reason and not outcome.request:
             self._predict(trust)
+        if (
+            self._issuers
+            and outcome.chain
+            and (issued or not outcome.reason)
+            and not isinstance(source, Given)
+        ):
+            self._warn_of_end(outcome.chain, isinstance(source, SignElsewhere))
         return outcome
 
     # Judging
@@ -191,7 +202,8 @@ class IntermediateCa:
             return "it has none" if held is None else None
         if isinstance(source, Given):
             return _why_give(held.chain[0], held.key(), source.authority)
-        reason = why_renew(held.chain, held.key(), self._profile, self._issuers[-1], self._now)
+        elsewhere = isinstance(source, SignElsewhere)
+        reason = why_renew(held.chain, held.key(), self._profile, self._issuers, self._now, elsewhere)
         return reason or ("it was asked for" if self._renew else None)
 
     def _judge_given(self, authority: Authority) -> None:
@@ -267,6 +279,26 @@ class IntermediateCa:
                 "and a copy of it stays in the cluster",
             )
 
+    def _require_time(self, source: Source) -> None:
+        """Raise CertificateError ``issuer_ends`` where a new one would end before it is of use."""
+        left = end_of(self._issuers) - self._now if self._issuers else None
+        if left is None or left >= _LEAST_LIFE or isinstance(source, Given):
+            return
+        first = min(self._issuers, key=lambda item: item.not_valid_after_utc)
+        name, end = first.subject.rfc4514_string(), time_text(first.not_valid_after_utc)
+        raise CertificateError(
+            f"It needs a new intermediate CA, because {self._outcome.reason}, but the CA {name} ends at "
+            f"{end}, and all that it signs with it. Nothing was changed",
+            "issuer_ends",
+            cluster=self._client.name,
+            next_step="Renew that CA first, or rotate the root",
+        )
+
+    def _warn_of_end(self, chain: tuple[x509.Certificate, ...], elsewhere: bool) -> None:
+        if found := why_kept(chain, self._profile, self._issuers, self._now, elsewhere):
+            cause, next_step = found
+            self._outcome.warnings.append(f"cluster {self._client.name}: {cause}. {next_step}")
+
     # Issuing
 
     def _issue(self, trust: ClusterTrust, source: Source) -> Authority | None:
@@ -295,7 +327,7 @@ class IntermediateCa:
         chain = self._judge_signed(trust, signed, key) if signed else ()
         if not chain:
             self._outcome.request = request
-            left = self._issuers[0].not_valid_after_utc - self._now
+            left = end_of(self._issuers) - self._now
             self._outcome.request_lifetime = min(self._profile.lifetime, left)
             return None
         return Authority(chain, key)
@@ -332,7 +364,7 @@ class IntermediateCa:
                 cluster=self._client.name,
                 next_step="Have the newest request signed; take the old certificate away",
             )
-        if reason := why_renew(chain, key, self._profile, self._issuers[-1], self._now):
+        if reason := why_renew(chain, key, self._profile, self._issuers, self._now, elsewhere=True):
             raise CertificateError(
                 f"The signed certificate cannot be used: {reason}. Nothing was changed",
                 "signed_unfit",

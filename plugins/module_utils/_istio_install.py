@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.programs import run_program
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import remaining, sparing
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import LockLostError
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
@@ -392,6 +393,9 @@ def _component(obj: Object) -> str | None:
     return labels.get(_COMPONENT_LABEL) or _COMPONENTS.get(chart)
 
 
+_INSTALLER_PART = 0.8
+"""Of the time left, so much the installer may wait for what it installed."""
+
 _FIRST, _LAST = "CustomResourceDefinition", "Deployment"
 
 
@@ -420,7 +424,9 @@ def _run_installer(
     started = time.monotonic()
     go_on()
     try:
-        istioctl.install(installation.operator, timeout, go_on)
+        # It is to tell itself what is not ready; and what it does not, is to be looked at.
+        with sparing():
+            istioctl.install(installation.operator, max(1, int(remaining(timeout) * _INSTALLER_PART)), go_on)
     except LockLostError:
         raise
     except ExomeshError as error:
@@ -474,8 +480,7 @@ def wait_ready(client: KubernetesClient, deployments: list[ObjectRef], timeout: 
     if unready:
         explained = [explain_deployment(client, ref.namespace or "", ref.name) for ref in unready]
         raise ExomeshError(
-            f"Not ready after {timeout:.0f} s: "
-            + ", ".join(f"{ref.namespace}/{ref.name}" for ref in unready),
+            "Not ready in time: " + ", ".join(f"{ref.namespace}/{ref.name}" for ref in unready),
             "not_ready",
             cause=". ".join(explained),
             next_step="Cure what the Events say, then run this again; it goes on where it stopped",

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import gzip
 import json
 import os
 import platform
@@ -14,16 +13,13 @@ import re
 import shutil
 import tarfile
 import tempfile
-import time
-import urllib.error
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import urlsplit
+from typing import IO, Any, cast
 
-from ansible.module_utils.urls import open_url
+from ansible_collections.exomesh.istio.plugins.module_utils._base.download import Fetcher, shown
 from ansible_collections.exomesh.istio.plugins.module_utils._base.programs import passed, run_program
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._files import locked
@@ -32,12 +28,20 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions impo
 _SYSTEMS = {"Linux": "linux", "Darwin": "osx"}
 _PROCESSORS = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "armv7"}
 
-_TRIES = 3
-_PAUSE = 2.0
-_CHUNK = 2**20
+RELEASES = "https://github.com/istio/istio/releases/download"
+"""Where the Istio project has them."""
+
+_MAX_ARCHIVE, _MAX_UNPACKED, _MAX_CHECKSUM = 300 * 2**20, 2**30, 2**16
+"""Bytes. The archive of a release has about 30 MiB, the program in it 110."""
+
+_TABLE = "the table of the role istioctl"
+_MEMBERS = ("istioctl", "./istioctl")
 _VERSION_SECONDS = 30
-_LOCK_SECONDS = 600
 _FETCHING = ".fetching-"
+_NEXT_STEP = (
+    "See that there is such a release. A machine without a way to it takes the archive from istioctl_mirror, "
+    "through istioctl_proxy, or from a file that istioctl_url names"
+)
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,19 @@ class Source:
     """Where the archive of a release comes from.
 
     :param url: its URL, or its path on this machine.
-    :param checksum: ``sha256:`` and the checksum or the URL of a file that has it; the pinned one when None.
-    :param pinned: the sha256 that is known for it. Without any, the file beside it, with ``.sha256``, has it.
-    :param timeout: seconds to wait for one answer.
+    :param checksum: ``sha256:`` and the checksum or the URL of a file that has it.
+    :param pinned: the sha256 that is known for it.
+    :param timeout: seconds that all of it may take.
+    :param proxy: URL of the proxy through which to fetch; the environment's when None.
+    :param of_the_project: whether it is the Istio project's own place.
     """
 
     url: str
     checksum: str | None
     pinned: str | None
-    timeout: int
+    timeout: float
+    proxy: str | None = None
+    of_the_project: bool = False
 
 
 def platform_name() -> str:
@@ -125,25 +133,32 @@ def version_of(program: Path) -> str:
 
 def istioctl_environment() -> dict[str, str]:
     """The environment of every istioctl: with no configuration and no credentials of the user's."""
-    return passed(os.environ) | {"HOME": os.devnull, "KUBECONFIG": os.devnull}
+    # It insists on a home, and takes it that there is none.
+    return passed(os.environ) | {"HOME": "/nonexistent", "KUBECONFIG": os.devnull}
 
 
-def fetch(source: Source, program: Path, version: str) -> bool:
+def fetch(
+    source: Source, program: Path, version: str, warn: Callable[[str], None] = lambda _text: None
+) -> bool:
     """Have the program of an archive at this path; True where it had to be fetched.
 
     Whoever else fetches it at the same time, here or in another process, waits and then uses the same.
+
+    :param warn: gets what is to be said of the checksum.
+    :raises ExomeshError: it is not there in time, too large, not what the checksum says, or no istioctl.
     """
     if program.exists():
         return False
-    with locked(program, _LOCK_SECONDS):
+    fetcher = Fetcher(source.timeout, source.proxy, _NEXT_STEP)
+    with locked(program, source.timeout):
         if program.exists():
             return False
         for left_behind in program.parent.glob(f"{_FETCHING}*"):  # by a run that was killed
             shutil.rmtree(left_behind)
         with tempfile.TemporaryDirectory(prefix=_FETCHING, dir=program.parent) as folder:
             archive, unpacked = Path(folder, "archive"), Path(folder, "istioctl")
-            expected, told_by = expected_checksum(source)
-            digest = _download(source.url, archive, source.timeout)
+            expected, told_by = expected_checksum(source, fetcher, warn)
+            digest = fetcher.save(source.url, archive, _MAX_ARCHIVE)
             if digest != expected:
                 raise ExomeshError(
                     f"The checksum of {shown(source.url)} is not the one expected",
@@ -158,8 +173,12 @@ def fetch(source: Source, program: Path, version: str) -> bool:
     return True
 
 
-def expected_checksum(source: Source) -> tuple[str, str]:
-    """The sha256 that the archive must have, and who says so. Raises ExomeshError."""
+def expected_checksum(source: Source, fetcher: Fetcher, warn: Callable[[str], None]) -> tuple[str, str]:
+    """The sha256 that the archive must have, and who says so. Raises ExomeshError.
+
+    The user's counts first. Then, of a release at the Istio project's own place, what the file beside it
+    says; else what the role knows, as a mirror could put another file beside another archive.
+    """
     given = (source.checksum or "").removeprefix("sha256:")
     if re.fullmatch(r"[0-9a-fA-F]{64}", given):
         return given.lower(), "istioctl_checksum"
@@ -169,11 +188,43 @@ def expected_checksum(source: Source) -> tuple[str, str]:
             "invalid_checksum",
             next_step="Give sha256: and 64 hexadecimal digits, or sha256: and the URL of a file with them",
         )
-    if not given and source.pinned:
-        return source.pinned, "the table of the role istioctl"
-    url = given or f"{source.url}.sha256"
-    with _opened(url, source.timeout) as stream:
-        text = stream.read(_CHUNK).decode(errors="replace")
+    if given:
+        return _checksum_at(given, fetcher), shown(given)
+    if source.pinned and not source.of_the_project:
+        return source.pinned, _TABLE
+    return _expected_beside(source, fetcher, warn)
+
+
+def _expected_beside(source: Source, fetcher: Fetcher, warn: Callable[[str], None]) -> tuple[str, str]:
+    beside = _beside(source.url)
+    try:
+        sha256 = _checksum_at(beside, fetcher)
+    except ExomeshError:
+        if source.pinned:
+            return source.pinned, _TABLE
+        raise
+    if source.pinned and source.pinned != sha256:
+        warn(
+            f"{shown(beside)} says {sha256}, while the role istioctl knows {source.pinned}, as others wrote "
+            "of it. The project's own counts; compare it with another source"
+        )
+    elif not source.of_the_project:
+        warn(
+            f"istioctl was checked against {shown(beside)} alone, which shows a broken download, but not a "
+            "mirror that lies: the role knows no checksum of this release for this platform. "
+            "istioctl_checksum takes one that you know to be right"
+        )
+    return sha256, shown(beside)
+
+
+def _beside(url: str) -> str:
+    """The URL or path of the file with the checksum of an archive."""
+    place, mark, query = url.partition("?") if "://" in url else (url, "", "")
+    return f"{place}.sha256{mark}{query}"
+
+
+def _checksum_at(url: str, fetcher: Fetcher) -> str:
+    text = fetcher.read(url, _MAX_CHECKSUM).decode(errors="replace")
     found = re.search(r"\b[0-9a-fA-F]{64}\b", text)
     if not found:
         raise ExomeshError(
@@ -182,72 +233,44 @@ def expected_checksum(source: Source) -> tuple[str, str]:
             cause="Something else than the release's own file was answered, perhaps a proxy's page",
             next_step="Set istioctl_checksum to the archive's checksum",
         )
-    return found[0].lower(), shown(url)
+    return found[0].lower()
 
 
-def shown(url: str) -> str:
-    """A URL without the credentials that it may have."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.scheme else url
+class _Bounded:
+    """A stream of which no more than so many bytes are read."""
 
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
+        self._stream = stream
+        self._left = limit
 
-def _download(url: str, to: Path, timeout: int) -> str:
-    """Write what is at a URL into a file; gives its sha256."""
-    digest = hashlib.sha256()
-    with _opened(url, timeout) as stream, to.open("wb") as file:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-            file.write(chunk)
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _opened(url: str, timeout: int) -> Iterator[IO[bytes]]:
-    """The content of a URL or of a path; failures while it is opened or read become ExomeshErrors."""
-    try:
-        with _connected(url, timeout) as stream:
-            yield stream
-    except (OSError, HTTPException, ValueError) as error:
-        status = getattr(error, "code", None)
-        raise ExomeshError(
-            f"{shown(url)} cannot be fetched",
-            "fetch_failed",
-            cause=f"the answer was {status}" if status else str(getattr(error, "reason", None) or error),
-            next_step="See that there is such a release. A machine without a way to it takes the archive "
-            "from istioctl_mirror, through istioctl_proxy, or from a file that istioctl_url names",
-        ) from None
-
-
-def _connected(url: str, timeout: int) -> Any:
-    if "://" not in url:
-        return open(url, "rb")
-    for attempt in range(1, _TRIES + 1):
-        try:
-            return open_url(url, timeout=timeout, http_agent="exomesh.istio")
-        except urllib.error.HTTPError as error:
-            if attempt == _TRIES or error.code < 500:
-                raise
-        except OSError:
-            if attempt == _TRIES or url.startswith("file:"):
-                raise
-        time.sleep(_PAUSE)
-    raise AssertionError("unreachable")
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise tarfile.ReadError(f"there is more in it than {_MAX_UNPACKED // 2**20} MiB")
+        return content
 
 
 def _unpack(archive: Path, program: Path, url: str) -> None:
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            member = tar.extractfile("istioctl")
-            if member is None:
-                raise KeyError("istioctl")
-            with member, program.open("wb") as file:
-                while chunk := member.read(_CHUNK):
-                    file.write(chunk)
-    except (tarfile.TarError, EOFError, OSError, KeyError) as error:
+        # As a stream: nothing is sought for, or read twice, and all that is unpacked counts.
+        with (
+            gzip.open(archive) as stream,
+            tarfile.open(
+                fileobj=cast(Any, _Bounded(cast(IO[bytes], stream), _MAX_UNPACKED)), mode="r|"
+            ) as tar,
+        ):
+            member = next((item for item in tar if item.isreg() and item.name in _MEMBERS), None)
+            content = tar.extractfile(member) if member else None
+            if content is None:
+                raise KeyError("there is no file istioctl in it")
+            with content, program.open("wb") as file:
+                shutil.copyfileobj(content, file)
+    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError, zlib.error) as error:
         raise ExomeshError(
             f"{shown(url)} is no archive with an istioctl in it",
             "invalid_archive",
-            cause=str(error),
+            cause=str(error.args[0] if error.args else error),
             next_step="Name the archive istioctl-VERSION-PLATFORM.tar.gz of the release",
         ) from None
     program.chmod(0o700)

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import (
+    MALFORMED,
+    DocumentError,
+    load_json,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
@@ -54,11 +59,8 @@ def sync_states(client: KubernetesClient, replica: str) -> dict[str, str]:
 
     :raises ExomeshError: ``istiod_silent``.
     """
-    entries = debug(client, replica, "clusterz")
-    try:
-        return {entry["id"]: entry["syncStatus"] for entry in entries}
-    except (TypeError, KeyError):
-        raise _silent(client, replica, f"clusterz is {str(entries)[:200]}") from None
+    with _understood(client, replica, "clusterz"):
+        return {str(entry["id"]): str(entry["syncStatus"]) for entry in debug(client, replica, "clusterz")}
 
 
 def known_gateways(client: KubernetesClient, replica: str) -> dict[str, set[str]]:
@@ -67,8 +69,9 @@ def known_gateways(client: KubernetesClient, replica: str) -> dict[str, set[str]
     :raises ExomeshError: ``istiod_silent``.
     """
     known: dict[str, set[str]] = {}
-    for entry in debug(client, replica, "networkz") or []:
-        known.setdefault(str(entry.get("Cluster")), set()).add(str(entry.get("Addr")))
+    with _understood(client, replica, "networkz"):
+        for entry in debug(client, replica, "networkz") or []:
+            known.setdefault(str(entry.get("Cluster")), set()).add(str(entry.get("Addr")))
     return known
 
 
@@ -77,13 +80,14 @@ def clusters_by_service(client: KubernetesClient, replica: str) -> dict[str, fro
 
     :raises ExomeshError: ``istiod_silent``.
     """
-    return {
-        f"{namespace}/{host.split('.', maxsplit=1)[0]}": frozenset(
-            key.partition("/")[2] for key, endpoints in found["Shards"].items() if endpoints
-        )
-        for host, namespaces in debug(client, replica, "endpointShardz").items()
-        for namespace, found in namespaces.items()
-    }
+    with _understood(client, replica, "endpointShardz"):
+        return {
+            f"{namespace}/{host.split('.', maxsplit=1)[0]}": frozenset(
+                key.partition("/")[2] for key, endpoints in found["Shards"].items() if endpoints
+            )
+            for host, namespaces in debug(client, replica, "endpointShardz").items()
+            for namespace, found in namespaces.items()
+        }
 
 
 def lines_about(client: KubernetesClient, replica: str, cluster: str, limit: int = 3) -> list[str]:
@@ -150,9 +154,18 @@ def debug(client: KubernetesClient, replica: str, page: str) -> Any:
     """
     answer = client.get_from_pod(ISTIO_NAMESPACE, replica, _DEBUG_PORT, f"/debug/{page}", _ANSWER_SECONDS)
     try:
-        return json.loads(answer)
-    except ValueError as error:
-        raise _silent(client, replica, f"{page}: {error}") from None
+        return load_json(answer, page)
+    except DocumentError as error:
+        raise _silent(client, replica, str(error)) from None
+
+
+@contextmanager
+def _understood(client: KubernetesClient, replica: str, page: str) -> Iterator[None]:
+    """Tell that a page of the debug interface has another form than istiod gives it."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise _silent(client, replica, f"{page} has another form than expected ({error})") from None
 
 
 def _silent(client: KubernetesClient, replica: str, cause: str) -> ExomeshError:

@@ -20,6 +20,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import (
+    DocumentError,
+    load_yaml,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import is_plain_url, printable
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
@@ -28,6 +33,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
 try:
     import yaml
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.x509.oid import NameOID
 except ImportError as import_error:
@@ -39,6 +45,25 @@ RECORD_NAME = "exomesh.istio"
 """Name of the extension with which this collection marks the contexts it wrote."""
 
 _SECTIONS = (("clusters", "cluster"), ("users", "user"), ("contexts", "context"))
+_FROM_AN_API = {
+    "cluster": {"server", "certificate-authority-data"},
+    "user": {"client-certificate-data", "client-key-data", "token"},
+    "context": {"cluster", "user", "namespace", "extensions"},
+}
+"""All that a kubeconfig from an API may have, by part."""
+
+_MEANINGS = {
+    "exec": "it would run a program on this machine",
+    "auth-provider": "it would run a program on this machine",
+    "insecure-skip-tls-verify": "any server could pass for the cluster's",
+    "tls-server-name": "another server could pass for the cluster's",
+    "proxy-url": "all requests would go to somebody else first",
+    "certificate-authority": "it would read a file of this machine",
+    "client-certificate": "it would read a file of this machine",
+    "client-key": "it would read a file of this machine",
+    "tokenFile": "it would read a file of this machine",
+}
+
 _EMBEDDED_FILES = (
     ("cluster", "certificate-authority"),
     ("user", "client-certificate"),
@@ -153,6 +178,40 @@ class Entry:
                 return record if isinstance(record, dict) else {}
         return {}
 
+    def distrust(self) -> str | None:
+        """Why it must not be used where it comes from an API, and not from the user; None where it may.
+
+        An API may say where a cluster is and who we are there. It may not have this machine run a program,
+        read a file or do without the check of a certificate, which a kubeconfig can ask for.
+        """
+        for part, known in _FROM_AN_API.items():
+            content: dict[str, Any] = getattr(self, part)
+            if surplus := sorted(str(key) for key, value in content.items() if value and key not in known):
+                meaning = next(
+                    (_MEANINGS[key] for key in surplus if key in _MEANINGS), "nobody asked for that"
+                )
+                return f"its {part} has {', '.join(surplus)}: {meaning}"
+            if any(not isinstance(content.get(key) or "", str) for key in known if key != "extensions"):
+                return f"its {part} has something else than texts"
+        if not is_plain_url(self.server):
+            return f"its server {self.server} is no https address"
+        if not self.cluster.get("certificate-authority-data"):
+            return "it has no CA, so that any server could pass for the cluster's"
+        if self.authentication == "none":
+            return "it has neither a certificate nor a token"
+        return None
+
+    def doubt(self) -> str | None:
+        """What the user should know of a kubeconfig that the user gave."""
+        without_check = bool(self.cluster.get("insecure-skip-tls-verify"))
+        if not without_check and _place(self.server)[0] == "https":
+            return None
+        what = "insecure-skip-tls-verify" if without_check else "a server without TLS"
+        return (
+            f"its kubeconfig has {what}: whoever stands between this machine and {self.server} can read and "
+            "change all that is sent. Give it the https address of the API server, and its CA"
+        )
+
     def certificates(self) -> tuple[Certificate | None, list[Certificate]]:
         """The client certificate, if it has one, and those of the CA bundle.
 
@@ -180,7 +239,7 @@ class Entry:
                         f"client key and client certificate of context {self.name} are not a pair",
                         "kubeconfig_invalid",
                     )
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             # The library's own text might quote what it could not read.
             message = f"{part} of context {self.name} cannot be read"
             raise KubeconfigError(message, "kubeconfig_invalid") from None
@@ -192,7 +251,12 @@ class Entry:
         if context.get("namespace") is None:
             context.pop("namespace", None)
         if record is not None:
-            others = [item for item in context.get("extensions") or [] if item.get("name") != RECORD_NAME]
+            extensions = context.get("extensions")
+            others = [
+                item
+                for item in (extensions if isinstance(extensions, list) else [])
+                if isinstance(item, dict) and item.get("name") != RECORD_NAME
+            ]
             context["extensions"] = [*others, {"name": RECORD_NAME, "extension": record}]
         return Entry(name, copy.deepcopy(self.cluster), copy.deepcopy(self.user), context)
 
@@ -273,11 +337,9 @@ class Kubeconfig:
             return KubeconfigError(f"{source} is not a kubeconfig: {why}", "kubeconfig_invalid")
 
         try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            # The parser's own text quotes the line, which may be a key.
-            mark = getattr(error, "problem_mark", None)
-            raise invalid(f"no valid YAML{f' at line {mark.line + 1}' if mark else ''}") from None
+            data = load_yaml(text, source)
+        except DocumentError as error:
+            raise invalid(error.why) from None
         if data is None:
             return cls()
         if not isinstance(data, dict):
@@ -331,7 +393,7 @@ class Kubeconfig:
                 raise KubeconfigError(f"context {name} names a {key} that is not there", "kubeconfig_invalid")
             parts[key] = part
         entry = Entry(name, parts["cluster"], parts["user"], content)
-        if urlsplit(entry.server).scheme not in ("https", "http"):
+        if _place(entry.server)[0] not in ("https", "http"):
             raise KubeconfigError(f"the server of context {name} is not a URL", "kubeconfig_invalid")
         return entry
 
@@ -414,7 +476,7 @@ def described(text: str | None) -> str:
         except KubeconfigError:
             description = {"context": f"{name} (cannot be read)"}
         blocks.append("".join(f"{key}: {value}\n" for key, value in description.items() if value is not None))
-    return "\n".join([*blocks, f"current-context: {config.current_context}\n"])
+    return printable("\n".join([*blocks, f"current-context: {config.current_context}\n"]), None)
 
 
 @dataclass(frozen=True)
@@ -490,6 +552,8 @@ def _differences(
     if set(client.organizations) != set(wanted.groups):
         present, asked = _listed(client.organizations), _listed(wanted.groups)
         yield Renewal("other_groups", f"its groups are {present}, not {asked}")
+    if reason := entry.distrust():
+        yield Renewal("refused", reason)
 
 
 def _endings(
@@ -510,16 +574,17 @@ def _endings(
 def same_server(one: str, other: str) -> bool:
     """Whether two API server URLs are the same; the API leaves out the port that a kubeconfig gives."""
 
-    def place(url: str) -> tuple[str, str | None, int | None, str]:
-        parts = urlsplit(url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        default = {"https": 443, "http": 80}.get(parts.scheme)
-        return parts.scheme, parts.hostname, default if port is None else port, parts.path.rstrip("/")
+    return _place(one) == _place(other)
 
-    return place(one) == place(other)
+
+def _place(url: str) -> tuple[str, str | None, int | None, str]:
+    """Scheme, host, port and path of a URL; its text where it is none."""
+    try:
+        parts = urlsplit(url)
+        default = {"https": 443, "http": 80}.get(parts.scheme)
+        return parts.scheme, parts.hostname, parts.port or default, parts.path.rstrip("/")
+    except ValueError:
+        return "", None, None, url
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

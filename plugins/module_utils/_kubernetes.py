@@ -26,9 +26,11 @@ from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from ._base.access import Access, require_kubernetes
-from ._base.connections import PATIENCE, connection_pool, open_socket, retries
+from ._base.connections import PATIENCE, BusyServerError, connection_pool, open_socket, retries
+from ._base.documents import load_json, load_yaml
+from ._base.names import checked_list, checked_object
 from ._base.pod_streams import STATUS, STDERR, STDOUT, Channels, PodPort
-from ._base.waiting import concurrently, remaining, wait_until_met
+from ._base.waiting import TimeUpError, concurrently, remaining, told_in_time, wait_until_met
 from ._errors import ExomeshError
 
 with suppress(ImportError):  # require_kubernetes() tells
@@ -58,7 +60,7 @@ MAX_CONNECTIONS = 6
 KUBERNETES_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "kubeconfig": {"type": "path", "required": True},
     "context": {"type": "str"},
-    "timeout": {"type": "int", "default": 300},
+    "timeout": {"type": "int", "default": 600},
 }
 """The options of the documentation fragment ``exomesh.istio.kubernetes``."""
 
@@ -74,7 +76,13 @@ class ApiError(ExomeshError):
         next_step = {
             401: "Renew the kubeconfig: its credentials are not accepted, or no longer",
             403: "Use a kubeconfig whose user may do this (for example one of group system:masters)",
+            409: "See who else changes the same, and run it again",
+            429: "Run it again later, and see who else asks this API so often",
         }.get(status)
+        if reason == "NoSuchKind":
+            next_step = "Install what brings that kind to the cluster, then run it again"
+        if status >= 500:
+            next_step = "See whether the cluster's control plane is well, and its admission webhooks"
         super().__init__(
             message,
             "kubernetes_api_error",
@@ -251,7 +259,8 @@ class KubernetesClient:
         if path is None:
             return None
         try:
-            return self._request("GET", path)
+            answer = checked_object(self._request("GET", path), str(ref))
+            return {**answer, "apiVersion": ref.api_version, "kind": ref.kind}
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -276,9 +285,10 @@ class KubernetesClient:
             if error.status == 404:
                 return []
             raise
-        items: list[Object] = answer["items"]
         # The items of a list do not say what they are.
-        return [{"apiVersion": api_version, "kind": kind, **item} for item in items]
+        return [
+            {**item, "apiVersion": api_version, "kind": kind} for item in checked_list(answer, f"the {kind}s")
+        ]
 
     def list_rows(self, api_version: str, kind: str, namespace: str) -> list[dict[str, Any]]:
         """The objects of a kind as ``kubectl get`` shows them: of a Secret its type, and none of its data."""
@@ -288,8 +298,10 @@ class KubernetesClient:
         if response.status >= 400:
             message = f"The {kind}s of {namespace} cannot be listed"
             raise ApiError(message, response.status, str(response.status), cluster=self.name)
-        table = json.loads(response.data)
-        if table.get("kind") != "Table":  # a server that does not know tables would give all the data
+        table = load_json(response.data, f"The list of {kind}s")
+        if (
+            not isinstance(table, dict) or table.get("kind") != "Table"
+        ):  # a server that does not know tables would give all the data
             raise ApiError(f"The API does not list {kind}s as a table", 0, "NoTable", cluster=self.name)
         columns = [column["name"] for column in table["columnDefinitions"]]
         return [dict(zip(columns, row["cells"], strict=True)) for row in table["rows"]]
@@ -387,16 +399,14 @@ class KubernetesClient:
         stdout, stderr = (output[channel].decode(errors="replace") for channel in (STDOUT, STDERR))
         return ExecResult(stdout, stderr, exit_code)
 
-    def exec_lines(
-        self, namespace: str, pod: str, container: str, command: list[str], stop: threading.Event
-    ) -> Iterator[str]:
-        """Run a command in a container: its output, by lines as it comes, until it ends or ``stop`` is set.
+    def exec_lines(self, namespace: str, pod: str, container: str, command: list[str]) -> Iterator[str]:
+        """Run a command in a container: its output, by lines as it comes, until it ends.
 
         :raises ApiError: when it cannot be started, or the connection breaks.
         """
         text = b""
         with self._command(namespace, pod, container, command) as channels:
-            while not stop.is_set():
+            while True:
                 try:
                     message = channels.receive(1)
                 except TimeoutError:
@@ -422,8 +432,12 @@ class KubernetesClient:
                 "ExecFailed",
                 cluster=self.name,
             ) from None
+        except TimeUpError as error:
+            raise self._told(error, f"{command[0]} in pod {namespace}/{pod}") from None
         try:
             yield channels
+        except TimeUpError as error:
+            raise self._told(error, f"{command[0]} in pod {namespace}/{pod}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             message = f"Running {command[0]} in pod {namespace}/{pod} broke off: {error}"
             raise ApiError(message, 0, "ExecFailed", cluster=self.name) from None
@@ -504,6 +518,8 @@ class KubernetesClient:
         try:
             channels = self._open_stream(namespace, pod, "portforward", [("ports", str(port))])
             yield PodPort(channels, patience)
+        except TimeUpError as error:
+            raise self._told(error, f"port {port} of pod {namespace}/{pod}") from None
         except (HTTPException, OSError, ValueError, WebSocketException) as error:
             raise ApiError(
                 f"Port {port} of pod {namespace}/{pod} does not answer {protocol}: {_stream_failure(error)}",
@@ -518,11 +534,16 @@ class KubernetesClient:
     def events(
         self, kind: str, namespace: str, name: str, limit: int = 5, warnings_only: bool = False
     ) -> list[str]:
-        """The newest Events about an object, newest last, as ``Reason: message``."""
+        """The newest Events about an object, newest last, as ``Reason: message``; for error messages.
+
+        What they are to explain is told in any case: where they cannot be read in time, that is the one line.
+        """
         selector = f"involvedObject.kind={kind},involvedObject.name={name}"
         if warnings_only:
             selector += ",type=Warning"
-        found = self.list_objects("v1", "Event", namespace, fields=selector)
+        found = told_in_time(lambda: self.list_objects("v1", "Event", namespace, fields=selector), None)
+        if found is None:
+            return ["its Events cannot be read"]
         found.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
         lines = [f"{event.get('reason')}: {str(event.get('message', '')).strip()}" for event in found]
         return list(dict.fromkeys(lines))[-limit:]
@@ -553,7 +574,9 @@ class KubernetesClient:
     ) -> Object:
         response = self._send(method, path, query, body, content_type)
         try:
-            answer = json.loads(response.data)
+            answer = load_json(response.data, path)
+            if not isinstance(answer, dict):
+                raise ValueError("not an object")
         except ValueError:
             answer = {"message": response.data[:200].decode(errors="replace"), "reason": "NotJson"}
             if response.status < 400:
@@ -597,11 +620,20 @@ class KubernetesClient:
         except urllib3.exceptions.HTTPError as error:
             cause = f"{method} {path}: {getattr(error, 'reason', None) or error}"
             raise ClusterUnreachableError(self.server, cause, cluster=self.name) from None
-        except ExomeshError as error:
-            error.cause = error.cause or f"It was waiting for {method} {path} of {self.server}"
-            raise error.about(cluster=self.name) from None
+        except (BusyServerError, TimeUpError) as error:
+            raise self._told(error, f"{method} {path}") from None
         self.clock_skew = _clock_skew(response.headers.get("Date"))
         return response
+
+    def _told(self, error: ExomeshError, what: str) -> ExomeshError:
+        """The error of one who waits for this API, who knows neither it nor what is waited for."""
+        waited = f"It was waiting for {what} of {self.server}"
+        if isinstance(error, BusyServerError):
+            waited = f"{error.cause}. {waited}"
+        elif error.cause:
+            waited = error.cause
+        error.cause = waited
+        return error.about(cluster=self.name)
 
     def _path_to_read(
         self, api_version: str, kind: str, namespace: str | None, name: str | None = None
@@ -684,7 +716,7 @@ def kubeconfig_entry(path: str, context: str | None = None, name: str | None = N
     """
     try:
         with open(path, encoding="utf-8") as stream:
-            document = yaml.load(stream, Loader=yaml_loader())  # noqa: S506 - it is a safe one
+            document = load_yaml(stream.read(), path)
     except OSError as error:
         raise ExomeshError(
             f"The kubeconfig {path} cannot be read",
@@ -693,7 +725,7 @@ def kubeconfig_entry(path: str, context: str | None = None, name: str | None = N
             cause=error.strerror,
             next_step="Fetch it first (playbook exomesh.istio.kubeconfig), or correct mesh_kubeconfig",
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except ValueError:
         document = None
     try:
         wanted = context or document["current-context"]
@@ -805,6 +837,11 @@ def _reason(state: Mapping[str, Any]) -> str:
 
 def explain_deployment(client: KubernetesClient, namespace: str, name: str) -> str:
     """Why a Deployment is not ready: itself, its pods, and the newest Events of both; for error messages."""
+    otherwise = f"Deployment {namespace}/{name}: the API does not tell in time what keeps it"
+    return told_in_time(lambda: _explanation(client, namespace, name), otherwise)
+
+
+def _explanation(client: KubernetesClient, namespace: str, name: str) -> str:
     deployment = client.get(ObjectRef("apps/v1", "Deployment", name, namespace))
     parts = [f"Deployment {namespace}/{name}: {deployment_unmet(deployment) or 'it is ready by now'}"]
     if deployment is None:

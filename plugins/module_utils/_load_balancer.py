@@ -104,7 +104,7 @@ def wait_for_addresses(client: KubernetesClient, namespace: str, name: str, time
     events = client.events("Service", namespace, name)
     cause, next_step = likely_cause(events)
     raise ExomeshError(
-        f"Service {namespace}/{name} has no load balancer address after {timeout:.0f} s: {missing}",
+        f"Service {namespace}/{name} has no load balancer address in time: {missing}",
         "no_load_balancer_address",
         cause=cause,
         next_step=next_step,

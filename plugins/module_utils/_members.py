@@ -53,8 +53,8 @@ class Member:
 
     @property
     def limit(self) -> str:
-        """Its name for the option ``--limit`` of a command."""
-        return self.host or self.name
+        """Its name for the option ``--limit`` of a command that people paste into a shell."""
+        return shlex.quote(self.host or self.name)
 
     @property
     def playbook(self) -> str:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from functools import partial
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _istiod
+from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_json
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable_line
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     ISTIOD_NAME,
     CertificateError,
@@ -40,14 +42,11 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently, delete_for_sure
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import read_trust
 
 with contextlib.suppress(ImportError):
     from cryptography import x509
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ROOT, INTERMEDIATE, ISTIOD, WORKLOAD = "root", "intermediate", "istiod", "workload"
 SEVERITIES = ("ok", "notice", "warning", "critical", "expired")
@@ -59,7 +58,10 @@ _ANSWER_SECONDS = 20.0
 _PROBE = "exomesh-certificate-probe"
 _PROBE_REF = ObjectRef("v1", "Pod", _PROBE, ISTIO_NAMESPACE)
 _RELOADS_WITHIN = 120.0
-"""Seconds in which istiod takes up a new CA by itself: the kubelet brings it within about one minute."""
+"""Seconds in which istiod takes up a new CA by itself: the kubelet brings it within about one minute.
+
+A quarter of the time at most, as a restart and a proxy may be needed, too.
+"""
 
 _LEAF_SHARE_LEFT = 0.1
 """Proxies renew their own certificates at half of their life; one with less than this left was not
@@ -166,7 +168,7 @@ def table(clusters: Sequence[ClusterCertificates], thresholds: Sequence[int], no
         "All clusters have the same root." if same_root(clusters) else "THE ROOTS DIFFER, or one is missing."
     )
     problems = [problem for cluster in clusters for problem in cluster.problems]
-    return [*lines, "", verdict, *problems]
+    return [printable_line(line) for line in (*lines, "", verdict, *problems)]
 
 
 def prometheus(clusters: Sequence[ClusterCertificates]) -> str:
@@ -232,7 +234,7 @@ def reload_ca(client: KubernetesClient, timeout: float, probe: bool, check_mode:
     if missing := _not_served(client, result.intermediate):
         if not check_mode:
             missing = wait_until_met(
-                lambda: _not_served(client, result.intermediate), min(timeout, _RELOADS_WITHIN), 1.0
+                lambda: _not_served(client, result.intermediate), min(timeout / 4, _RELOADS_WITHIN), 1.0
             )
         if missing:
             result.restarted = True
@@ -260,14 +262,14 @@ def proxy_chain(client: KubernetesClient, namespace: str, pod: str) -> tuple[x50
     path = "/config_dump?resource=dynamic_active_secrets"
     try:
         answer = client.get_from_pod(namespace, pod, _ENVOY_ADMIN_PORT, path, _ANSWER_SECONDS)
-        entries = json.loads(answer).get("configs", [])
-    except (ValueError, AttributeError):
-        entries = []
-    for entry in entries:
-        secret: Mapping[str, Mapping[str, Mapping[str, str]]] = entry.get("secret", {})
-        data = secret.get("tls_certificate", {}).get("certificate_chain", {}).get("inline_bytes")
-        if entry.get("name") == "default" and data:
-            return read_chain(base64.b64decode(data).decode(), f"the certificate of pod {namespace}/{pod}")
+        entries = load_json(answer, f"What the proxy of pod {namespace}/{pod} tells").get("configs", [])
+        held = (entry["secret"]["tls_certificate"] for entry in entries if entry.get("name") == "default")
+        data = next((secret["certificate_chain"]["inline_bytes"] for secret in held), "")
+        chain = base64.b64decode(data).decode()
+    except MALFORMED:
+        chain = ""
+    if chain:
+        return read_chain(chain, f"the certificate of pod {namespace}/{pod}")
     raise CertificateError(f"Pod {namespace}/{pod} shows no certificate", "proxy_silent", cluster=client.name)
 
 
@@ -351,7 +353,7 @@ def _probe(client: KubernetesClient, intermediate: x509.Certificate, timeout: fl
     """The certificate that a proxy gets now; the proxy is gone afterwards."""
     client.delete(_PROBE_REF)
     wait_until_met(lambda: "it is still there" if client.get(_PROBE_REF) else None, timeout)
-    try:
+    with afterwards(partial(delete_for_sure, client, _PROBE_REF)):
         apply_patiently(client, _probe_pod(), MANAGED_BY, timeout)
         if missing := wait_until_met(lambda: pod_unmet(client.get(_PROBE_REF)), timeout):
             raise CertificateError(
@@ -361,8 +363,6 @@ def _probe(client: KubernetesClient, intermediate: x509.Certificate, timeout: fl
                 cause="; ".join(client.events("Pod", ISTIO_NAMESPACE, _PROBE)) or None,
             )
         chain = proxy_chain(client, ISTIO_NAMESPACE, _PROBE)
-    finally:
-        client.delete(_PROBE_REF)
     if not issued_by(chain[0], intermediate):
         raise CertificateError(
             f"A new proxy got a certificate (serial {serial(chain[0])}) that is not signed by the CA of "
@@ -405,4 +405,4 @@ def _label(pod: Object, key: str) -> str | None:
 
 
 def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return printable_line(value).replace("\\", "\\\\").replace('"', '\\"')

@@ -8,7 +8,6 @@ Only reads. Each step asks what the proxy on the way was really configured with,
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _findings as findings
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import time_text
 from ansible_collections.exomesh.istio.plugins.module_utils._checks_cluster import gateways
 from ansible_collections.exomesh.istio.plugins.module_utils._checks_mesh import told_roots
@@ -304,8 +304,17 @@ def _ask_proxies(way: Way) -> Way:
 def _syncz(client: KubernetesClient, istiod: str, proxy: str) -> dict[str, Any]:
     """What a replica of istiod sent to a proxy, and what the proxy took; empty where it is not connected."""
     answer = client.get_from_pod(ISTIO_NAMESPACE, istiod, _ISTIOD_DEBUG_PORT, "/debug/syncz", _ANSWER_SECONDS)
-    entries = json.loads(answer) or []
-    return next((entry for entry in entries if entry.get("proxy") == proxy), {})
+    try:
+        entries = load_json(answer, f"What istiod {istiod} tells of its proxies") or []
+        return next((dict(entry) for entry in entries if entry.get("proxy") == proxy), {})
+    except MALFORMED as error:
+        raise ExomeshError(
+            f"Pod {ISTIO_NAMESPACE}/{istiod} does not tell what it knows of its proxies",
+            "istiod_silent",
+            cluster=client.name,
+            cause=str(error),
+            next_step="Look at its log",
+        ) from None
 
 
 # Judging

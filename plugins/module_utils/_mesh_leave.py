@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import difflib
 import random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _istiod as istiod
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import pause
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
@@ -324,7 +324,7 @@ class Departure:
 
         concurrently(drop, survivors)
         if any(survivor.secrets for survivor in survivors):
-            time.sleep(self._choices.drain)
+            pause(self._choices.drain, f"requests to {self._name} that are under way")
         concurrently(lambda survivor: [survivor.client.delete(ref) for ref in survivor.accounts], survivors)
         if leaving:
             client = KubernetesClient(self._kubeconfig, name=self._name)
@@ -348,7 +348,8 @@ class Departure:
             lacking = [lack for replica in now for peer in sorted(peers) if (lack := replica.lacks(peer))]
             return "; ".join(lacking) or (None if now else "no istiod is ready")
 
-        patience = min(_FORGETS_WITHIN, self._choices.timeout)
+        # Most of the time is for the restart, should it take one.
+        patience = min(_FORGETS_WITHIN, self._choices.timeout / 6)
         known, lost = wait_until_met(still_known, patience, 1.0), wait_until_met(lost_peers, patience, 1.0)
         if not known and not lost:
             return

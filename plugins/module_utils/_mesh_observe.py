@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import (
+    MALFORMED,
+    load_json,
+    load_yaml,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import is_plain_url, is_token
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
@@ -46,9 +50,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets impo
     CLUSTER_ANNOTATION,
     MULTI_CLUSTER_LABEL,
 )
-
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
-    import yaml
 
 ENVOY_ADMIN_PORT = 15000
 _ISTIOD_DEBUG_PORT = 15014
@@ -115,14 +116,14 @@ def ask_istiod(client: KubernetesClient, istiod: Istiod) -> None:
     pages = ("/debug/clusterz", "/debug/networkz")
     try:
         clusters, gateways = (
-            json.loads(text) or []
+            load_json(text, f"What istiod {istiod.name} tells") or []
             for text in client.get_all_from_pod(
                 ISTIO_NAMESPACE, istiod.name, _ISTIOD_DEBUG_PORT, pages, _ANSWER_SECONDS
             )
         )
         istiod.synced = {entry["id"]: entry["syncStatus"] for entry in clusters}
         istiod.gateways = [(entry["Network"], entry["Addr"], entry["Port"]) for entry in gateways]
-    except (ExomeshError, ValueError, TypeError, KeyError) as error:
+    except (ExomeshError, *MALFORMED) as error:
         istiod.silent = str(error)
 
 
@@ -131,13 +132,13 @@ def read_policies(state: ClusterState, client: KubernetesClient) -> None:
     ready = next((istiod.name for istiod in state.istiods if istiod.unmet is None), None)
     if ready is None:
         return
-    with suppress(ExomeshError, ValueError, TypeError, KeyError):
+    with suppress(ExomeshError, *MALFORMED):
         text = client.get_from_pod(
             ISTIO_NAMESPACE, ready, _ISTIOD_DEBUG_PORT, "/debug/configz", _ANSWER_SECONDS
         )
         found = [
             [entry["kind"], entry["metadata"]["name"], entry.get("spec")]
-            for entry in json.loads(text) or []
+            for entry in load_json(text, f"What istiod {ready} tells") or []
             if entry["metadata"].get("namespace") == ISTIO_NAMESPACE
         ]
         state.policies = sorted(found, key=lambda entry: (entry[0], entry[1]))
@@ -164,8 +165,9 @@ def observe_credentials(pair: PairState, source: ClusterState, destination: Clus
 def account_of(token: str) -> str:
     """Whose token it says to be, to be believed once an API took it; empty where it does not say."""
     payload = token.split(".")[1] if token.count(".") == 2 else ""
-    with suppress(ValueError, KeyError, TypeError):
-        return str(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"])
+    with suppress(*MALFORMED):
+        claims = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        return str(load_json(claims, "The payload of a token")["sub"])
     return ""
 
 
@@ -282,8 +284,8 @@ def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
     # With a revision it is istio-REVISION.
     names = ["istio", *sorted(name for name in by_name if name.startswith("istio-"))]
     text = next((by_name[name]["mesh"] for name in names if "mesh" in by_name.get(name, {})), "")
-    with suppress(yaml.YAMLError):  # istiod goes on with what it read before
-        state.mesh_config = yaml.safe_load(text) or {}
+    with suppress(*MALFORMED):  # istiod goes on with what it read before
+        state.mesh_config = dict(load_yaml(text, "The mesh configuration") or {})
 
 
 def _read_gateways(state: ClusterState, client: KubernetesClient) -> None:
@@ -345,11 +347,15 @@ def remote_secret(secret: Object) -> RemoteSecret:
 
 def _access(content: str) -> Access | None:
     try:
-        document = yaml.safe_load(base64.b64decode(content))
+        document = load_yaml(base64.b64decode(content), "A remote secret")
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
         ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        return Access(cluster["server"], ca, user["token"])
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, binascii.Error, yaml.YAMLError):
+        server, token = cluster["server"], user["token"]
+        # Both go into requests.
+        if not (is_plain_url(server, ("https", "http")) and is_token(token)):
+            return None
+        return Access(server, ca, token)
+    except MALFORMED:
         return None
 
 

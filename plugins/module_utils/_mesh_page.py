@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable_data
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_page_template import STYLE, TEMPLATE
 
 CA_THRESHOLDS = (60, 30, 7)
@@ -43,6 +44,7 @@ _RING_RADIUS = 30
 
 def html(verification: Mapping[str, Any]) -> str:
     """The page. ``verification`` has the form of the published schema."""
+    verification = printable_data(verification)
     # ansible-core brings jinja2, but sanity imports this file without it.
     from jinja2 import Environment, StrictUndefined
 

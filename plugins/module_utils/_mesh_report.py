@@ -9,11 +9,11 @@ it alone.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable_data
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     describe,
     fingerprint,
@@ -40,10 +40,10 @@ _SLOWEST = 12
 
 
 def result(mesh: MeshState, verdict: Verdict, seconds: float, only: Sequence[str] = ()) -> Result:
-    """The verification as plain data."""
+    """The verification as plain data, safe to show: much of it are words of the clusters."""
     reached = mesh.reached
     members = {name: cluster.member for name, cluster in mesh.clusters.items()}
-    return {
+    told: Result = {
         "schema": SCHEMA,
         "mesh": {
             "healthy": verdict.healthy,
@@ -61,6 +61,7 @@ def result(mesh: MeshState, verdict: Verdict, seconds: float, only: Sequence[str
         "pairs": [_pair(pair) for pair in verdict.pairs],
         "findings": [finding.as_dict(members) for finding in verdict.findings],
     }
+    return dict(printable_data(told))
 
 
 def lines(verification: Result) -> list[str]:
@@ -152,6 +153,7 @@ def rights(verification: Result) -> list[str]:
 
 def junit(verification: Result) -> str:
     """The verification as JUnit XML: a test suite for the clusters, and one for the pairs of every source."""
+    verification = printable_data(verification)  # XML has no way to write some characters
     root = ElementTree.Element("testsuites", name="mesh")
     findings = verification["findings"]
     clusters = [cluster["name"] for cluster in verification["clusters"]]
@@ -186,15 +188,15 @@ def _suite(
         if errors:
             failures += 1
             message = "; ".join(f"{finding['code']}: {finding['message']}" for finding in errors)
-            failure = ElementTree.SubElement(case, "failure", type=errors[0]["code"], message=_clean(message))
-            failure.text = _clean("\n\n".join(map(_explained, errors)))
+            failure = ElementTree.SubElement(case, "failure", type=errors[0]["code"], message=message)
+            failure.text = "\n\n".join(map(_explained, errors))
         elif state in ("failed", "unknown"):
             skipped += 1
             ElementTree.SubElement(
                 case, "skipped", message="a finding about one of the two clusters explains it"
             )
         if warnings := [finding for finding in found if finding["severity"] != "error"]:
-            ElementTree.SubElement(case, "system-out").text = _clean("\n\n".join(map(_explained, warnings)))
+            ElementTree.SubElement(case, "system-out").text = "\n\n".join(map(_explained, warnings))
     suite.set("failures", str(failures))
     suite.set("skipped", str(skipped))
 
@@ -209,11 +211,6 @@ def _explained(finding: Mapping[str, Any]) -> str:
             f"more: {finding['link']}",
         ]
     )
-
-
-def _clean(text: str) -> str:
-    """Without the characters that XML has no way to write."""
-    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
 
 
 def _cluster(cluster: ClusterState, state: str, mesh: MeshState) -> Result:

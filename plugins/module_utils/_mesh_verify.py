@@ -16,6 +16,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import (
+    as_far_as_time_goes,
+    cleaning_up,
+    pause,
+    sparing,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import (
     VERIFY_LOCK,
     ClusterLock,
@@ -60,6 +66,10 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload impor
     start,
 )
 
+_CLEARING_SECONDS = 30.0
+_FOR_THE_OTHERS = (0.5, 120.0)
+"""Part of the time left, and seconds at most, that each look at all clusters leaves: one may be silent."""
+
 _PAIRS = 10
 """So many pairs for one command; its arguments are part of a URL, for which proxies have limits."""
 
@@ -71,7 +81,7 @@ class Verification:
 
     :param workload: None to read only: no test workload, no requests.
     :param only: names of members; only pairs with one of them are looked at. All when empty.
-    :param timeout: seconds that the mesh may take to settle; clearing up comes on top.
+    :param timeout: seconds that the mesh may take to settle.
     :param started: the workload was started before, and is taken where it is there.
     :param policies: also read what istiod applies to the whole mesh, which a proof is about.
     """
@@ -104,7 +114,8 @@ class Verification:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        concurrently(self._clear, self._started.items())
+        with cleaning_up(_CLEARING_SECONDS):
+            concurrently(self._clear, self._started.items())
         self._started = {}
         release_all(list(self._locks.values()))
 
@@ -112,8 +123,10 @@ class Verification:
         """Look at everything once, and judge. The test workload is started the first time."""
         to_start = self._reserve() if self._workload and not self._started else []
         deadline = time.monotonic() + self._timeout
-        concurrently(lambda cluster: self._start(cluster, deadline), to_start)
-        observed = concurrently(lambda member: observe_cluster(member, self._policies), self._members)
+        with sparing(*_FOR_THE_OTHERS):
+            concurrently(lambda cluster: self._start(cluster, deadline), to_start)
+        with sparing(*_FOR_THE_OTHERS):
+            observed = concurrently(lambda member: observe_cluster(member, self._policies), self._members)
         clusters = {state.name: state for state in observed}
         for name, problem in self._start_problems.items():
             if clusters[name].client:
@@ -130,7 +143,8 @@ class Verification:
         concurrently(
             lambda pair: observe_credentials(pair, clusters[pair.source], clusters[pair.destination]), pairs
         )
-        _settle(mesh, deadline, self._require_locks)
+        with as_far_as_time_goes():
+            _settle(mesh, deadline, self._require_locks)
         if mesh.full:
             concurrently(
                 lambda some: measure(clusters[some[0].source], some, clusters),
@@ -141,9 +155,11 @@ class Verification:
 
     def _reserve(self) -> list[ClusterState]:
         """Wait until nobody else verifies; gives the members as they were reached."""
-        reached = concurrently(reach_cluster, self._members)
+        with sparing(*_FOR_THE_OTHERS):
+            reached = concurrently(reach_cluster, self._members)
         self._locks = _locks_of(reached)
-        problems = take_all(list(self._locks.values()), self._timeout)
+        # What is left of the time is for the verification itself.
+        problems = take_all(list(self._locks.values()), self._timeout / 2)
         self._start_problems |= {
             name: str(problems[lock]) for name, lock in self._locks.items() if lock in problems
         }
@@ -243,7 +259,7 @@ def _settle(mesh: MeshState, deadline: float, go_on: Callable[[], None]) -> None
         ]
         if not (pairs or late) or time.monotonic() >= deadline:
             return
-        time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+        pause(min(1.0, max(0.0, deadline - time.monotonic())))
         concurrently(lambda name: read_certificates(clusters[name], clusters[name].reached), late)
         sources = [clusters[name] for name in {pair.source for pair in pairs}]
         concurrently(

@@ -10,17 +10,21 @@ nobody but the two ends of the mutual TLS can know that.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_json
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import new_mark
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._images import PULL_POLICY, require_image
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
     GATEWAY_PORT,
@@ -47,7 +51,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     Sample,
     workload_name,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently, delete_for_sure
 
 SERVICE_PORT = 3000
 NEW_CONNECTION_PORT = 3001
@@ -62,11 +66,34 @@ _ENVOY_SECONDS = 10.0
 _KEPT_REQUESTS, _NEW_REQUESTS = 20, 10
 
 _HEADERS = ("cluster", "source", "destination", "certificate", "upstream", "details")
-_MARK = "~exomesh~"  # not @, which is a file for curl
-_ANSWERED = "\t".join(
-    ("%{exitcode}", "%{http_code}", *(f"%header{{x-exomesh-{name}}}" for name in _HEADERS), "%{errormsg}")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What tells transfers, and the fields of each, apart in what curl writes; no server can know them."""
+
+    secret: str = field(default_factory=new_mark)
+
+    @property
+    def transfer(self) -> str:
+        return f"~{self.secret}~"  # not @, which is a file for curl
+
+    @property
+    def separator(self) -> str:
+        return f"~{self.secret}|"
+
+    def told(self, *fields: str) -> str:
+        """What curl is to write of a transfer."""
+        return self.transfer + self.separator.join(fields)
+
+
+_ANSWERED = (
+    "%{exitcode}",
+    "%{http_code}",
+    *(f"%header{{x-exomesh-{name}}}" for name in _HEADERS),
+    "%{errormsg}",
 )
-_CONNECTED = "%{time_connect}\t%{http_code}\t%{errormsg}\t%{certs}"
+_CONNECTED = ("%{time_connect}", "%{http_code}", "%{errormsg}", "%{certs}")
 
 
 @dataclass(frozen=True)
@@ -81,6 +108,10 @@ class Workload:
     server_image: str
     client_image: str
     lifetime: int = 1800
+
+    def __post_init__(self) -> None:
+        for image in (self.server_image, self.client_image):
+            require_image(image)
 
 
 def start(
@@ -130,10 +161,10 @@ def remove(client: KubernetesClient) -> None:
         )
     if namespace["metadata"].get("deletionTimestamp"):
         return
-    client.delete(NAMESPACE_REF)
     # Its controller begins after five seconds; pods that are gone by then spare it a second round.
-    for pod in client.list_objects("v1", "Pod", VERIFY_NAMESPACE):
-        client.delete(ObjectRef.of(pod))
+    with afterwards(partial(delete_for_sure, client, NAMESPACE_REF)):
+        for pod in client.list_objects("v1", "Pod", VERIFY_NAMESPACE):
+            client.delete(ObjectRef.of(pod))
 
 
 def _await_removal(client: KubernetesClient) -> None:
@@ -170,8 +201,9 @@ def ask(source: ClusterState, destinations: Sequence[str]) -> dict[str, Answer]:
     What does not succeed is sent again by itself, as only then what came instead can be told.
     """
     urls = [url_of(destination, NEW_CONNECTION_PORT) for destination in destinations]
+    marks = Marks()
     try:
-        told = parse_transfers(_run(source, _curl(_ANSWERED, urls, together=True)))
+        told = parse_transfers(_run(source, _curl(marks, _ANSWERED, urls, together=True)), marks)
         answers = {
             name: _answer(told[number][0], "") for number, name in enumerate(destinations) if told[number]
         }
@@ -183,12 +215,13 @@ def ask(source: ClusterState, destinations: Sequence[str]) -> dict[str, Answer]:
 
 def _ask_one(source: ClusterState, destination: str) -> Answer:
     command = ["curl", "--silent", "--show-error", "--max-time", str(_REQUEST_SECONDS)]
-    command += ["--write-out", f"{_MARK}{_ANSWERED}", url_of(destination, NEW_CONNECTION_PORT)]
+    marks = Marks()
+    command += ["--write-out", marks.told(*_ANSWERED), url_of(destination, NEW_CONNECTION_PORT)]
     try:
         output = _run(source, command)
     except ExomeshError as error:
         return Answer(-1, 0, str(error))
-    return parse_answer(output)
+    return parse_answer(output, marks)
 
 
 def measure(source: ClusterState, pairs: Sequence[PairState], clusters: Mapping[str, ClusterState]) -> None:
@@ -196,6 +229,7 @@ def measure(source: ClusterState, pairs: Sequence[PairState], clusters: Mapping[
 
     :param pairs: all from this source.
     """
+    marks = Marks()
     # One after the other: a request is not to wait for another one.
     timed = [
         (pair, port, attribute, requests)
@@ -208,7 +242,8 @@ def measure(source: ClusterState, pairs: Sequence[PairState], clusters: Mapping[
     ]
     urls = [f"{url_of(pair.destination, port)}?[0-{requests}]" for pair, port, _attribute, requests in timed]
     with suppress(ExomeshError, ValueError):  # it took too long; what is to be judged was seen before
-        told = parse_transfers(_run(source, _curl("%{http_code}\t%{time_total}", urls))) if urls else {}
+        command = _curl(marks, ("%{http_code}", "%{time_total}"), urls)
+        told = parse_transfers(_run(source, command), marks) if urls else {}
         for number, (pair, _port, attribute, _requests) in enumerate(timed):
             # The first of each connects to the sidecar, too.
             times = tuple(float(time) * 1000 for status, time in told[number] if status == "200")[1:]
@@ -231,8 +266,8 @@ def measure(source: ClusterState, pairs: Sequence[PairState], clusters: Mapping[
             ways.append((pair, "api", access.server, f"{access.server.rstrip('/')}/version"))
     options = ("--insecure", "--globoff", "--connect-timeout", str(_CONNECT_SECONDS))
     with suppress(ExomeshError, ValueError):
-        command = _curl(_CONNECTED, [way[-1] for way in ways], *options, together=True)
-        told = parse_transfers(_run(source, command)) if ways else {}
+        command = _curl(marks, _CONNECTED, [way[-1] for way in ways], *options, together=True)
+        told = parse_transfers(_run(source, command), marks) if ways else {}
         for number, (pair, attribute, address, _url) in enumerate(ways):
             setattr(pair, attribute, _reach(address, told[number][0]) if told[number] else None)
 
@@ -241,10 +276,10 @@ def url_of(cluster: str, port: int) -> str:
     return f"http://{workload_name(cluster)}.{VERIFY_NAMESPACE}:{port}/"
 
 
-def parse_answer(output: str) -> Answer:
+def parse_answer(output: str, marks: Marks) -> Answer:
     """The answer to a request, out of what curl wrote."""
-    body, _mark, told = output.rpartition(_MARK)
-    fields = told.split("\t")
+    body, _mark, told = output.rpartition(marks.transfer)
+    fields = told.split(marks.separator)
     if len(fields) != len(_HEADERS) + 3:
         return Answer(-1, 0, f"curl says: {output.strip()[:200]}")
     return _answer(fields, body)
@@ -269,11 +304,11 @@ def _answer(fields: Sequence[str], body: str) -> Answer:
     )
 
 
-def parse_transfers(output: str) -> dict[int, list[list[str]]]:
+def parse_transfers(output: str, marks: Marks) -> dict[int, list[list[str]]]:
     """What curl told of its transfers: the fields of each, by the number of its URL."""
     seen: dict[int, list[list[str]]] = defaultdict(list)
-    for part in output.split(_MARK)[1:]:
-        number, *fields = part.split("\t")
+    for part in output.split(marks.transfer)[1:]:
+        number, *fields = part.split(marks.separator)
         seen[int(number)].append(fields)
     return seen
 
@@ -282,18 +317,17 @@ def parse_endpoints(config_dump: str) -> dict[str, list[str]]:
     """Addresses (``ip:port``) by host of the service, out of Envoy's ``config_dump`` of endpoints."""
     known: dict[str, list[str]] = {}
     try:
-        configs = json.loads(config_dump).get("configs", [])
-    except ValueError:
+        for entry in load_json(config_dump, "What the proxy tells").get("configs", []):
+            assignment = entry["endpoint_config"]
+            addresses = known.setdefault(assignment.get("cluster_name", "").split("|")[-1], [])
+            for locality in assignment.get("endpoints", []):
+                for endpoint in locality.get("lb_endpoints", []):
+                    where = endpoint.get("endpoint", {}).get("address", {}).get("socket_address", {})
+                    address = f"{where.get('address')}:{where.get('port_value')}"
+                    if address not in addresses:
+                        addresses.append(address)
+    except MALFORMED:
         raise ExomeshError(f"the proxy says: {config_dump[:200]!r}", "proxy_silent") from None
-    for entry in configs:
-        assignment = entry["endpoint_config"]
-        addresses = known.setdefault(assignment.get("cluster_name", "").split("|")[-1], [])
-        for locality in assignment.get("endpoints", []):
-            for endpoint in locality.get("lb_endpoints", []):
-                where = endpoint.get("endpoint", {}).get("address", {}).get("socket_address", {})
-                address = f"{where.get('address')}:{where.get('port_value')}"
-                if address not in addresses:
-                    addresses.append(address)
     return known
 
 
@@ -311,6 +345,7 @@ def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int])
             "limits": {"cpu": "500m", "memory": "128Mi"},
         },
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "imagePullPolicy": PULL_POLICY,
     }
     past_the_sidecar = sorted({GATEWAY_PORT, *api_ports})
     return [
@@ -437,14 +472,16 @@ def _evidence_patches() -> list[dict[str, Any]]:
     ]
 
 
-def _curl(told: str, urls: Iterable[str], *options: str, together: bool = False) -> list[str]:
+def _curl(
+    marks: Marks, told: Iterable[str], urls: Iterable[str], *options: str, together: bool = False
+) -> list[str]:
     """Fetch all, and write of each transfer the number of its URL and what is to be told.
 
     :param together: all at once, instead of one after the other.
     """
     command = ["curl", "--silent", "--max-time", str(_REQUEST_SECONDS), *options]
     command += ["--parallel", "--parallel-immediate"] if together else []
-    command += ["--write-out", f"{_MARK}%{{urlnum}}\t{told}"]
+    command += ["--write-out", marks.told("%{urlnum}", *told)]
     return [*command, *(word for url in urls for word in ("--output", "/dev/null", url))]
 
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import pause
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     MANAGED_BY,
@@ -31,6 +31,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ObjectRef,
     concurrently,
     is_ours,
+    wait_until_met,
 )
 
 with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
@@ -41,7 +42,7 @@ Fields = dict[str, Any]
 
 _SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
 
-CREATE, UPDATE, DELETE, UNCHANGED = "create", "update", "delete", "unchanged"
+CREATE, UPDATE, DELETE, UNCHANGED = "create", "change", "delete", "unchanged"
 
 Normalise = Callable[[Object], Object]
 
@@ -58,6 +59,15 @@ _ITEM_KEYS: dict[str, tuple[str, ...]] = {
     "webhooks": ("name",),
 }
 """Lists whose items server-side apply merges, and the fields that tell one item from another."""
+
+CONFLICT = 409
+"""HTTP status of a write that somebody else's came before."""
+
+_CONFLICT_PAUSES = (0.05, 0.2, 0.5, 1.0)
+"""Seconds after each write that somebody else's came before; so often it is tried once more."""
+
+_PUT_BACK_PAUSES = (0.0, 0.2, 1.0)
+"""Seconds after each removal of what others added; then whoever puts it back is given way."""
 
 _KINDS_WITH_SUCH_LISTS = (
     "DaemonSet",
@@ -84,6 +94,31 @@ class ObjectChange:
     @property
     def title(self) -> str:
         return f"{self.ref} in {self.cluster}" if self.cluster else str(self.ref)
+
+
+def refuse_selected(client: KubernetesClient, api_version: str, kind: str, labels: Mapping[str, str]) -> None:
+    """Refuse to go on while objects of others select pods with these labels.
+
+    :raises ExomeshError: ``in_use``.
+    """
+    users = [
+        str(ObjectRef.of(obj))
+        for obj in client.list_objects(api_version, kind)
+        if not is_ours(obj) and _selects(obj, labels)
+    ]
+    if users:
+        raise ExomeshError(
+            f"It is in use: its pods are selected by {', '.join(users)}",
+            "in_use",
+            cluster=client.name,
+            next_step="Delete these objects, or have them select other pods; nothing was deleted",
+        )
+
+
+def _selects(obj: Object, labels: Mapping[str, str]) -> bool:
+    """Whether an object has a selector, and it is of some of these labels and of no others."""
+    selector = (obj.get("spec") or {}).get("selector") or {}
+    return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
 
 
 def refuse_foreign(client: KubernetesClient, objects: Iterable[Object]) -> dict[ObjectRef, Object]:
@@ -258,32 +293,116 @@ def apply_patiently(client: KubernetesClient, obj: Object, field_manager: str, t
 
     Items that someone added to the object's lists go.
     """
-    deadline = time.monotonic() + timeout
-    while True:
+    failures: list[ApiError] = []
+
+    def unmet() -> str | None:
         try:
             remove_surplus(client, obj)
             client.apply(obj, field_manager)
-            return
         except ApiError as error:
-            fleeting = error.is_webhook_failure or error.reason == "NoSuchKind"
-            if not fleeting or time.monotonic() >= deadline:
+            if not (error.is_webhook_failure or error.reason == "NoSuchKind"):
                 raise
-        time.sleep(0.5)
+            failures.append(error)
+            return error.message
+        return None
+
+    if missing := wait_until_met(unmet, timeout):
+        if failures:
+            raise failures[-1]
+        raise ExomeshError(
+            f"{ObjectRef.of(obj)} was not written in time",
+            "not_applied",
+            cluster=client.name,
+            cause=missing,
+            next_step="Look whether its API is slow, or an admission webhook, then run this again",
+        )
+
+
+def delete_for_sure(client: KubernetesClient, ref: ObjectRef) -> None:
+    """Delete what was made for a while.
+
+    :raises ExomeshError: ``left_behind``, with the command that deletes it.
+    """
+    try:
+        client.delete(ref)
+    except ExomeshError as error:
+        place = f"-n {ref.namespace} " if ref.namespace else ""
+        raise ExomeshError(
+            f"{ref}, which was made for a while, could not be deleted",
+            "left_behind",
+            cluster=client.name,
+            cause=error.message,
+            next_step=f"Delete it: kubectl {place}delete {ref.kind.lower()} {ref.name}",
+        ) from None
 
 
 def remove_surplus(client: KubernetesClient, obj: Object) -> None:
-    """Remove the items that someone added to lists of ``obj``, where there are any."""
+    """Remove the items that someone added to lists of ``obj``, where there are any.
+
+    :raises ExomeshError: ``put_back``: as often as they are removed, somebody adds them again.
+    """
     if obj["kind"] not in _KINDS_WITH_SUCH_LISTS:
         return
-    while live := client.get(ObjectRef.of(obj)):
-        exact = without_surplus(live, obj)
-        if exact is None:
+    ref = ObjectRef.of(obj)
+
+    def write(live: Object | None) -> Object | None:
+        exact = live and without_surplus(live, obj)
+        return client.replace(exact) if exact else None
+
+    for wait in _PUT_BACK_PAUSES:
+        if write_anew(client, ref, write) is None:
             return
+        pause(wait, f"{ref} of cluster {client.name} to stay as it was written")
+    live = client.get(ref)
+    exact = live and without_surplus(live, obj)
+    if not live or not exact:
+        return
+    raise ExomeshError(
+        f"{ref} keeps what is not ours in {', '.join(_removed(live, exact))}",
+        "put_back",
+        cluster=client.name,
+        cause="A mutating policy or controller puts it back as often as it is removed",
+        next_step=f"Exempt {ref} from that policy (Kyverno, Gatekeeper, a mutating webhook), or have it "
+        "leave these fields alone",
+    )
+
+
+def write_anew(
+    client: KubernetesClient, ref: ObjectRef, write: Callable[[Object | None], Object | None]
+) -> Object | None:
+    """Read an object and write it, and again, after a pause, where somebody else wrote in between.
+
+    :param write: gets the live object; gives what the API made of it, or None where nothing is to be written.
+    :returns: what ``write`` gave.
+    :raises ExomeshError: ``always_changed``: it was changed in between as often as it was tried.
+    """
+    for wait in (*_CONFLICT_PAUSES, None):
         try:
-            client.replace(exact)
+            return write(client.get(ref))
         except ApiError as error:
-            if error.status != 409:  # a controller changed it in between
+            if error.status != CONFLICT:
                 raise
+            if wait is None:
+                raise always_changed(client, ref) from None
+        pause(wait, f"a moment in which nobody else changes {ref} of cluster {client.name}")
+    raise AssertionError("unreachable")
+
+
+def always_changed(client: KubernetesClient, ref: ObjectRef) -> ExomeshError:
+    """The error for an object that cannot be written, as somebody else always does."""
+    return ExomeshError(
+        f"{ref} could not be written, as it was changed in between {len(_CONFLICT_PAUSES) + 1} times",
+        "always_changed",
+        cluster=client.name,
+        cause="A controller or another run writes it all the time",
+        next_step="Look in its metadata.managedFields who that is, and stop it; then run this again",
+    )
+
+
+def _removed(live: Object, exact: Object) -> list[str]:
+    """The fields of the live object that the exact one does not have, or has otherwise."""
+    before, after = flatten(_comparable(live)), flatten(_comparable(exact))
+    return sorted(path for path in before if before[path] != after.get(path)) or ["one of its lists"]
 
 
 def flatten(value: Any, secret: bool = False) -> Fields:

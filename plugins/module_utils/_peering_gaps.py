@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 import threading
 from collections.abc import Sequence
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
@@ -155,6 +155,7 @@ def _signer(token: str) -> str:
     """The key that signed a token, by its header; the token itself where that does not tell."""
     header = token.partition(".")[0]
     try:
-        return str(json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"])
-    except (ValueError, KeyError, TypeError):
+        said = base64.urlsafe_b64decode(header + "=" * (-len(header) % 4))
+        return str(load_json(said, "The header of a token")["kid"])
+    except MALFORMED:
         return token

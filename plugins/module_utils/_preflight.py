@@ -10,7 +10,6 @@ caller decides what becomes of them.
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._api_server import Window, parse_version
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import (
+    MALFORMED,
+    load_json,
+    load_yaml,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._capacity import (
     Amount,
     has_ended,
@@ -52,9 +56,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets impo
     MULTI_CLUSTER_LABEL,
     SECRET_PREFIX,
 )
-
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
-    import yaml
 
 ERROR, WARNING, NOTE, OK = "error", "warning", "note", "ok"
 
@@ -591,7 +592,6 @@ def _targets_of(peer: Member) -> tuple[list[_PeerTarget], list[Check]]:
         name=f"{peer.name}-api",
         url=f"{server.rstrip('/')}/version",
         ca=entry.certificate_authority,
-        token=None,
         tls_server_name=entry.cluster.get("tls-server-name"),
         code="peer-api",
         what=f"the API server of {peer.name}",
@@ -607,7 +607,6 @@ def _targets_of(peer: Member) -> tuple[list[_PeerTarget], list[Check]]:
             name=f"{peer.name}-gateway-{number}",
             url=f"https://{address}:{GATEWAY_PORT}/",
             ca=None,
-            token=None,
             tls_server_name=None,
             code="peer-gateway",
             what=f"the east-west gateway of {peer.name}",
@@ -648,14 +647,14 @@ def identity_of(client: KubernetesClient, istiod: Object) -> dict[str, str]:
     )
     found: dict[str, Any] = {}
     if injector:
-        with suppress(ValueError):
-            settings = json.loads(injector["data"].get("values") or "{}").get("global") or {}
+        with suppress(*MALFORMED):
+            settings = load_json(injector["data"].get("values") or "{}", "values").get("global") or {}
             found["mesh-id"] = settings.get("meshID")
             found["cluster-name"] = (settings.get("multiCluster") or {}).get("clusterName")
             found["network"] = settings.get("network")
     if mesh_config:
-        with suppress(yaml.YAMLError):
-            document = yaml.safe_load(mesh_config["data"].get("mesh") or "") or {}
+        with suppress(*MALFORMED):
+            document = load_yaml(mesh_config["data"].get("mesh") or "", "mesh") or {}
             found["trust-domain"] = document.get("trustDomain")
     return {code: str(value) for code, value in found.items() if value}
 

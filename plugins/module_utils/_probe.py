@@ -4,7 +4,9 @@
 """HTTPS requests from inside a cluster, by a pod that lives for a moment (private to the collection).
 
 What this machine reaches says nothing of what a cluster's pods reach. The pod runs one curl, whose
-configuration, with tokens and CAs, comes from a Secret, so that none of them is in an argument.
+configuration, with addresses and CAs, comes from a Secret, so that none of them is in an argument.
+
+No credential is ever given to it: its image is somebody else's, and whoever swaps that would have them.
 """
 
 from __future__ import annotations
@@ -14,13 +16,18 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from math import ceil
 from urllib.parse import urlsplit
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import new_mark
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._images import PULL_POLICY, require_image
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
     MANAGED_BY,
@@ -28,18 +35,24 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KubernetesClient,
     Object,
     ObjectRef,
+    concurrently,
     pod_unmet,
     wait_until_met,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import delete_for_sure
 
 PROBE_LABEL = "exomesh.istio/probe"
 
 _CONNECT_SECONDS = 5
 _REQUEST_SECONDS = 10
-_LEFT_BEHIND = timedelta(minutes=10)
+_IN_THE_MAKING = timedelta(minutes=1)
+"""So long a Secret may be there before its pod, and a pod that ended before its log was read."""
+_OTHER_NAMESPACE = "default"
+"""Where probes run before Istio is there."""
+
+_NAMESPACES = (ISTIO_NAMESPACE, _OTHER_NAMESPACE)
 _FOLDER = "/etc/exomesh-probe"
 _CONTAINER = "curl"
-_ANSWER = "exomesh-answer"
 
 
 @dataclass(frozen=True)
@@ -47,14 +60,12 @@ class Target:
     """An address to ask.
 
     :param ca: certificates (PEM) that must have signed the server's; None to see only whether it answers.
-    :param token: sent as bearer token.
     :param tls_server_name: the name in the server's certificate, where that is not the address's.
     """
 
     name: str
     url: str
     ca: bytes | None = None
-    token: str | None = None
     tls_server_name: str | None = None
 
 
@@ -79,14 +90,17 @@ def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeo
 
     :param image: has curl as its entrypoint, or in its path.
     :param timeout: seconds that the pod may take to run and end.
-    :raises ExomeshError: ``probe_failed``: the pod did not run, so nothing is known.
+    :raises ExomeshError: ``probe_failed``: the pod did not run, so nothing is known; ``left_behind``: what
+        was made could not be deleted; ``image_invalid``.
     """
     if not targets:
         return []
-    with _running(client, targets, image) as pod:
+    # curl's words quote those of servers, as the subject of a certificate: none of them can know the mark.
+    mark = new_mark()
+    with _running(client, curl_files(targets, mark), require_image(image), timeout) as pod:
         missing = wait_until_met(lambda: _not_ended(client.get(pod)), timeout, 0.25)
         log = "" if missing else client.logs(pod.namespace or "", pod.name, _CONTAINER)
-        answers = _answers(log)
+        answers = _answers(log, mark)
         if not answers:
             said = log.strip()[-300:] or missing or "it said nothing"
             events = client.events("Pod", pod.namespace or "", pod.name, 3, warnings_only=True)
@@ -102,11 +116,13 @@ def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeo
 
 
 @contextmanager
-def _running(client: KubernetesClient, targets: Sequence[Target], image: str) -> Iterator[ObjectRef]:
+def _running(
+    client: KubernetesClient, files: Mapping[str, bytes], image: str, timeout: float
+) -> Iterator[ObjectRef]:
     in_istio = client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE))
     metadata = {
         "name": f"exomesh-probe-{secrets.token_hex(4)}",
-        "namespace": ISTIO_NAMESPACE if in_istio else "default",
+        "namespace": ISTIO_NAMESPACE if in_istio else _OTHER_NAMESPACE,
         "labels": {
             MANAGED_BY_LABEL: MANAGED_BY,
             PROBE_LABEL: "true",
@@ -114,52 +130,72 @@ def _running(client: KubernetesClient, targets: Sequence[Target], image: str) ->
             "istio.io/dataplane-mode": "none",
         },
     }
-    secret = _secret(metadata, targets)
-    pod = _pod(metadata, image)
+    secret = _secret(metadata, files)
+    pod = _pod(metadata, image, timeout)
     refs = [ObjectRef.of(obj) for obj in (pod, secret)]
-    try:
+    with afterwards(*(partial(delete_for_sure, client, ref) for ref in refs)):
         _remove_left_behind(client, client.create(secret))
         client.create(pod)
         yield refs[0]
-    finally:
-        for ref in refs:
-            client.delete(ref)
 
 
 def _remove_left_behind(client: KubernetesClient, secret: Object) -> None:
-    """Delete what runs that were killed could not delete themselves; by the cluster's own clock."""
+    """Delete what other runs could not delete themselves; by the cluster's own clock.
+
+    Pods end by themselves (``activeDeadlineSeconds``). What belongs to one that runs is another run's.
+    """
     now = _created(secret)
-    for kind in ("Pod", "Secret"):
-        namespace = secret["metadata"]["namespace"]
-        for obj in client.list_objects("v1", kind, namespace, labels=f"{PROBE_LABEL}=true"):
-            if now - _created(obj) > _LEFT_BEHIND:
+    places = [(kind, namespace) for kind in ("Pod", "Secret") for namespace in _NAMESPACES]
+    found = concurrently(
+        lambda place: client.list_objects("v1", *place, labels=f"{PROBE_LABEL}=true"), places
+    )
+    objects = [obj for listed in found for obj in listed]
+    running = {_place(obj) for obj in objects if obj["kind"] == "Pod" and not _has_ended(obj, now)}
+    for obj in objects:
+        if _place(obj) not in running and now - _created(obj) > _IN_THE_MAKING:
+            # The one that made it was told; this run has work of its own.
+            with suppress(ExomeshError):
                 client.delete(ObjectRef.of(obj))
+
+
+def _place(obj: Object) -> tuple[str, str]:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _has_ended(pod: Object, now: datetime) -> bool:
+    limit = pod.get("spec", {}).get("activeDeadlineSeconds", 0)
+    overdue = now - _created(pod) > timedelta(seconds=limit) + _IN_THE_MAKING  # its node is gone
+    return overdue or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _created(obj: Object) -> datetime:
     return datetime.fromisoformat(obj["metadata"]["creationTimestamp"])
 
 
-def _secret(metadata: Object, targets: Sequence[Target]) -> Object:
-    content = {f"ca-{i}.pem": target.ca for i, target in enumerate(targets) if target.ca is not None}
-    content["curl.conf"] = curl_config(targets).encode()
+def curl_files(targets: Sequence[Target], mark: str) -> dict[str, bytes]:
+    """The files of the one curl that asks all targets."""
+    files = {f"ca-{i}.pem": target.ca for i, target in enumerate(targets) if target.ca is not None}
+    return {**files, "curl.conf": curl_config(targets, mark).encode()}
+
+
+def _secret(metadata: Object, files: Mapping[str, bytes]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata,
         "type": "Opaque",
-        "data": {name: base64.b64encode(value).decode() for name, value in content.items()},
+        "data": {name: base64.b64encode(value).decode() for name, value in files.items()},
     }
 
 
-def curl_config(targets: Sequence[Target]) -> str:
-    """Options of the one curl that asks all targets; see ``curl --config``."""
+def curl_config(targets: Sequence[Target], mark: str) -> str:
+    """Its options; see ``curl --config``."""
     lines = ["silent", "parallel", "parallel-immediate"]
     for i, target in enumerate(targets):
         options = {
             "url": target.url,
             "output": "/dev/null",
-            "write-out": f"{_ANSWER} {i} %{{http_code}} %{{time_total}} %{{exitcode}} %{{errormsg}}\n",
+            "write-out": f"{mark} {i} %{{http_code}} %{{time_total}} %{{exitcode}} %{{errormsg}}\n",
             "connect-timeout": str(_CONNECT_SECONDS),
             "max-time": str(_REQUEST_SECONDS),
         }
@@ -171,8 +207,6 @@ def curl_config(targets: Sequence[Target]) -> str:
             options["url"] = address._replace(netloc=server).geturl()
             host = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname
             options["connect-to"] = f"{server}:{host}:{port}"
-        if target.token:
-            options["header"] = f"Authorization: Bearer {target.token}"
         if target.ca is not None:
             options["cacert"] = f"{_FOLDER}/ca-{i}.pem"
         lines += ["next"] if i else []
@@ -187,13 +221,14 @@ def _quoted(value: str) -> str:
     return f'"{value}"'
 
 
-def _pod(metadata: Object, image: str) -> Object:
+def _pod(metadata: Object, image: str, timeout: float) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
         "spec": {
             "restartPolicy": "Never",
+            "activeDeadlineSeconds": max(1, ceil(timeout)),
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -208,7 +243,7 @@ def _pod(metadata: Object, image: str) -> Object:
                 {
                     "name": _CONTAINER,
                     "image": image,
-                    "imagePullPolicy": "IfNotPresent",
+                    "imagePullPolicy": PULL_POLICY,
                     "command": ["curl", "--config", f"{_FOLDER}/curl.conf"],
                     "resources": {
                         "requests": {"cpu": "10m", "memory": "16Mi"},
@@ -233,9 +268,9 @@ def _not_ended(pod: Object | None) -> str | None:
     return None if ended else pod_unmet(pod) or "it still runs"
 
 
-def _answers(log: str) -> dict[int, tuple[int | None, str | None, float]]:
+def _answers(log: str, mark: str) -> dict[int, tuple[int | None, str | None, float]]:
     """Status, error and seconds by number of the target."""
-    found = re.finditer(rf"^{_ANSWER} (\d+) (\d+) ([\d.]+) (\d+) (.*)$", log, re.MULTILINE)
+    found = re.finditer(rf"^{mark} (\d+) (\d+) ([\d.]+) (\d+) (.*)$", log, re.MULTILINE)
     return {
         int(number): (
             int(status) or None,

@@ -10,10 +10,10 @@ those of Istio. A token that works is reused; one that is not accepted any more 
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import is_token
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
@@ -25,6 +25,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ObjectRef,
     concurrently,
     is_ours,
+    wait_until_met,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     CREATE,
@@ -51,6 +52,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets impo
     token_ref,
     token_secret,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._trust import secret_text
 
 _UID_ANNOTATION = "kubernetes.io/service-account.uid"
 _SHARED_TOKEN_REF = ObjectRef("v1", "Secret", SHARED_TOKEN, ISTIO_NAMESPACE)
@@ -141,7 +143,7 @@ def our_shared_token(client: KubernetesClient) -> tuple[ObjectRef, str] | None:
     secret = client.get(_SHARED_TOKEN_REF)
     if secret is None or not is_ours(secret):
         return None
-    return _SHARED_TOKEN_REF, base64.b64decode((secret.get("data") or {}).get("token", "")).decode()
+    return _SHARED_TOKEN_REF, secret_text(secret, "token")
 
 
 def _ensure(
@@ -245,20 +247,23 @@ def _belongs(secret: Object, account: Object | None) -> bool:
 
 def _wait_for_token(client: KubernetesClient, secret: Object, timeout: float) -> tuple[str, str]:
     ref = ObjectRef.of(secret)
-    deadline = time.monotonic() + timeout
-    while True:
-        data = secret.get("data") or {}
-        if data.get("token") and data.get("ca.crt"):
-            return data["ca.crt"], base64.b64decode(data["token"]).decode()
-        if time.monotonic() >= deadline:
-            raise ExomeshError(
-                f"{ref} has no token after {timeout:.0f} s",
-                "no_token",
-                cause="the token controller of this cluster has not filled it in",
-                next_step="Delete that Secret if its account does not exist, then run this again",
-            )
-        time.sleep(0.2)
-        secret = client.get(ref) or secret
+    found = [secret]
+
+    def unmet() -> str | None:
+        if secret_text(found[-1], "ca.crt") and is_token(secret_text(found[-1], "token")):
+            return None
+        found.append(client.get(ref) or secret)
+        return "the token controller of this cluster has not filled it in"
+
+    if cause := wait_until_met(unmet, timeout, 0.2):
+        raise ExomeshError(
+            f"{ref} has no token in time",
+            "no_token",
+            cause=cause,
+            next_step="Delete that Secret if its account does not exist, then run this again",
+        )
+    ca, token = secret_text(found[-1], "ca.crt"), secret_text(found[-1], "token")
+    return base64.b64encode(ca.encode()).decode(), token
 
 
 def _not_installed(message: str) -> ExomeshError:

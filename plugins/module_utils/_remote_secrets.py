@@ -18,16 +18,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     ISTIO_NAMESPACE,
     MANAGED_BY,
     MANAGED_BY_LABEL,
-    ApiError,
     KubernetesClient,
     Object,
     ObjectRef,
     concurrently,
-    yaml_loader,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     CREATE,
@@ -37,6 +36,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     Fields,
     ObjectChange,
     hash_of,
+    write_anew,
 )
 
 with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
@@ -221,21 +221,18 @@ def compare_secret(client: KubernetesClient, access: Access) -> ObjectChange:
 
 def write_secret(client: KubernetesClient, access: Access) -> ObjectChange:
     """Make the remote secret; a change made by someone else in between is looked at again."""
-    while True:
-        live = client.get(secret_ref(access.cluster))
-        change = _compare(live, access)
-        if change.action == UNCHANGED:
-            return change
-        try:
-            if live is None:
-                client.create(access.secret())
-            else:
-                client.replace(_replacement(live, access.secret()))
-        except ApiError as error:
-            if error.status != 409:
-                raise
-        else:
-            return change
+    seen: list[ObjectChange] = []
+
+    def write(live: Object | None) -> Object | None:
+        seen.append(_compare(live, access))
+        if seen[-1].action == UNCHANGED:
+            return None
+        if live is None:
+            return client.create(access.secret())
+        return client.replace(_replacement(live, access.secret()))
+
+    write_anew(client, secret_ref(access.cluster), write)
+    return seen[-1]
 
 
 def holds_token(secret: Object | None, cluster: str, token: str) -> bool:
@@ -299,10 +296,9 @@ def _live_fingerprint(secret: Object, cluster: str) -> Fields:
         "keys": sorted(data),
     }
     try:
-        content = base64.b64decode(data[cluster])
-        document = yaml.load(content, Loader=yaml_loader())  # noqa: S506 - it is a safe one
+        document = load_yaml(base64.b64decode(data[cluster]), "A remote secret")
         return fields | _kubeconfig_fingerprint(document)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, yaml.YAMLError):
+    except MALFORMED:
         return fields | {"kubeconfig": "not one with a certificate and a token"}
 
 

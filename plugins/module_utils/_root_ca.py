@@ -11,7 +11,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.encrypted_key import (
+    ROUNDS,
+    is_quick_to_guess,
+    require_strong,
+    weakness,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
+    MAX_LIFETIME,
     Authority,
     CertificateError,
     KeyKind,
@@ -19,6 +26,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
     chain_problems,
     chain_weaknesses,
     complete_chain,
+    is_root,
     key_belongs,
     key_is_encrypted,
     key_pem,
@@ -30,10 +38,10 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._files import (
+    have_state_folder,
     is_private,
     locked,
     make_private,
-    make_private_directory,
     read_text,
     real_path,
     write_private,
@@ -53,11 +61,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RootProfile:
-    """What a new root shall be."""
+    """What a new root shall be.
+
+    :raises CertificateError: ``lifetime_invalid``.
+    """
 
     organization: str
     key: KeyKind
     lifetime: timedelta
+
+    def __post_init__(self) -> None:
+        if not timedelta(days=1) <= self.lifetime <= MAX_LIFETIME:
+            raise CertificateError(
+                f"A root CA cannot live for {self.lifetime.days} days. Nothing was changed",
+                "lifetime_invalid",
+                next_step=f"Set certificates_root_lifetime to 1 to {MAX_LIFETIME.days} days",
+            )
 
 
 @dataclass
@@ -95,13 +114,15 @@ class LocalRoot:
         :param renew_within: how long an intermediate shall live; a root that ends before is warned of.
         """
         outcome = RootOutcome()
+        folder = have_state_folder(self._state_dir, check_mode)
+        outcome.warnings += folder.warnings
         if check_mode:
             self._ensure(members, profile, outcome, True)
         else:
             with locked(self.certificate_path):
                 self._ensure(members, profile, outcome, False)
         if outcome.chain:
-            outcome.warnings += _short_root_warnings(outcome.chain[-1], renew_within)
+            outcome.warnings += _short_root_warnings(outcome.chain, renew_within)
         return outcome
 
     def _ensure(
@@ -111,6 +132,8 @@ class LocalRoot:
         if text is None:
             trusts = _read_all(members, None)
             require_no_root(trusts, str(self.certificate_path))
+            if self._passphrase and not self.key_path.exists():
+                require_strong(self._passphrase, str(self.key_path))
             outcome.changes.append(f"root CA {self.certificate_path}")
             if not check_mode:
                 outcome.chain = (self._make(profile),)
@@ -127,10 +150,6 @@ class LocalRoot:
         self._protect(outcome, check_mode)
 
     def _make(self, profile: RootProfile) -> x509.Certificate:
-        make_private_directory(self.certificate_path.parent)
-        ignore = self._state_dir / ".gitignore"
-        if not ignore.exists():
-            write_private(ignore, "*\n")
         # A run that was killed may have left a key without its certificate: it serves.
         text = read_text(self.key_path)
         key = new_key(profile.key) if text is None else read_key(text, self._passphrase, str(self.key_path))
@@ -149,11 +168,35 @@ class LocalRoot:
             outcome.changes.append(f"mode 0600 of {self.key_path}")
             if not check_mode:
                 make_private(self.key_path)
-        if self._passphrase and not key_is_encrypted(text):
-            outcome.changes.append(f"encryption of {self.key_path}")
-            if not check_mode:
-                key = read_key(text, None, str(self.key_path))
-                write_private(self.key_path, key_pem(key, self._passphrase))
+        if not self._passphrase:
+            return
+        encrypted = key_is_encrypted(text)
+        if not encrypted:
+            require_strong(self._passphrase, str(self.key_path))
+        elif reason := weakness(self._passphrase):
+            outcome.warnings.append(
+                f"The passphrase of the root key {self.key_path} is weak: {reason}. Choose another one: "
+                f"openssl pkcs8 -topk8 -iter {ROUNDS} -in {self.key_path} -out new.pem, and put new.pem in "
+                "its place"
+            )
+        if not encrypted or is_quick_to_guess(text):
+            self._encrypt(text, encrypted, outcome, check_mode)
+
+    def _encrypt(self, text: str, again: bool, outcome: RootOutcome, check_mode: bool) -> None:
+        try:
+            key = read_key(text, self._passphrase, str(self.key_path))
+        except CertificateError as error:
+            # Where nothing is to be signed, the mesh needs no key.
+            outcome.warnings.append(f"The root key was not encrypted {'anew' if again else ''}: {error}")
+            return
+        what = f" with {ROUNDS} rounds, as those of before make guessing cheap" if again else ""
+        outcome.changes.append(f"encryption of {self.key_path}{what}")
+        if check_mode:
+            return
+        encrypted = key_pem(key, self._passphrase)
+        if read_key(encrypted, self._passphrase, "what was encrypted").public_key() != key.public_key():
+            raise CertificateError("The root key changed while it was encrypted", "key_unreadable")
+        write_private(self.key_path, encrypted)
 
 
 def judge_given_root(
@@ -171,7 +214,7 @@ def judge_given_root(
         require_key(authority, "the root key given")
     outcome = RootOutcome(certificates, [], chain_weaknesses(certificates))
     require_root(certificates[-1], _read_all(members, outcome))
-    outcome.warnings += _short_root_warnings(certificates[-1], renew_within)
+    outcome.warnings += _short_root_warnings(certificates, renew_within)
     return outcome
 
 
@@ -225,17 +268,25 @@ def _judge(chain: tuple[x509.Certificate, ...], what: str) -> None:
         )
 
 
-def _short_root_warnings(root: x509.Certificate, renew_within: timedelta) -> list[str]:
-    ends = root.not_valid_after_utc
-    if ends - datetime.now(UTC) >= renew_within:
+def _short_root_warnings(chain: Sequence[x509.Certificate], renew_within: timedelta) -> list[str]:
+    first = min(chain, key=lambda item: item.not_valid_after_utc)
+    ends = time_text(first.not_valid_after_utc)
+    if first.not_valid_after_utc - datetime.now(UTC) >= renew_within:
         return []
-    return [f"The root CA ends at {time_text(ends)}, and intermediates with it: plan its rotation"]
+    if is_root(first):
+        return [f"The root CA ends at {ends}, and intermediates with it: plan its rotation"]
+    told = (
+        f"The CA {first.subject.rfc4514_string()}, by which the clusters' are signed, ends at {ends}, and "
+        "intermediates with it: have it renewed by what issued it, and give it with its new certificate"
+    )
+    return [told]
 
 
 def _read_all(members: Sequence[Member], lenient: RootOutcome | None) -> list[ClusterTrust]:
     """What every member trusts that has a kubeconfig by now.
 
-    :param lenient: where to warn of clusters that do not answer; None to raise for them.
+    :param lenient: where to warn of clusters that do not answer, or whose secret cannot be read. They are
+        refused when their own turn comes, and the others need not wait for that. None to raise for them.
     """
 
     def read(member: Member) -> ClusterTrust | str | None:
@@ -244,9 +295,10 @@ def _read_all(members: Sequence[Member], lenient: RootOutcome | None) -> list[Cl
         try:
             return read_trust(KubernetesClient(member.kubeconfig, name=member.name))
         except ExomeshError as error:
-            if lenient is None or isinstance(error, CertificateError):
-                raise error.about(cluster=member.name) from None
-            return f"Its trust was not looked at: {error}"
+            error.about(cluster=member.name)
+            if lenient is None:
+                raise
+            return f"What it trusts is not known: {error}"
 
     found = concurrently(read, members)
     if lenient:

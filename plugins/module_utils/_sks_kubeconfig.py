@@ -25,6 +25,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import (
     Renewal,
     Wanted,
     described,
+    same_server,
     why_renew,
 )
 
@@ -153,6 +154,17 @@ def _prepared(text: str, context: str, cluster: Cluster) -> tuple[Kubeconfig, En
     """A fresh kubeconfig under our names, checked, with the record of where it is from."""
     try:
         entry = Kubeconfig.parse(text, "what Exoscale returned").entry()
+        reason = entry.distrust()
+        if not (reason or same_server(entry.server, cluster.endpoint)):
+            reason = f"its server is {entry.server}, and that of the cluster is {cluster.endpoint}"
+        if reason:
+            raise KubeconfigError(
+                f"the kubeconfig that Exoscale returned is refused: {reason}",
+                "kubeconfig_refused",
+                cause="Something else than Exoscale may have answered",
+                next_step="Check EXOSCALE_API_ENDPOINT, api_endpoint and the proxy settings. A kubeconfig "
+                "that you trust can be given with kubeconfig_source: file",
+            )
         _client, authorities = entry.certificates()
     except KubeconfigError as error:
         raise error.about(cluster.name, cluster.zone) from None

@@ -4,16 +4,20 @@
 """What somebody who helps wants to see of a mesh, in one archive without secrets (private to the collection).
 
 Nothing here fails because a cluster does not answer or a part cannot be read: the archive says so in its
-place. The data of Secrets are not asked for, and all that is read goes through :mod:`_redact`.
+place. The data of Secrets are not asked for, and all that is read goes through :mod:`_diagnose.redact`.
+Names that come from a cluster are never a path, and neither an object nor a log makes the archive larger than
+it may be.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import re
 import tarfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils import _istiod, _mesh_report
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.redact import Redactor, printable
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._files import FILE_MODE, locked, write_private
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
@@ -40,13 +45,19 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     sidecar_of,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import Verification
-from ansible_collections.exomesh.istio.plugins.module_utils._redact import Redactor
 
 MAX_FILE = 4 * 2**20
 MAX_CLUSTER = 64 * 2**20
 """Bytes, before they are compressed: of one file, which is cut, and of a cluster's, of which the last go."""
+MAX_TEXT = 2**20
+"""Characters of one text in an object. A longer one is left out: half of it could hide what the whole is."""
+
+_MAX_NAME = 100
+_DEEPEST = 60
 
 _ANSWER_SECONDS = 30.0
+_SETTLE_SECONDS = 10.0
+"""So long what is not healthy is looked at again."""
 _ISTIOD_PAGES = ("clusterz", "networkz", "syncz", "endpointShardz")
 _GROUPS = re.compile(r"(?:^|\.)istio\.io/|^gateway\.networking\.k8s\.io/")
 _GATEWAY_LABELS = ("istio", "gateway.networking.k8s.io/gateway-name")
@@ -80,7 +91,6 @@ class Request:
     at: datetime
     versions: Mapping[str, str | None]
     log_lines: int
-    timeout: float
     least_privilege: bool
 
     @property
@@ -96,27 +106,46 @@ class Bundle:
     :param redacted: numbers of what was taken out, by path and kind.
     :param problems: what could not be read, by cluster; ``mesh`` for the verification.
     :param not_reached: clusters that did not answer at all.
+    :param known: secrets that were found, to be looked for in all files in the end.
     """
 
     files: dict[str, str] = field(default_factory=dict)
     redacted: dict[str, Counter[str]] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
     not_reached: list[str] = field(default_factory=list)
+    known: set[str] = field(default_factory=set, repr=False)
 
-    def add(self, path: str, content: Any) -> None:
-        """Add a text, or an object of JSON."""
-        redactor = Redactor()
-        if isinstance(content, str):
-            text = redactor.text(content)
-        else:
-            text = json.dumps(redactor.value(content), indent=1) + "\n"
-        self.files[path] = _cut(text, newest=path.endswith(".log"))
+    def add(self, path: str, content: Any) -> str:
+        """Add a text, or an object of JSON; where it is."""
+        path = _path(*path.split("/"))
+        redactor = Redactor(self.known)
+        newest = path.endswith(".log")
+        try:
+            if isinstance(content, str):
+                text = redactor.text(_shortened_text(content, newest))
+            else:
+                text = json.dumps(redactor.value(_bounded(content, MAX_FILE)[0]), indent=1) + "\n"
+        except RecursionError:
+            text = "[left out: too deep]\n"
+        self.files[path] = _shortened_text(text, newest)
         if redactor.found:
             self.redacted[path] = redactor.found
+        return path
 
     def miss(self, cluster: str, what: str, error: object) -> None:
         """Note that something could not be read."""
-        self.problems.setdefault(cluster, []).append(Redactor().text(f"{what}: {error}"))
+        said = Redactor(self.known).text(f"{what}: {error}"[:MAX_TEXT])
+        self.problems.setdefault(cluster, []).append(said[:2000])
+
+    def redact_repeated(self) -> None:
+        """Take out of every file what was found to be a secret in another."""
+        for path, text in self.files.items():
+            redactor = Redactor(self.known)
+            self.files[path] = redactor.repeated(text)
+            if redactor.found:
+                self.redacted[path] = self.redacted.get(path, Counter()) + redactor.found
+        for cluster, told in self.problems.items():
+            self.problems[cluster] = [Redactor(self.known).repeated(problem) for problem in told]
 
     def take(self, other: Bundle) -> None:
         """Have all of the other, too."""
@@ -124,6 +153,7 @@ class Bundle:
         self.redacted |= other.redacted
         self.problems |= other.problems
         self.not_reached += other.not_reached
+        self.known |= other.known
 
     def totals(self) -> dict[str, int]:
         """How much was redacted, by kind."""
@@ -138,6 +168,7 @@ def collect(request: Request) -> Bundle:
     for part in concurrently(lambda part: part(), parts):
         bundle.take(part)
     bundle.add("versions.json", dict(request.versions))
+    bundle.redact_repeated()
     if bundle.problems:
         bundle.add("problems.json", dict(sorted(bundle.problems.items())))
     bundle.files["redactions.json"] = json.dumps(bundle.redacted, indent=1, sort_keys=True) + "\n"
@@ -192,7 +223,7 @@ def _verification(request: Request) -> Bundle:
     begun = time.monotonic()
     try:
         with Verification(
-            request.members, None, request.timeout, least_privilege=request.least_privilege
+            request.members, None, _SETTLE_SECONDS, least_privilege=request.least_privilege
         ) as verification:
             mesh, verdict = verification.look()
         told = _mesh_report.result(mesh, verdict, time.monotonic() - begun)
@@ -219,24 +250,35 @@ def _cluster(member: Member, request: Request) -> Bundle:
         bundle.miss(member.name, "the cluster", error)
         return bundle
 
-    def read(path: str) -> tuple[str, Any, ExomeshError | None]:
-        try:
-            return path, sources[path](), None
-        except ExomeshError as error:
-            return path, None, error
-
     space = MAX_CLUSTER
-    for path, content, problem in concurrently(read, sorted(sources)):
-        name = f"clusters/{_file_name(member.name)}/{path}"
-        if problem:
-            bundle.miss(member.name, path, problem)
-            continue
-        bundle.add(name, content)
-        space -= len(bundle.files[name])
-        if space < 0:
-            del bundle.files[name]
-            bundle.redacted.pop(name, None)
-            bundle.miss(member.name, path, f"left out, as more than {MAX_CLUSTER} bytes came before it")
+    taking = threading.Lock()
+
+    def read(path: str) -> None:
+        nonlocal space
+        full = f"left out, as more than {MAX_CLUSTER} bytes came before it"
+        part = Bundle(known=bundle.known)
+        if space <= 0:
+            part.miss(member.name, path, full)
+        else:
+            try:
+                # Redacted at once, so that what is large is not kept until all is there.
+                name = part.add(f"clusters/{_file_name(member.name)}/{path}", sources[path]())
+            except ExomeshError as error:
+                part.miss(member.name, path, error)
+        with taking:
+            for name, text in part.files.items():
+                space -= len(text.encode(errors="replace"))
+                if space < 0:
+                    part = Bundle()
+                    part.miss(member.name, name, full)
+            problems = bundle.problems.get(member.name, []) + part.problems.pop(member.name, [])
+            bundle.take(part)
+            if problems:
+                bundle.problems[member.name] = problems
+
+    concurrently(read, sorted(sources))
+    for told in bundle.problems.values():
+        told.sort()
     return bundle
 
 
@@ -252,7 +294,9 @@ def _objects(client: KubernetesClient) -> dict[str, Source]:
     }
     sources[f"{ISTIO_NAMESPACE}/Secret.json"] = lambda: client.list_rows("v1", "Secret", ISTIO_NAMESPACE)
     sources |= {
-        f"istio/{kind.name}.{kind.api_version.partition('/')[0]}.json": lists(kind.api_version, kind.name)
+        _path("istio", f"{kind.name}.{kind.api_version.partition('/')[0]}.json"): lists(
+            kind.api_version, kind.name
+        )
         for kind in client.kinds()
         if _GROUPS.search(kind.api_version)
     }
@@ -269,7 +313,7 @@ def _pods(client: KubernetesClient, log_lines: int) -> dict[str, Source]:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         status = pod.get("status", {})
         for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
-            path = f"logs/{namespace}/{name}.{container['name']}"
+            path = _path("logs", namespace, f"{name}.{container['name']}")
             log = partial(client.logs, namespace, name, container["name"], log_lines)
             sources[f"{path}.log"] = log
             if container.get("restartCount"):
@@ -278,9 +322,11 @@ def _pods(client: KubernetesClient, log_lines: int) -> dict[str, Source]:
             continue
         if namespace == ISTIO_NAMESPACE and labels_of(pod).get("app") == "istiod":
             for page in _ISTIOD_PAGES:
-                sources[f"istiod/{name}/{page}.json"] = partial(_istiod.debug, client, name, page)
+                sources[_path("istiod", name, f"{page}.json")] = partial(_istiod.debug, client, name, page)
         elif sidecar_of(pod):
-            sources[f"gateways/{namespace}/{name}.json"] = partial(_config_dump, client, namespace, name)
+            sources[_path("gateways", namespace, f"{name}.json")] = partial(
+                _config_dump, client, namespace, name
+            )
     return sources
 
 
@@ -296,17 +342,52 @@ def _config_dump(client: KubernetesClient, namespace: str, pod: str) -> Any:
 
 
 def _shortened(obj: Object) -> Object:
-    obj["metadata"].pop("managedFields", None)
+    (obj.get("metadata") or {}).pop("managedFields", None)
     return obj
 
 
-def _cut(text: str, newest: bool) -> str:
-    """No more than a file may have, and a line that says so."""
-    over = len(text) - MAX_FILE
-    if over <= 0:
+def _shortened_text(text: str, newest: bool) -> str:
+    """No more whole lines than a file may have, and one that says so.
+
+    A line that was cut could have a secret without its name.
+    """
+    if len(text) <= MAX_FILE and len(text.encode(errors="replace")) <= MAX_FILE:
         return text
-    said = f"[{over} more characters were here]\n"
-    return said + text[over:] if newest else f"{text[:MAX_FILE]}\n{said}"
+    kept, size = [], 0
+    lines = text.splitlines(keepends=True)
+    for line in reversed(lines) if newest else lines:
+        size += len(line.encode(errors="replace"))
+        if size > MAX_FILE:
+            break
+        kept.append(line)
+    left_out = len(text) - sum(map(len, kept))
+    said = [f"[{left_out} more characters were here]\n"]
+    return "".join(said + kept[::-1] if newest else kept + said)
+
+
+def _bounded(value: Any, space: int, depth: int = 0) -> tuple[Any, int]:
+    """An object of JSON that is no larger than it may be, and how large it is about."""
+    if isinstance(value, str):
+        if len(value) > min(space, MAX_TEXT):
+            value = f"[left out: {len(value)} characters]"
+        return value, len(value)
+    if not isinstance(value, dict | list):
+        return value, 8
+    if depth > _DEEPEST:
+        return "[left out: too deep]", 20
+    used = 2
+    entries: list[Any] = []
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if used > space:
+            more = len(value) - len(entries)
+            entries.append(
+                ("[left out]", f"{more} more") if isinstance(value, dict) else f"[left out: {more} more]"
+            )
+            break
+        kept, size = _bounded(item, space - used, depth + 1)
+        entries.append((str(key)[:MAX_TEXT], kept) if isinstance(value, dict) else kept)
+        used += size + (len(str(key)) + 4 if isinstance(value, dict) else 2)
+    return (dict(entries) if isinstance(value, dict) else entries), used
 
 
 def _contents(bundle: Bundle) -> list[str]:
@@ -320,7 +401,8 @@ def _contents(bundle: Bundle) -> list[str]:
 
 def _readme(request: Request, bundle: Bundle) -> list[str]:
     told = [
-        f"The mesh {request.mesh_id} on {request.at:%Y-%m-%d %H:%M:%S} UTC, for somebody who helps.",
+        f"The mesh {printable(request.mesh_id)} on {request.at:%Y-%m-%d %H:%M:%S} UTC,",
+        "for somebody who helps.",
         "",
         "verification.*     findings and pairs, as playbook status tells them, without requests",
         "clusters/*/        objects, logs, what istiod knows, how the gateways' proxies are configured",
@@ -330,8 +412,19 @@ def _readme(request: Request, bundle: Bundle) -> list[str]:
         "The data of Secrets were never read into it. Names, addresses and certificates are as they are.",
         "",
     ]
-    return told + [f"Not reached: {name}" for name in sorted(bundle.not_reached)]
+    return told + [f"Not reached: {printable(name)}" for name in sorted(bundle.not_reached)]
+
+
+def _path(*names: str) -> str:
+    """A path in the archive, of names that may come from a cluster."""
+    return "/".join(map(_file_name, names))
 
 
 def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]", "_", name).lstrip(".")
+    """A name of a file, and nothing else: what had to be changed stays different from what is like it."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]|\.{2,}", "_", name).lstrip(".-")
+    if plain == name and 0 < len(name) <= _MAX_NAME:
+        return name
+    digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
+    extension = re.search(r"(?:\.(?:json|log|txt))?$", plain)[0]  # type: ignore[index]
+    return f"{plain.removesuffix(extension)[: _MAX_NAME - 20]}_{digest}{extension}"

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import told_in_time
 from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import (
     INSTALL_LOCK,
     RUN_LOCK,
@@ -46,9 +47,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     compare_all,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import CACERTS_REF
-
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
-    import yaml
 
 _LEADER_ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
 _BACKUP_PREFIX = f"{CACERTS_REF.name}-backup-"
@@ -346,7 +344,10 @@ class Teardown:
 
         unmet = wait_until_met(remaining, max(0.0, deadline - time.monotonic()))
         if unmet:
-            cause, next_step = self._why_held(waiting[0])
+            cause, next_step = told_in_time(
+                lambda: self._why_held(waiting[0]),
+                ("the API does not tell in time what holds it", "Look at its metadata.finalizers and status"),
+            )
             raise ExomeshError(
                 f"Not gone in time ({stage.name}): {unmet}",
                 "not_deleted",
@@ -411,9 +412,9 @@ def _cluster_id(istiod: Object) -> str | None:
 
 def _mesh_id(config_map: Object) -> str | None:
     try:
-        config: Any = yaml.safe_load(config_map["data"]["mesh"])
+        config = load_yaml(config_map["data"]["mesh"], "The mesh configuration")
         return str(config["defaultConfig"]["meshId"])
-    except (KeyError, TypeError, yaml.YAMLError):
+    except MALFORMED:
         return None
 
 

@@ -14,17 +14,19 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from re import Pattern
 from typing import Any, NoReturn
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import cleaning_up, pause, sparing
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
-    ApiError,
     KubernetesClient,
     Object,
     ObjectRef,
     concurrently,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import write_anew
 from ansible_collections.exomesh.istio.plugins.module_utils._traffic_route import (
     Split,
     split_of,
@@ -35,8 +37,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import
 UNDERWAY_ANNOTATION = "exomesh.istio/shift-under-way"
 """On a route while it is moved: from which version to which."""
 
-_CONFLICTS = 5
 _DEVIATIONS = 4.5  # a fair split is further away once in 150,000 times
+_ROLL_BACK_SECONDS = 30.0
 _BETWEEN_SAMPLES = 1.0  # seconds, while requests still fail after a roll-back
 
 
@@ -111,23 +113,25 @@ class ClusterRoute:
 
     def move(self, percent: int, finished: bool = False) -> None:
         """Give the canary that part."""
-        for attempt in range(_CONFLICTS):
-            route = self._route()
+
+        def write(live: Object | None) -> Object:
+            route = self._there(live)
             changed = with_percent(route, self._stable, self._canary, percent, self._rule)
             notes = {**(changed["metadata"].get("annotations") or {}), UNDERWAY_ANNOTATION: self.under_way}
             if finished:
                 del notes[UNDERWAY_ANNOTATION]
             changed["metadata"]["annotations"] = notes
-            try:
-                self._client.replace(changed)
-                return
-            except ApiError as error:
-                # Someone else wrote it, for example its own controller its status.
-                if error.status != 409 or attempt == _CONFLICTS - 1:
-                    raise error.about(cluster=self.cluster) from None
+            return self._client.replace(changed)
+
+        try:
+            write_anew(self._client, self._ref, write)  # its own controller writes its status, too
+        except ExomeshError as error:
+            raise error.about(cluster=self.cluster) from None
 
     def _route(self) -> Object:
-        route = self._client.get(self._ref)
+        return self._there(self._client.get(self._ref))
+
+    def _there(self, route: Object | None) -> Object:
         if route is None:
             raise ExomeshError(
                 f"There is no {self._ref}",
@@ -195,7 +199,7 @@ class Shift:
             return
         if self.under_way:
             self._move(self.start)  # also where the clusters differ
-        problem = self._check(self.start)
+        problem = self._tried(lambda: self._check(self.start)) if self.under_way else self._check(self.start)
         if problem and not self.under_way:
             raise ExomeshError(
                 f"Nothing was moved: {problem}",
@@ -206,7 +210,7 @@ class Shift:
         if problem:
             self._roll_back(self.start, problem)
         for step in steps:
-            problem = self._step(step)
+            problem = self._tried(partial(self._step, step))
             if problem:
                 self._roll_back(step, problem)
         self._move(steps[-1] if steps else self.start, finished=True)
@@ -219,11 +223,19 @@ class Shift:
         return [f"{self.canary} at {check}" for check in self.checks]
 
     def _step(self, percent: int) -> str | None:
+        self._move(percent)
+        return self._check(percent)
+
+    @staticmethod
+    def _tried(work: Callable[[], str | None]) -> str | None:
+        """What is wrong. Whatever fails while requests are moved, they go back, so no error passes here."""
         try:
-            self._move(percent)
-            return self._check(percent)
+            with sparing():
+                return work()
         except ExomeshError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001 - also what an answer led to that nobody foresaw
+            return f"{type(error).__name__}: {error}"
 
     def _move(self, percent: int, finished: bool = False) -> None:
         self.changed = True
@@ -244,7 +256,7 @@ class Shift:
                 self.checks.append(Check(percent, tally, problem))
                 return problem
             if errors:
-                time.sleep(_BETWEEN_SAMPLES)
+                pause(_BETWEEN_SAMPLES, "proxies to follow the route")
 
     def _sample(self) -> Tally:
         tally = Tally(self.pattern)
@@ -281,7 +293,8 @@ class Shift:
 
     def _roll_back(self, percent: int, problem: str) -> NoReturn:
         try:
-            self._move(0, finished=True)
+            with cleaning_up(_ROLL_BACK_SECONDS):
+                self._move(0, finished=True)
         except ExomeshError as error:
             raise ExomeshError(
                 f"{problem}. And the roll-back to {self.stable} failed: {error}",
@@ -290,7 +303,7 @@ class Shift:
                 next_step="Cure that and run this again: it goes on, or rolls back again",
                 details=self.details(),
             ) from None
-        still = self._check(0, rolled_back=True)
+        still = self._tried(lambda: self._check(0, rolled_back=True))
         after = f"it still does not work: {still}" if still else "requests are answered again"
         raise ExomeshError(
             f"Rolled back to {self.stable}, as with {self.canary} at {percent} % {problem}",

@@ -11,11 +11,11 @@ elsewhere is asked to sign, a secret with the key that waits for its certificate
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
     CertificateError,
     complete_chain,
@@ -192,7 +192,7 @@ def secret_text(secret: Mapping[str, Any], key: str) -> str:
     """One value of a Secret; "" when it is not there or is no text."""
     try:
         return base64.b64decode((secret.get("data") or {}).get(key, "")).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except MALFORMED:
         return ""
 
 
@@ -205,21 +205,30 @@ def _cacerts(client: KubernetesClient, secret: Object) -> Cacerts:
             "cacerts_partial",
             cluster=client.name,
             cause="It was written by hand, or a program broke off; istiod would not start with it",
-            next_step="Complete it, or delete it and run this again: "
-            f"kubectl -n {ISTIO_NAMESPACE} delete secret {CACERTS_REF.name}",
+            next_step=f"Complete it, or delete it and run this again: {_deletion(CACERTS_REF)}",
         )
     certificate, root = ("tls.crt", "ca.crt") if tls_form else (CA_CERTIFICATE, ROOT)
-    parts = {
-        key: read_chain(secret_text(secret, key), f"{key} in secret cacerts") for key in (certificate, root)
-    }
-    issuers = () if tls_form else read_chain(secret_text(secret, CHAIN), f"{CHAIN} in secret cacerts")
-    chain = complete_chain(parts[certificate], [*issuers, *parts[root]])
+    keys = (certificate, root) if tls_form else (certificate, root, CHAIN)
+    parts = {key: _certificates(secret_text(secret, key), key, CACERTS_REF) for key in keys}
+    chain = complete_chain(parts[certificate], [*parts.get(CHAIN, ()), *parts[root]])
     return Cacerts(secret, chain, parts[root], is_ours(secret), tls_form)
 
 
 def _running_roots(config_map: Object | None) -> tuple[x509.Certificate, ...]:
     text = ((config_map or {}).get("data") or {}).get(ROOT, "")
-    return read_chain(text, f"{ROOT} in config map {RUNNING_ROOT_REF.name}") if text.strip() else ()
+    return _certificates(text, ROOT, RUNNING_ROOT_REF) if text.strip() else ()
+
+
+def _certificates(text: str, key: str, ref: ObjectRef) -> tuple[x509.Certificate, ...]:
+    try:
+        return read_chain(text, f"{key} in {ref}")
+    except CertificateError as error:
+        error.next_step = f"Complete it, or delete it and run this again: {_deletion(ref)}"
+        raise
+
+
+def _deletion(ref: ObjectRef) -> str:
+    return f"kubectl -n {ref.namespace} delete {ref.kind.lower()} {ref.name}"
 
 
 def _told(trust: ClusterTrust) -> str:

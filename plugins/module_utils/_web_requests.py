@@ -6,18 +6,34 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import re
-import threading
+import ssl
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
+from ansible_collections.exomesh.istio.plugins.module_utils._base.connections import (
+    client_context,
+    open_socket,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import new_mark, printable_line
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import (
+    TimeUpError,
+    in_threads,
+    pause,
+    remaining,
+    time_limit,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._images import PULL_POLICY, require_image
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
     MANAGED_BY,
@@ -29,12 +45,12 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     pod_unmet,
     wait_until_met,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently
+from ansible_collections.exomesh.istio.plugins.module_utils._objects import apply_patiently, delete_for_sure
 
 REQUEST_SECONDS = 5
 
 _BODY_LIMIT = 65536
-_MARK = "@@exomesh "
+_VERSION_LIMIT = 100
 _CLEANUP_SECONDS = 60
 
 
@@ -73,7 +89,8 @@ class Tally:
         self.statuses[str(answer.status or answer.error or "no answer")] += 1
         found = self.pattern.search(answer.body)
         if found:
-            self.versions[found.group(1)] += 1
+            # It is the service that says so: a name, or anything.
+            self.versions[printable_line(found.group(1) or "", _VERSION_LIMIT)] += 1
         if answer.failed:
             self.failed += 1
             self.first_error = self.first_error or answer.error or f"status {answer.status}"
@@ -103,35 +120,49 @@ def ask_urls(
 
     No connection is used twice, so that every request is routed anew. Who stops listening stops the requests.
     """
-    stop = threading.Event()
     started = time.monotonic()
+    numbers = itertools.count()  # the next one is taken by one thread only
+    answers: SimpleQueue[Answer] = SimpleQueue()
 
-    def ask(number: int) -> Answer | None:
-        if stop.wait(max(0.0, started + seconds * number / count - time.monotonic())):
-            return None
-        return _ask(urls[number % len(urls)], headers)
+    def work() -> None:
+        while (number := next(numbers)) < count:
+            pause(max(0.0, started + seconds * number / count - time.monotonic()))
+            answers.put(_ask(urls[number % len(urls)], headers))
 
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        try:
-            yield from (answer for answer in pool.map(ask, range(count)) if answer)
-        finally:
-            stop.set()
+    with in_threads(*[work] * threads):
+        for number in range(count):
+            try:
+                yield answers.get(timeout=remaining(REQUEST_SECONDS + seconds + 1))
+            except Empty:
+                remaining(what=f"answer {number + 1} of {count} from {', '.join(urls)}")
+                return
 
 
 def _ask(url: str, headers: Mapping[str, str]) -> Answer:
     parts = urlsplit(url)
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connect(parts.hostname or "", parts.port, timeout=REQUEST_SECONDS)
+    host, encrypted = parts.hostname or "", parts.scheme == "https"
+    connection = http.client.HTTPConnection(parts.netloc.rpartition("@")[2])
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("GET", path, headers=dict(headers))
-        response = connection.getresponse()
-        body = response.read(_BODY_LIMIT).decode(errors="replace")
+        # A server that sends a byte now and then does not hold the request beyond its time.
+        with time_limit(REQUEST_SECONDS):
+            plain = open_socket(host, parts.port or (443 if encrypted else 80))
+            connection.sock = _tls().wrap_socket(plain, server_hostname=host) if encrypted else plain
+            connection.request("GET", path, headers=dict(headers))
+            response = connection.getresponse()
+            body = response.read(_BODY_LIMIT).decode(errors="replace")
         return Answer(response.status, body, time.monotonic())
     except (OSError, http.client.HTTPException) as error:
         return Answer(0, "", time.monotonic(), f"{type(error).__name__}: {error}")
+    except TimeUpError:
+        return Answer(0, "", time.monotonic(), f"TimeoutError: no answer within {REQUEST_SECONDS} s")
     finally:
         connection.close()
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return client_context(None, None, None)
 
 
 class MeshClient:
@@ -143,45 +174,51 @@ class MeshClient:
     def __init__(self, client: KubernetesClient, namespace: str, name: str, image: str) -> None:
         self._client = client
         self._ref = ObjectRef("v1", "Pod", name, namespace)
-        self._image = image
+        self._image = require_image(image)
 
     @contextmanager
     def running(self, timeout: float) -> Iterator[MeshClient]:
         """The pod, ready; it is gone afterwards, and so is what a killed run left.
 
-        :raises ExomeshError: ``client_not_ready``, or a pod of its name is not ours.
+        :raises ExomeshError: as of :meth:`start`.
         """
-        try:
-            self._start(timeout)
+        with afterwards(self.remove):
+            self.start(timeout)
             yield self
-        finally:
-            self._remove()
 
-    def ask(
-        self, url: str, per_second: float, stop: threading.Event, limit: int = 100_000
-    ) -> Generator[Answer]:
-        """Ask for one page again and again, evenly, until ``stop`` is set; answers as they come."""
+    def ask(self, url: str, per_second: float, limit: int = 100_000) -> Generator[Answer]:
+        """Ask for one page again and again, evenly; answers as they come, until nobody listens any more."""
+        # Pages and curl's own words come on one way: no page can know the mark.
+        mark = f"@@{new_mark()} "
         command = ["curl", "--silent", "--max-time", str(REQUEST_SECONDS)]
         command += ["--rate", f"{round(per_second * 60)}/m"]
-        command += ["--write-out", f"\\n{_MARK}%{{http_code}} %{{errormsg}}\\n", f"{url}#[1-{limit}]"]
-        lines = self._client.exec_lines(self._ref.namespace or "", self._ref.name, "client", command, stop)
-        return parse_answers(lines)
+        command += ["--write-out", f"\\n{mark}%{{http_code}} %{{errormsg}}\\n", f"{url}#[1-{limit}]"]
+        lines = self._client.exec_lines(self._ref.namespace or "", self._ref.name, "client", command)
+        return parse_answers(lines, mark)
 
-    def _start(self, timeout: float) -> None:
-        self._remove()
+    def start(self, timeout: float) -> None:
+        """Start the pod in place of one that a killed run left, and wait until it is ready.
+
+        :raises ExomeshError: ``client_not_ready``, or a pod of its name is not ours.
+        """
+        self.remove()
         apply_patiently(self._client, self._pod(), FIELD_MANAGER, timeout)
         missing = wait_until_met(lambda: pod_unmet(self._client.get(self._ref)), timeout)
         if missing:
             events = self._client.events("Pod", self._ref.namespace or "", self._ref.name, 3)
             raise ExomeshError(
-                f"The client {self._ref} is not ready after {timeout:.0f} s",
+                f"The client {self._ref} was not ready in time",
                 "client_not_ready",
                 cluster=self._client.name,
                 cause="; ".join([missing, *events]),
                 next_step="Cure what it says; another image can be given",
             )
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """Delete the pod.
+
+        :raises ExomeshError: it is not ours, or ``left_behind``.
+        """
         pod = self._client.get(self._ref)
         if pod is None:
             return
@@ -189,7 +226,7 @@ class MeshClient:
             raise ExomeshError(
                 f"{self._ref} is there, but not ours", "foreign_object", cluster=self._client.name
             )
-        self._client.delete(self._ref)
+        delete_for_sure(self._client, self._ref)
         wait_until_met(lambda: "it is there" if self._client.get(self._ref) else None, _CLEANUP_SECONDS)
 
     def _pod(self) -> Object:
@@ -209,6 +246,7 @@ class MeshClient:
                     {
                         "name": "client",
                         "image": self._image,
+                        "imagePullPolicy": PULL_POLICY,
                         "command": ["sleep", "infinity"],
                         "resources": {
                             "requests": {"cpu": "10m", "memory": "16Mi"},
@@ -224,13 +262,17 @@ class MeshClient:
         }
 
 
-def parse_answers(lines: Iterator[str]) -> Generator[Answer]:
-    """Answers in the output of :meth:`MeshClient.ask`'s command."""
+def parse_answers(lines: Iterator[str], mark: str) -> Generator[Answer]:
+    """Answers in the output of :meth:`MeshClient.ask`'s command; of each page its beginning."""
     body: list[str] = []
+    room = _BODY_LIMIT
     for line in lines:
-        if not line.startswith(_MARK):
-            body.append(line)
+        if not line.startswith(mark):
+            if room > 0:
+                body.append(line[:room])
+            room -= len(line) + 1
             continue
-        status, _space, error = line.removeprefix(_MARK).partition(" ")
+        status, _space, error = line.removeprefix(mark).partition(" ")
         yield Answer(int(status), "\n".join(body), time.monotonic(), error.strip())
         body.clear()
+        room = _BODY_LIMIT

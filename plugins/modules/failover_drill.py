@@ -97,9 +97,13 @@ options:
     default: 10
   timeout:
     description:
-      - Seconds that pods may take to be ready, before and after.
+      - How long all that the module does may take, in seconds.
+      - A third of it at most is for each of these, for clients to be ready, for requests to go well before,
+        for what was drained to be ready again, and for requests to return.
+      - Nothing is drained when less is left than O(within) and O(hold). When the time is over, what was
+        drained is restored all the same.
     type: int
-    default: 180
+    default: 600
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -233,7 +237,7 @@ def run(task: Task) -> Result:
     if task.check_mode:
         report += [f"would drain in {cluster}: {ref}" for ref in refs]
         return result
-    limits = Limits(*(params[name] for name in ("within", "hold", "timeout", "per_second")))
+    limits = Limits(params["within"], params["hold"], params["timeout"] / 3, params["per_second"])
     drill = Drill(clients, cluster, refs, service, params["client_image"], limits)
     try:
         drill.run()
@@ -247,7 +251,7 @@ def restore_all(task: Task, clients: dict[str, KubernetesClient]) -> list[str]:
 
     def one(item: tuple[str, KubernetesClient]) -> list[str]:
         name, client = item
-        refs = left_behind(client) if task.check_mode else restore(client, task.params["timeout"])
+        refs = left_behind(client) if task.check_mode else restore(client, task.params["timeout"] / 3)
         return [f"{ref} in {name}" for ref in refs]
 
     return [line for lines in concurrently(one, clients.items()) for line in lines]
@@ -289,7 +293,7 @@ SPEC = Spec(
         "per_second": {"type": "float", "default": 10.0},
         "within": {"type": "int", "default": 30},
         "hold": {"type": "int", "default": 10},
-        "timeout": {"type": "int", "default": 180},
+        "timeout": {"type": "int", "default": 600},
     },
     required_if=[("state", "drilled", ("cluster", "namespace", "service"))],
 )

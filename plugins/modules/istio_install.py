@@ -179,7 +179,7 @@ objects:
       description: Objects that did not exist.
       type: list
       elements: str
-    update:
+    change:
       description: Objects of which fields differed.
       type: list
       elements: str

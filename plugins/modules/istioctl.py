@@ -15,7 +15,9 @@ description:
     wanted release, unless it is there already.
   - May run for many hosts and in several processes at once. The first one fetches, the others use its file.
   - Refuses releases with which a mesh of several clusters is not safe.
-  - Proxies are taken from the environment (C(https_proxy), C(http_proxy), C(no_proxy)).
+  - An archive of more than 300 MiB, or with more than 1 GiB in it, is refused.
+  - User and password of a URL are sent to its own server alone, also where that leads to another one, and are
+    not shown.
 extends_documentation_fragment:
   - exomesh.istio.attributes
 attributes:
@@ -60,8 +62,10 @@ options:
     type: str
   checksums:
     description:
-      - Known sha256 of the archives of release O(version), by platform, as in C(linux-amd64). Where neither
-        this nor O(checksum) has one, it is read from the file C(.sha256) beside the archive.
+      - Known sha256 of the archives of release O(version), by platform, as in C(linux-amd64).
+      - O(checksum) counts before it, and so does the file C(.sha256) beside the archive, where the archive is
+        at the Istio project's own releases. Where nothing else is known, that file counts wherever the
+        archive is, with a warning.
     type: dict
     default: {}
   allow_unsafe:
@@ -69,11 +73,17 @@ options:
       - Use a release with which a mesh of several clusters is not safe, with a warning.
     type: bool
     default: false
+  proxy:
+    description:
+      - URL of the proxy through which to fetch, as in C(http://user:password@proxy.example:3128).
+      - Without it, the environment's C(https_proxy) and C(http_proxy). What C(no_proxy) names is fetched
+        without any.
+    type: str
   timeout:
     description:
-      - Seconds to wait for an answer of the server.
+      - Seconds that the fetch may take in all.
     type: int
-    default: 30
+    default: 600
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -112,11 +122,12 @@ failure:
 
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.download import secrets_in
 from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions import Release, unsupported
 from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import (
+    RELEASES,
     Source,
     archive_url,
     fetch,
@@ -129,8 +140,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import (
 def run(task: Task) -> Result:
     """Have the program; gives the module's result."""
     params = task.params
-    for option in ("mirror", "url", "checksum"):
-        task.hide(urlsplit((params[option] or "").removeprefix("sha256:")).password)
+    for option in ("mirror", "url", "checksum", "proxy"):
+        url = (params[option] or "").removeprefix("sha256:")
+        task.secrets |= set(secrets_in(url)) if "://" in url else set()
     version = params["version"]
     for danger in refuse_unsafe(version, params["allow_unsafe"]):
         task.warn(f"Istio {version}: {danger}")
@@ -143,9 +155,15 @@ def run(task: Task) -> Result:
         program = Path(params["directory"], "istioctl")
         if task.check_mode and not program.exists():
             return {"changed": True, "path": str(program), "version": version}
-        url = params["url"] or archive_url(params["mirror"], version)
-        source = Source(url, params["checksum"], pinned_checksum(params["checksums"]), params["timeout"])
-        fetched = fetch(source, program, version)
+        source = Source(
+            url=params["url"] or archive_url(params["mirror"], version),
+            checksum=params["checksum"],
+            pinned=pinned_checksum(params["checksums"]),
+            timeout=params["timeout"],
+            proxy=params["proxy"] or None,
+            of_the_project=not params["url"] and params["mirror"].rstrip("/") == RELEASES,
+        )
+        fetched = fetch(source, program, version, task.warn)
     require_version(program, version)
     return {"changed": fetched, "path": str(program), "version": version}
 
@@ -161,12 +179,13 @@ SPEC = Spec(
         "directory": {"type": "path", "required": True},
         "program": {"type": "path"},
         "preinstalled": {"type": "path"},
-        "mirror": {"type": "str", "default": "https://github.com/istio/istio/releases/download"},
+        "mirror": {"type": "str", "default": RELEASES},
         "url": {"type": "str"},
         "checksum": {"type": "str"},
         "checksums": {"type": "dict", "default": {}},
         "allow_unsafe": {"type": "bool", "default": False},
-        "timeout": {"type": "int", "default": 30},
+        "proxy": {"type": "str", "no_log": True},
+        "timeout": {"type": "int", "default": 600},
     }
 )
 

@@ -34,9 +34,9 @@ options:
     type: str
   timeout:
     description:
-      - How long to wait for one answer of the API server at most, in seconds.
+      - How long all that the module does may take, in seconds.
     type: float
-    default: 20
+    default: 60
   istio_version:
     description:
       - Istio release for the cluster. Where O(min_version) and O(max_version) are not given, they are the
@@ -210,6 +210,8 @@ def run(task: Task) -> Result:
         entry = source_entry(path, None, params["context"])
         server = ApiServer(str(path), entry.name, params["cluster"], params["timeout"])
         identity = server.identity()
+        if doubt := entry.doubt():
+            task.warn(f"cluster {server.name}: {doubt}")
         for warning in server.warnings(identity, window, params["max_clock_skew"]):
             task.warn(warning)
         server.require_rights([Right(**right) for right in params["rights"]])
@@ -230,7 +232,7 @@ SPEC = Spec(
         "kubeconfig": {"type": "path", "required": True},
         "context": {"type": "str"},
         "cluster": {"type": "str"},
-        "timeout": {"type": "float", "default": 20.0},
+        "timeout": {"type": "float", "default": 60.0},
         "istio_version": {"type": "str"},
         "min_version": {"type": "str"},
         "max_version": {"type": "str"},

@@ -28,6 +28,11 @@ options:
     type: list
     elements: int
     default: [60, 30, 7]
+  timeout:
+    description:
+      - How long all that the module does may take, in seconds.
+    type: int
+    default: 120
 requirements:
   - Python package C(kubernetes) >= 31.0.0
   - Python package C(cryptography) >= 42.0.0
@@ -122,6 +127,7 @@ failure:
 from datetime import UTC, datetime
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import sparing
 from ansible_collections.exomesh.istio.plugins.module_utils._certificates import require_cryptography
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import (
@@ -138,7 +144,8 @@ def run(task: Task) -> Result:
     require_cryptography()
     now = datetime.now(UTC)
     thresholds = sorted(task.params["thresholds"], reverse=True)
-    clusters = look_at_mesh(members_of(task.params))
+    with sparing():
+        clusters = look_at_mesh(members_of(task.params))
     seen = [item for cluster in clusters for item in cluster.seen]
     return {
         "changed": False,
@@ -154,6 +161,7 @@ def run(task: Task) -> Result:
 SPEC = Spec(
     argument_spec={
         **MEMBERS_ARGUMENT_SPEC,
+        "timeout": {"type": "int", "default": 120},
         "thresholds": {"type": "list", "elements": "int", "default": [60, 30, 7]},
     }
 )

@@ -54,6 +54,11 @@ options:
         service's own namespace.
     type: str
     default: ""
+  timeout:
+    description:
+      - How long all that the module does may take, in seconds.
+    type: int
+    default: 120
 requirements:
   - Python package C(kubernetes) >= 31.0.0
 author:
@@ -144,6 +149,7 @@ SPEC = Spec(
         "service": {"type": "str", "required": True},
         "destination": {"type": "str", "default": ""},
         "pod": {"type": "str", "default": ""},
+        "timeout": {"type": "int", "default": 120},
     }
 )
 

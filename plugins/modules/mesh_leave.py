@@ -62,9 +62,10 @@ options:
     default: 10
   timeout:
     description:
-      - How long istiod may take to forget the cluster after a restart, in seconds.
+      - How long all that the module does may take, in seconds.
+      - A sixth of it at most, for istiod to forget the cluster by itself before it is restarted.
     type: int
-    default: 120
+    default: 600
 requirements:
   - Python package C(kubernetes) >= 31.0.0
 author:
@@ -145,7 +146,7 @@ SPEC = Spec(
         "lost_services": {"type": "bool", "default": False},
         "foreign_secrets": {"type": "bool", "default": False},
         "drain": {"type": "int", "default": 10},
-        "timeout": {"type": "int", "default": 120},
+        "timeout": {"type": "int", "default": 600},
     }
 )
 

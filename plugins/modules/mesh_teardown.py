@@ -72,7 +72,7 @@ objects:
       description: Always empty.
       type: list
       elements: str
-    update:
+    change:
       description: Namespaces that stay, without the labels that this collection gave them.
       type: list
       elements: str

@@ -96,9 +96,11 @@ options:
     default: docker.io/curlimages/curl:8.16.0
   timeout:
     description:
-      - How long the mesh may take to be found healthy, in seconds. Removing the workload comes on top.
+      - How long all that the module does may take, in seconds.
+      - Two fifths of it are for the mesh to be found healthy. When one cluster is silent, the findings about
+        the others come all the same.
     type: int
-    default: 120
+    default: 300
 requirements:
   - Python package C(kubernetes) >= 31.0.0
   - Python package C(jinja2), which ansible-core brings, for O(output_dir)
@@ -207,6 +209,7 @@ from pathlib import Path
 from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report as report
 from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._files import FileError, make_private_directory
 from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
 from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_judge import Verdict
@@ -216,11 +219,15 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import M
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import Verification, start_only
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import Workload
 
+_TO_SETTLE = 0.4
+"""Of the time, so much the mesh may take to be found healthy; the rest is to look at it, and to clear up."""
+
 
 def run(task: Task) -> Result:
     """Verify the mesh; gives the module's result."""
     params = task.params
     begun = time.monotonic()
+    settle = params["timeout"] * _TO_SETTLE
     reads = params["read_only"] or task.check_mode
     # Half an hour after its time at the latest, nobody waits for it any more.
     lifetime = params["timeout"] + 1800
@@ -258,11 +265,11 @@ def run(task: Task) -> Result:
 
     kept = proof_file.read() if proof_file and params["proof_hours"] else None
     # What does not settle at once is left to the requests.
-    mesh, verdict = look(None, 0) if kept and workload else look(workload, params["timeout"])
+    mesh, verdict = look(None, 0) if kept and workload else look(workload, settle)
     if kept and kept.holds(mesh, timedelta(hours=params["proof_hours"])):
         mesh = replace(mesh, proved=kept.proved)
     if kept and workload and not (mesh.proved and verdict.healthy):
-        mesh, verdict = look(workload, params["timeout"])
+        mesh, verdict = look(workload, settle)
     if proof_file and mesh.full:
         if verdict.findings:
             proof_file.forget()
@@ -296,14 +303,14 @@ def write(folder: Path, told: report.Result) -> None:
         "verification.html": html(told),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_directory(folder)
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
+    except (OSError, FileError) as error:
         raise ExomeshError(
             f"The report cannot be written to {folder}",
             "report_not_written",
-            cause=error.strerror,
+            cause=error.strerror if isinstance(error, OSError) else error.message,
             next_step="Name another output_dir",
         ) from None
 
@@ -323,7 +330,7 @@ SPEC = Spec(
             "default": "exo.container-registry.com/exoscale-images/exo-webtest:v2",
         },
         "client_image": {"type": "str", "default": CURL_IMAGE},
-        "timeout": {"type": "int", "default": 120},
+        "timeout": {"type": "int", "default": 300},
     }
 )
 

@@ -78,6 +78,7 @@ import time
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
+from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     KUBERNETES_ARGUMENT_SPEC,
@@ -87,6 +88,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
 )
 
 REQUEST_SECONDS = 5
+PAGE_CHARACTERS = 65536
 
 
 def fetch(client: KubernetesClient, params: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def fetch(client: KubernetesClient, params: dict[str, Any]) -> dict[str, Any]:
             return error.message
         if answer.exit_code != 0:
             return answer.stderr.strip() or f"curl ended with {answer.exit_code}"
-        fetched.update(pod=ready[0], page=answer.stdout.splitlines())
+        fetched.update(pod=ready[0], page=printable(answer.stdout, PAGE_CHARACTERS).split("\n"))
         return None
 
     started = time.monotonic()

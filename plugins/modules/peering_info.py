@@ -43,6 +43,11 @@ options:
       - As for M(exomesh.istio.remote_secrets).
     type: bool
     default: false
+  timeout:
+    description:
+      - How long all that the module does may take, in seconds.
+    type: int
+    default: 120
 requirements:
   - Python package C(kubernetes) >= 31.0.0
 author:
@@ -96,7 +101,9 @@ def run(task: Task) -> Result:
     return {"changed": False, "gaps": gaps(members_of(task.params), options)}
 
 
-SPEC = Spec(argument_spec={**MEMBERS_ARGUMENT_SPEC, **OPTIONS_SPEC})
+SPEC = Spec(
+    argument_spec={**MEMBERS_ARGUMENT_SPEC, **OPTIONS_SPEC, "timeout": {"type": "int", "default": 120}}
+)
 
 
 def main() -> None:

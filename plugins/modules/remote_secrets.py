@@ -16,8 +16,8 @@ description:
   - Each peer has an account and a token for this cluster alone, with the rights that istiod needs, or the one
     account that Istio makes for all. Tokens that work are reused; one that is not accepted any more is
     replaced. Changing over from one form to the other does not interrupt the mesh.
-  - Before a secret is written, a pod of this cluster asks the peer's API with the secret's own token and CA.
-    A secret that fails is not handed out; the others are.
+  - Before a secret is written, a pod of this cluster asks the peer's API, without a token, and takes only the
+    CA of the secret. A secret that fails is not handed out; the others are.
   - Then every replica of istiod must have read every peer, and know the addresses of its gateways. An istiod
     that does not, although the peers answer, is restarted, without a gap.
   - Notices and repairs secrets that were edited. Deletes what it made for clusters that left.
@@ -45,9 +45,11 @@ options:
     required: true
   timeout:
     description:
-      - Seconds that each wait may take, for a token, for the proof by a pod, and for istiod to read a peer.
+      - How long all that the module does may take, in seconds.
+      - A fifth of it at most is for each wait, for a token, for the proof by a pod, and for istiod to read a
+        peer, which may be waited for twice, as an istiod that does not is restarted.
     type: int
-    default: 60
+    default: 600
   own_accounts:
     description:
       - Whether each peer has an account and a token for this cluster alone, which can be taken away without
@@ -118,7 +120,7 @@ objects:
       description: Objects that did not exist.
       type: list
       elements: str
-    update:
+    change:
       description: Objects that differed, and tokens that were not accepted any more.
       type: list
       elements: str
@@ -158,6 +160,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options, Peering
 
+_EACH_WAIT = 0.2
+"""Of the time, so much for each wait: the one for istiod comes twice, with a restart in between."""
+
 
 def run(task: Task) -> Result:
     """Make the secrets; gives the module's result."""
@@ -180,7 +185,7 @@ def run(task: Task) -> Result:
         probe_image=params["probe_image"] if params["probe"] else None,
         reached=frozenset(params["reached"]),
         before_istiod=params["before_istiod"],
-        timeout=params["timeout"],
+        timeout=params["timeout"] * _EACH_WAIT,
         check_mode=task.check_mode,
     )
     outcome = Peering(client, members_of(params), options).run()
@@ -202,7 +207,7 @@ SPEC = Spec(
         **KUBERNETES_ARGUMENT_SPEC,
         "name": {"type": "str", "required": True},
         **MEMBERS_ARGUMENT_SPEC,
-        "timeout": {"type": "int", "default": 60},
+        "timeout": {"type": "int", "default": 600},
         "own_accounts": {"type": "bool", "default": True},
         "least_privilege": {"type": "bool", "default": False},
         "probe": {"type": "bool", "default": True},

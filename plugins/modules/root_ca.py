@@ -78,6 +78,11 @@ options:
       - Days that an intermediate CA shall live. A root with fewer days left is warned of.
     type: int
     default: 365
+  timeout:
+    description:
+      - How long all that the module does may take, in seconds.
+    type: int
+    default: 120
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -187,6 +192,7 @@ SPEC = Spec(
         "key_size": {"type": "int", "default": 4096, "no_log": False},
         "lifetime": {"type": "int", "default": 3650},
         "intermediate_lifetime": {"type": "int", "default": 365},
+        "timeout": {"type": "int", "default": 120},
     },
     mutually_exclusive=[("state_dir", "certificate"), ("key_path", "key_content")],
     required_one_of=[("state_dir", "certificate")],

@@ -47,6 +47,24 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  unless_selected_by:
+    description:
+      - With V(state=absent), fail and delete nothing while there is an object of this kind, not the
+        collection's own, that selects pods with these labels.
+    type: dict
+    suboptions:
+      api_version:
+        description: Its C(apiVersion).
+        type: str
+        required: true
+      kind:
+        description: Its kind, one that selects by C(spec.selector), as a Gateway or a Service.
+        type: str
+        required: true
+      labels:
+        description: Labels of the pods that it must not select.
+        type: dict
+        required: true
   wait:
     description:
       - Wait until every Deployment among the objects is ready.
@@ -85,7 +103,7 @@ objects:
       description: Objects that did not exist.
       type: list
       elements: str
-    update:
+    change:
       description: Objects of which fields differed.
       type: list
       elements: str
@@ -126,6 +144,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     apply_patiently,
     compare_all,
     refuse_foreign,
+    refuse_selected,
     render_diff,
     summarise,
 )
@@ -148,6 +167,8 @@ def present(client: KubernetesClient, definitions: list[Object], task: Task) -> 
 
 def absent(client: KubernetesClient, definitions: list[Object], task: Task) -> list[ObjectChange]:
     """Delete the objects and wait until they are gone; gives what changed, or would."""
+    if users := task.params["unless_selected_by"]:
+        refuse_selected(client, users["api_version"], users["kind"], users["labels"])
     definitions = definitions[::-1]
     refs = [ObjectRef.of(obj) for obj in definitions]
     exist = concurrently(client.get, refs)
@@ -219,6 +240,14 @@ SPEC = Spec(
         **KUBERNETES_ARGUMENT_SPEC,
         "definitions": {"type": "list", "elements": "dict", "required": True},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "unless_selected_by": {
+            "type": "dict",
+            "options": {
+                "api_version": {"type": "str", "required": True},
+                "kind": {"type": "str", "required": True},
+                "labels": {"type": "dict", "required": True},
+            },
+        },
         "wait": {"type": "bool", "default": True},
     }
 )

@@ -13,7 +13,10 @@ version_added: 0.2.0
 description:
   - Makes a folder, and those above it, for nobody else (mode 0700), with a C(.gitignore) that keeps all
     that is in it out of Git.
-  - A folder that has that file is left as it is.
+  - A folder that exists keeps its mode. Where others may look into it there is a warning, and where
+    everybody may write into it an error.
+  - A C(.gitignore) that does not ignore everything keeps its lines and gets a last one, with a warning. The
+    top of a Git repository is refused.
 extends_documentation_fragment:
   - exomesh.istio.attributes
 attributes:
@@ -47,44 +50,18 @@ failure:
 """
 
 from pathlib import Path
-from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._files import (
-    DIRECTORY_MODE,
-    FileError,
-    locked,
-    make_private_directory,
-    write_private,
-)
-
-IGNORE_ALL = "*\n"
-
-
-def make(path: Path, check_mode: bool) -> dict[str, Any]:
-    """Have the folder; gives the module's result.
-
-    :raises ExomeshError: it cannot be made.
-    """
-    ignore = path / ".gitignore"
-    if ignore.is_file():
-        return {"changed": False}
-    if not check_mode:
-        make_private_directory(path)
-        try:
-            path.chmod(DIRECTORY_MODE)
-        except OSError as error:
-            raise FileError(
-                f"cannot change the mode of {path}: {error.strerror}", "file_unwritable"
-            ) from error
-        with locked(ignore):
-            write_private(ignore, IGNORE_ALL)
-    return {"changed": True, "diff": {"before": "", "after": f"{path}, for nobody else\n"}}
+from ansible_collections.exomesh.istio.plugins.module_utils._files import have_state_folder
 
 
 def run(task: Task) -> Result:
     """Have the folder; gives the module's result."""
-    return make(Path(task.params["path"]), task.check_mode)
+    folder = have_state_folder(Path(task.params["path"]), task.check_mode)
+    for warning in folder.warnings:
+        task.warn(warning)
+    after = "".join(f"{change}\n" for change in folder.changes)
+    return {"changed": bool(folder.changes), "diff": {"before": "", "after": after}}
 
 
 SPEC = Spec(argument_spec={"path": {"type": "path", "required": True}})

@@ -15,9 +15,10 @@ description:
     C(istio-system), admission webhooks, logs of istiod and the gateways (of a restarted container the one
     before, too), what istiod knows of the other clusters, and how the gateways' proxies are configured.
   - Adds what M(exomesh.istio.mesh_verify) finds when it only reads.
-  - The data of Secrets do not come into it. All texts are searched for private keys, tokens, credentials in
-    URLs, and values with the name of a secret, also in base64; what is found is replaced and counted.
-    Certificates stay, and so do names and addresses of your clusters. Look at it before you give it away.
+  - The data of Secrets do not come into it. Of all else, what has the name of a secret is replaced and
+    counted, with all that is below, and so are private keys, tokens and credentials in URLs, also in base64.
+    What was found once is replaced everywhere. Certificates stay, and so do names and addresses of your
+    clusters. Look at it before you give it away.
   - A member that does not answer is noted in the archive, and the others are read all the same.
 extends_documentation_fragment:
   - exomesh.istio.attributes
@@ -65,9 +66,10 @@ options:
     default: 2000
   timeout:
     description:
-      - How long the verification may look again at what is not healthy, in seconds.
+      - How long all that the module does may take, in seconds.
+      - What was not read by then is not in the archive, and told.
     type: int
-    default: 10
+    default: 300
 requirements:
   - Python package C(kubernetes) >= 31.0.0
 author:
@@ -140,7 +142,6 @@ def run(task: Task) -> Result:
             "istioctl": None if task.check_mode else _version(params["istioctl"]),
         },
         params["log_lines"],
-        params["timeout"],
         params["least_privilege"],
     )
     if task.check_mode:
@@ -176,7 +177,7 @@ SPEC = Spec(
         "collection_version": {"type": "str"},
         "least_privilege": {"type": "bool", "default": False},
         "log_lines": {"type": "int", "default": 2000},
-        "timeout": {"type": "int", "default": 10},
+        "timeout": {"type": "int", "default": 300},
     }
 )
 

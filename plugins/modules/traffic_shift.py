@@ -123,6 +123,12 @@ options:
       - Image of that pod. It must have C(curl) 7.84 or newer, and C(sleep).
     type: str
     default: docker.io/curlimages/curl:8.16.0
+  timeout:
+    description:
+      - How long all that the module does may take, in seconds. When it is over, all requests go back to
+        O(stable).
+      - Without it, what O(steps), O(seconds) and O(settle) may take at most, and three minutes.
+    type: int
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -185,8 +191,7 @@ failure:
 """
 
 import re
-import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -202,7 +207,12 @@ from ansible_collections.exomesh.istio.plugins.module_utils._traffic_route impor
     route_ref,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._traffic_shift import ClusterRoute, Limits, Shift
-from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import Answer, MeshClient, ask_urls
+from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import (
+    REQUEST_SECONDS,
+    Answer,
+    MeshClient,
+    ask_urls,
+)
 
 CLIENT_NAME = "exomesh-shift-client"
 CLIENT_READY_SECONDS = 120
@@ -226,7 +236,7 @@ def requests(params: dict[str, Any], clients: dict[str, KubernetesClient]) -> It
     )
 
     def ask(count: int, seconds: float) -> Generator[Answer]:
-        return pod.ask(params["urls"][0], count / seconds, threading.Event(), count)
+        return pod.ask(params["urls"][0], count / seconds, count)
 
     with pod.running(CLIENT_READY_SECONDS):
         yield ask
@@ -320,8 +330,16 @@ def shift_of(params: dict[str, Any], clients: dict[str, KubernetesClient]) -> Sh
     return Shift(routes, *versions, params["steps"], Limits(*limits), pattern)
 
 
+def time_limit(params: Mapping[str, Any]) -> float:
+    """Seconds for the whole shift: those given, else what its checks may take at most."""
+    each = params["settle"] + 2 * (params["seconds"] + REQUEST_SECONDS)
+    checks = len(params["steps"]) + 2  # one before the first step, one after a roll-back
+    return float(params["timeout"] or checks * each + CLIENT_READY_SECONDS + 60)
+
+
 string = {"type": "str", "required": True}
 SPEC = Spec(
+    time_limit=time_limit,
     argument_spec={
         **MEMBERS_ARGUMENT_SPEC,
         "namespace": string,
@@ -341,7 +359,8 @@ SPEC = Spec(
         "ingress": {"type": "str", "default": "istio-ingress/istio-ingressgateway"},
         "client_cluster": {"type": "str"},
         "client_image": {"type": "str", "default": CURL_IMAGE},
-    }
+        "timeout": {"type": "int"},
+    },
 )
 
 

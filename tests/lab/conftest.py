@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from exolab.command import descendants
+
+from .traces import Traces, is_running, traces
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = PROJECT / "lab" / "exolab.sh"
@@ -67,12 +73,76 @@ class RunningLab:
         return result.stdout
 
 
+@contextmanager
+def started_playbook(
+    lab: RunningLab, name: str, *arguments: str, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], Traces]]:
+    """Start a playbook of the collection on the lab, as a user would from a checkout.
+
+    Its temporary files and its HOME are its own. At the end no secret may be there, nor may one have been in
+    the arguments or in the environment of a process.
+    """
+    settings = yaml.safe_load((lab.inventory / "group_vars" / "mesh.yml").read_text())
+    with traces(settings.get("kubeconfig_api_secret", "")) as found:
+        process = subprocess.Popen(
+            [ANSIBLE_PLAYBOOK, "-i", lab.inventory, name, *arguments],
+            cwd=PROJECT,
+            env={**os.environ, **found.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            with found.watching(process.pid):
+                yield process, found
+        finally:
+            process.kill()
+            process.wait()
+
+
 def run_playbook(
     lab: RunningLab, name: str, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a playbook of the collection on the lab, as a user would from a checkout."""
-    words = (ANSIBLE_PLAYBOOK, "-i", lab.inventory, name, *arguments)
-    return call(*words, cwd=PROJECT, timeout=600, env={**os.environ, **environment})
+    """Run a playbook to its end."""
+    with started_playbook(lab, name, *arguments, **environment) as (process, _traces):
+        output, errors = process.communicate(timeout=600)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def end_playbook(
+    number: signal.Signals,
+    moment: Callable[[], object],
+    lab: RunningLab,
+    name: str,
+    *arguments: str,
+    **environment: str,
+) -> str:
+    """Run a playbook, and end it when the moment has come; return what it said."""
+    with started_playbook(lab, name, *arguments, **environment) as (process, found):
+        wait_for(moment, 120)
+        return end(process, found, number)
+
+
+def end(process: subprocess.Popen[str], found: Traces, number: signal.Signals) -> str:
+    """End a run, and return what it said.
+
+    SIGKILL goes to all of its processes, other signals to the one that a user has in the terminal. All must
+    be gone soon afterwards.
+    """
+    for pid in {process.pid, *descendants(process.pid)} if number == signal.SIGKILL else [process.pid]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+    output = "".join(process.communicate(timeout=60))
+    wait_for(lambda: not [pid for pid in found.seen if is_running(pid)], 30)
+    return output
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> None:
+    """Wait until something is so; it must be before the seconds are over."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
 
 
 def changes(output: str) -> dict[str, int]:

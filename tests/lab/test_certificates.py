@@ -7,8 +7,8 @@ import contextlib
 import datetime
 import http.server
 import json
-import os
 import re
+import signal
 import ssl
 import subprocess
 import threading
@@ -25,11 +25,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .certificates import TestCa, intermediate, pem, root_ca
-from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, Traffic, call, changes, run_playbook
+from .conftest import RunningLab, Traffic, call, changes, end, run_playbook, started_playbook
 from .openbao import OpenBao, open_bao
 
 MEMBERS = ("cluster1", "cluster2")
 PASSPHRASE = "correct horse battery staple"
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 KILLS = 10
 
 
@@ -112,24 +113,17 @@ def fresh(lab: RunningLab) -> RunningLab:
 def killed(fresh: RunningLab) -> list[str]:
     """Ten first runs, each killed somewhere: the fingerprints of the roots that were seen after each."""
     variables = json.dumps({"certificates_key_size": 2048})
-    environment = {**os.environ, "EXOMESH_ROOT_PASSPHRASE": PASSPHRASE}
     begun = time.monotonic()
     assert certificates(fresh, "--check").returncode == 0
     duration = time.monotonic() - begun
     seen = []
     for attempt in range(KILLS):
-        with subprocess.Popen(
-            [ANSIBLE_PLAYBOOK, "-i", fresh.inventory, "playbooks/certificates.yml", "-e", variables],
-            cwd=PROJECT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as run:
+        with started_playbook(
+            fresh, "playbooks/certificates.yml", "-e", variables, EXOMESH_ROOT_PASSPHRASE=PASSPHRASE
+        ) as (run, found):
             # From before the root is made until after the secrets are written.
             time.sleep(duration * (0.4 + 0.06 * attempt))
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(run.pid, 9)
+            end(run, found, SIGNALS[attempt % len(SIGNALS)])
         if ca_path(fresh, "root-cert.pem").is_file():
             seen.append(fingerprint(ca_path(fresh, "root-cert.pem").read_bytes()))
         seen += [

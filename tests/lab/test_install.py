@@ -305,7 +305,7 @@ def test_a_revision_with_tags_high_availability_and_strict_mtls(mesh: RunningLab
         "PodDisruptionBudget istio-system/istiod-canary",
         "MutatingWebhookConfiguration istio-revision-tag-prod",
     }
-    assert "MutatingWebhookConfiguration istio-revision-tag-default" in installed["update"]
+    assert "MutatingWebhookConfiguration istio-revision-tag-default" in installed["change"]
     assert check(mesh, tmp_path, str(choices)).changed == set()
     ready = ("get", "deployment", "-o=jsonpath={.status.readyReplicas}", *NAMESPACE)
     assert mesh.kubectl("cluster1", *ready, "istiod-canary") == "2"

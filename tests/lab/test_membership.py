@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,10 +17,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, Traffic, call, changes, run_playbook
+from .conftest import RunningLab, Traffic, call, changes, end, end_playbook, run_playbook, started_playbook
 from .test_mesh import verdicts
 
 SEED = 6
+PLACES = ({}, {"EXOMESH_MODULE_PROCESSES": "1"})
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 KILLS = 5
 """In each of two series: a first installation, and one after a teardown."""
 
@@ -75,32 +76,27 @@ def writes(lab: RunningLab, cluster: str) -> int:
     return total
 
 
-def run_and_kill(lab: RunningLab, tasks: int, seconds: float) -> None:
-    """site.yml, killed some seconds after that many tasks have begun."""
-    with subprocess.Popen(
-        [ANSIBLE_PLAYBOOK, "-i", lab.inventory, "site.yml"],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    ) as run:
+def run_and_end(
+    lab: RunningLab, tasks: int, seconds: float, number: signal.Signals, environment: dict[str, str]
+) -> None:
+    """site.yml, ended some seconds after that many tasks have begun."""
+    with started_playbook(lab, "site.yml", **environment) as (run, found):
         assert run.stdout
         begun = (line for line in run.stdout if line.startswith("TASK ["))
         for _task in itertools.islice(begun, tasks):
             pass
         time.sleep(seconds)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(run.pid, 9)
+        end(run, found, number)
 
 
-def kill_runs(lab: RunningLab, seed: int) -> None:
-    """Runs that are killed further and further on, at points that the seed tells."""
+def end_runs(lab: RunningLab, seed: int) -> None:
+    """Runs that are ended further and further on, at points and in ways that the seed tells."""
     chance = random.Random(seed)
-    points = [(tasks, chance.uniform(0, 4)) for tasks in sorted(chance.sample(range(2, 40), KILLS))]
-    print(f"\nseed {seed}: killed after " + ", ".join(f"task {n} + {s:.1f} s" for n, s in points))
-    for tasks, seconds in points:
-        run_and_kill(lab, tasks, seconds)
+    ways = itertools.cycle(itertools.product(PLACES, SIGNALS))
+    for tasks in sorted(chance.sample(range(2, 40), KILLS)):
+        (place, number), seconds = next(ways), chance.uniform(0, 4)
+        print(f"seed {seed}: {number.name} after task {tasks} + {seconds:.1f} s, {place or 'in the worker'}")
+        run_and_end(lab, tasks, seconds, number, place)
 
 
 def succeed(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
@@ -129,7 +125,7 @@ def empty(lab: RunningLab) -> dict[str, set[str]]:
 @pytest.fixture(scope="module")
 def pair(lab: RunningLab, empty: dict[str, set[str]]) -> RunningLab:
     """A mesh of two, made by the run after five that were killed."""
-    kill_runs(lab, SEED)
+    end_runs(lab, SEED)
     assert pairs(run_playbook(lab, "site.yml")) == all_ok(FIRST)
     return lab
 
@@ -181,7 +177,7 @@ def test_teardown_leaves_nothing_and_site_works_again(pair: RunningLab, empty: d
     again = succeed(run_playbook(pair, "playbooks/teardown.yml", *CONFIRM))
     assert set(changes(again.stdout).values()) == {0}
 
-    kill_runs(pair, SEED + 1)
+    end_runs(pair, SEED + 1)
     assert pairs(run_playbook(pair, "site.yml")) == all_ok(FIRST)
 
 
@@ -285,19 +281,12 @@ def test_a_cluster_that_is_dead_and_out_of_the_inventory_leaves(mesh: RunningLab
     assert misspelt.returncode != 0
     assert "did you mean cluster3" in said(misspelt)
     leaving = ("-e", "cluster=cluster4", "-e", "remove_lost_services=true")
-    with subprocess.Popen(
-        [ANSIBLE_PLAYBOOK, "-i", inventory.inventory, "playbooks/remove_cluster.yml", *leaving],
-        cwd=PROJECT,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as run:
-        deadline = time.monotonic() + 120
-        while "istio-remote-secret-cluster4" in mesh.kubectl(
-            "cluster1", "get", "secrets", "-n", "istio-system"
-        ):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        os.killpg(run.pid, 9)
+
+    def is_cut() -> bool:
+        there = mesh.kubectl("cluster1", "get", "secrets", "-n", "istio-system")
+        return "istio-remote-secret-cluster4" not in there
+
+    end_playbook(signal.SIGKILL, is_cut, inventory, "playbooks/remove_cluster.yml", *leaving)
     removed = run_playbook(inventory, "playbooks/remove_cluster.yml", *leaving)
     assert pairs(removed) == all_ok(members)
     assert "cannot be spoken to" in said(removed)

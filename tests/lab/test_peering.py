@@ -197,7 +197,7 @@ def test_an_account_that_is_taken_away_cuts_off_one_peer_and_comes_back(mesh: Ru
     assert states(mesh, "cluster3")["cluster2"] == "synced"
     told = acted(peering(mesh))
     assert "ServiceAccount istio-system/exomesh-reader-cluster1 in cluster2" in told["create"]
-    assert told["update"] == {f"Secret istio-system/{REMOTE}cluster2 in cluster1"}
+    assert told["change"] == {f"Secret istio-system/{REMOTE}cluster2 in cluster1"}
     assert token(mesh, "cluster1", "cluster2") != tokens["cluster1"]
     assert token(mesh, "cluster3", "cluster2") == tokens["cluster3"]
 

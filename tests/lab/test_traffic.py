@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
+import signal
 import subprocess
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import pytest
 from exolab import build
-from exolab.command import descendants
 
-from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, changes, run_playbook
+from .conftest import RunningLab, changes, end_playbook, run_playbook, wait_for
 
 MEMBERS = ("cluster1", "cluster2")
 CLUSTERS = {"v1": "cluster1", "v2": "cluster2", "v3": "cluster2"}
@@ -111,32 +109,6 @@ class Ingress:
         finally:
             stop.set()
             thread.join()
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-
-
-@contextmanager
-def killed_when(
-    lab: RunningLab, playbook: str, variables: tuple[str, str], moment: Callable[[], object]
-) -> Iterator[None]:
-    """Run a playbook, and kill it with all its processes when the moment has come."""
-    with subprocess.Popen(
-        [ANSIBLE_PLAYBOOK, "-i", lab.inventory, playbook, *variables],
-        cwd=PROJECT,
-        stdout=subprocess.DEVNULL,
-    ) as run:
-        try:
-            wait_for(moment, 120)
-        finally:
-            for process in {run.pid, *descendants(run.pid)}:
-                with suppress(ProcessLookupError):
-                    os.kill(process, 9)
-    yield
 
 
 def replicas(lab: RunningLab, namespace: str, name: str) -> int:
@@ -244,12 +216,11 @@ def test_a_version_that_fails_is_rolled_back(mesh: RunningLab, ingress: Ingress)
 def test_a_shift_that_is_killed_goes_on_where_it_was(mesh: RunningLab, ingress: Ingress) -> None:
     route(mesh, {"v2": 100})
     variables = extra(traffic_shift_from="v2", traffic_shift_to="v1", traffic_shift_seconds=4)
-    with killed_when(
-        mesh, "playbooks/shift_traffic.yml", variables, lambda: weights_of(mesh, "cluster2")["v1"] >= 10
-    ):
-        plan = run_playbook(mesh, "playbooks/shift_traffic.yml", *variables, "--check")
-        assert "v1 has 10 %, then: 50 %, 100 %" in plan.stdout
-        result = run_playbook(mesh, "playbooks/shift_traffic.yml", *variables)
+    moved = lambda: weights_of(mesh, "cluster2")["v1"] >= 10  # noqa: E731
+    end_playbook(signal.SIGKILL, moved, mesh, "playbooks/shift_traffic.yml", *variables)
+    plan = run_playbook(mesh, "playbooks/shift_traffic.yml", *variables, "--check")
+    assert "v1 has 10 %, then: 50 %, 100 %" in plan.stdout
+    result = run_playbook(mesh, "playbooks/shift_traffic.yml", *variables)
     assert result.returncode == 0, result.stdout[-5000:]
     assert "v1 at   0 %" not in result.stdout
     assert [weights_of(mesh, name) for name in MEMBERS] == [{"v1": 100, "v2": 0, "v3": 0}] * 2
@@ -318,22 +289,49 @@ def test_a_drill_moves_requests_and_restores_the_cluster(mesh: RunningLab) -> No
     assert replicas(mesh, "istio-system", "istio-eastwestgateway") == 1
 
 
-@pytest.mark.usefixtures("well")
-def test_a_drill_that_is_killed_is_restored_by_the_next_run(mesh: RunningLab) -> None:
+def end_drained(mesh: RunningLab, number: signal.Signals, **environment: str) -> str:
+    """A drill that is ended while the cluster is drained; what it said."""
+
     def drained() -> bool:
         return replicas(mesh, "istio-system", "istio-eastwestgateway") == 0
 
-    with killed_when(mesh, "playbooks/failover_drill.yml", DRILL, drained):
-        assert drained()
-        result = run_playbook(mesh, "playbooks/failover_drill.yml", *extra(failover_drill_state="restored"))
-    assert result.returncode == 0, result.stdout[-5000:]
-    assert changes(result.stdout)["cluster1"] == 1
-    assert replicas(mesh, "istio-system", "istio-eastwestgateway") == 1
-    assert replicas(mesh, "exotraffic", "exo-webtest-v1") == 1
+    return end_playbook(number, drained, mesh, "playbooks/failover_drill.yml", *DRILL, **environment)
+
+
+def is_restored(mesh: RunningLab) -> bool:
     annotations = mesh.kubectl(
         "cluster1", "get", "deployment", "-A", "-o=jsonpath={.items[*].metadata.annotations}"
     )
-    assert "drill" not in annotations
+    return (
+        replicas(mesh, "istio-system", "istio-eastwestgateway") == 1
+        and replicas(mesh, "exotraffic", "exo-webtest-v1") == 1
+        and "drill" not in annotations
+    )
+
+
+@pytest.mark.usefixtures("well")
+def test_a_drill_that_is_killed_is_restored_by_the_next_run(mesh: RunningLab) -> None:
+    end_drained(mesh, signal.SIGKILL)
+    assert not is_restored(mesh)
+    result = run_playbook(mesh, "playbooks/failover_drill.yml", *extra(failover_drill_state="restored"))
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert changes(result.stdout)["cluster1"] == 1
+    assert is_restored(mesh)
+
+
+@pytest.mark.usefixtures("well")
+@pytest.mark.parametrize(
+    ("number", "environment"),
+    [(signal.SIGINT, {}), (signal.SIGTERM, {"EXOMESH_MODULE_PROCESSES": "1"})],
+    ids=["Ctrl-C in the process of the task", "SIGTERM in a process of its own"],
+)
+def test_a_drill_that_is_ended_restores_the_cluster(
+    mesh: RunningLab, number: signal.Signals, environment: dict[str, str]
+) -> None:
+    end_drained(mesh, number, **environment)
+    assert is_restored(mesh)
+    for member in MEMBERS:
+        assert "exomesh-drill-client" not in mesh.kubectl(member, "get", "deployments,pods", "-A", "-o=name")
 
 
 def test_one_variable_removes_it_all(mesh: RunningLab, ingress: Ingress) -> None:

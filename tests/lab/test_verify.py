@@ -14,15 +14,15 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from exolab.command import descendants
 
-from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, run_playbook
+from .conftest import PROJECT, RunningLab, call, end_playbook, run_playbook
 
 NAMES = ("cluster1", "cluster2", "cluster3")
 SYSTEM = "istio-system"
@@ -1016,16 +1015,12 @@ def test_a_killed_verification_is_noticed_and_cleared_up(mesh: Mesh, looks: Look
     assert looks.until([], requests=False)[0] == [], looks.evidence
     looks.__exit__()
     namespace = ObjectRef("v1", "Namespace", "exomesh-verify")
-    with subprocess.Popen(
-        [ANSIBLE_PLAYBOOK, "-i", mesh.lab.inventory, "playbooks/verify.yml"],
-        cwd=PROJECT,
-        stdout=subprocess.DEVNULL,
-    ) as run:
-        there = lambda: None if mesh.clients["cluster1"].get(namespace) else "not yet"  # noqa: E731
-        assert wait_until_met(there, 60, 0.2) is None
-        for process in {run.pid, *descendants(run.pid)}:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+    there = partial(mesh.clients["cluster1"].get, namespace)
+    end_playbook(signal.SIGINT, there, mesh.lab, "playbooks/verify.yml")
+    for client in mesh.clients.values():
+        gone = lambda client=client: "there" if client.get(namespace) else None  # noqa: E731
+        assert wait_until_met(gone, 30) is None
+    end_playbook(signal.SIGKILL, there, mesh.lab, "playbooks/verify.yml")
     # Its half hour has passed.
     for client in mesh.clients.values():
         live = client.get(namespace)

@@ -89,7 +89,16 @@ def run_program(
             if go_on:
                 go_on()
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        _end(process)
     return Ended(process.returncode, output, errors)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program and what it started, and wait for nothing that has left its group."""
+    with suppress(ProcessLookupError, PermissionError):  # it has ended, and all that it started
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            with suppress(OSError):  # what it did not read any more
+                pipe.close()

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from types import FrameType
@@ -30,23 +30,35 @@ Result = TypeVar("Result")
 CLEANING_SECONDS = 4.0
 """What cleaning up may take beyond a time limit."""
 
+_LEAST_CLEANING = 0.3
+"""What each cleaning up gets, also when those before it took all."""
+
 MAX_THREADS = 32
 
+_LOOKS_UP = 0.5
+"""Seconds after which one who sleeps looks whether the task was ended."""
+
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_RESERVE = 0.1
-"""Part of the time left that a wait leaves to whoever tells why it was in vain; three seconds at most."""
+_RESERVE, _MOST_RESERVED = 0.1, 5.0
+"""Part of the time left, and seconds at most, that a wait leaves to whoever tells why it was in vain."""
 
 
 class TimeUpError(ExomeshError):
-    """The time limit of the task is over, or the task was ended."""
+    """The time limit of the task is over, or the task was ended.
 
-    def __init__(self, seconds: float | None) -> None:
+    :param seconds: the limit; None when the task was ended.
+    :param cause: what was waited for.
+    """
+
+    def __init__(self, seconds: float | None, cause: str | None = None) -> None:
+        self.interrupted = seconds is None
         if seconds is None:
-            super().__init__("The task was ended before it was done", "interrupted")
+            super().__init__("The task was ended before it was done", "interrupted", cause=cause)
         else:
             super().__init__(
                 f"The time limit of {seconds:g} s was over before all was done",
                 "time_up",
+                cause=cause,
                 next_step="Run it again, with a longer timeout if the clusters are only slow",
             )
 
@@ -65,6 +77,11 @@ class _Limit:
     ends: float
     outer: _Limit | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
+    cleans: bool = False
+
+    @property
+    def outermost(self) -> _Limit:
+        return self if self.outer is None else self.outer.outermost
 
     @property
     def is_stopped(self) -> bool:
@@ -88,37 +105,88 @@ def time_limit(seconds: float) -> Iterator[None]:
         _limit.reset(token)
 
 
-def remaining(most: float = float("inf")) -> float:
+@contextmanager
+def sparing(part: float = _RESERVE, most: float = _MOST_RESERVED) -> Iterator[None]:
+    """Let the block end a little before the time limit, so that what became of it can still be told.
+
+    :param part: of the time left.
+    :param most: seconds at most.
+    """
+    limit = _limit.get()
+    if limit is None:
+        yield
+        return
+    spared = min(max(0.0, limit.ends - time.monotonic()) * part, most)
+    token = _limit.set(_Limit(limit.seconds, limit.ends - spared, limit))
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+@contextmanager
+def as_far_as_time_goes(part: float = _RESERVE, most: float = _MOST_RESERVED) -> Iterator[None]:
+    """Do the block until the time is nearly over, and then go on after it, with what it has found so far.
+
+    :param part: of the time left, for what comes after.
+    :param most: seconds at most for that.
+    :raises TimeUpError: the task was ended.
+    """
+    try:
+        with sparing(part, most):
+            yield
+    except TimeUpError as error:
+        if error.interrupted:
+            raise
+
+
+def remaining(most: float = float("inf"), what: str | None = None) -> float:
     """Return the seconds that a wait may take: those left, ``most`` at most, and always more than none.
 
+    :param what: what is waited for, for the message.
     :raises TimeUpError: there are none left.
     """
     limit = _limit.get()
     if limit is None:
         return most
+    cause = f"It was waiting for {what}" if what else None
     if limit.is_stopped:
-        raise TimeUpError(None)
+        raise TimeUpError(None, cause)
     left = limit.ends - time.monotonic()
     if left <= 0:
-        raise TimeUpError(limit.seconds)
+        raise TimeUpError(limit.seconds, cause)
     return min(left, most)
 
 
-def pause(seconds: float) -> None:
+def pause(seconds: float, what: str | None = None) -> None:
     """Sleep, but not beyond the time limit.
 
-    :raises TimeUpError: there is no time left.
+    :param what: what is waited for, for the message.
+    :raises TimeUpError: there is no time left, before or after.
     """
-    time.sleep(remaining(seconds))
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        time.sleep(remaining(min(left, _LOOKS_UP), what))
+    remaining(what=what)
 
 
 @contextmanager
 def cleaning_up(seconds: float = CLEANING_SECONDS) -> Iterator[None]:
     """Clean up within the block, whatever became of the task: with time of its own, and not interrupted.
 
+    :param seconds: at most; beyond the task's time limit no more than ``CLEANING_SECONDS``.
+
+    Several blocks one after the other share that time, as far as the task's own is over: what concerns
+    several clusters is cleaned up concurrently, as one that is silent takes all of it.
     A signal that comes meanwhile takes effect at the end of the block.
     """
-    token = _limit.set(_Limit(seconds, time.monotonic() + seconds))
+    now = time.monotonic()
+    ends = now + seconds
+    task = (limit := _limit.get()) and limit.outermost
+    if task:
+        latest = task.ends if task.cleans else max(task.ends + CLEANING_SECONDS, now + _LEAST_CLEANING)
+        ends = min(ends, latest)
+    token = _limit.set(_Limit(seconds, ends, cleans=True))
     try:
         with _signals_put_off():
             yield
@@ -176,7 +244,9 @@ def ending_in_order() -> Iterator[None]:
         raise Interrupted(interrupted)  # whoever handles it wants the process to go on: the task does not
 
 
-def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def concurrently(
+    work: Callable[[Item], Result], items: Iterable[Item], threads_at_most: int = MAX_THREADS
+) -> list[Result]:
     """Return ``work`` of every item, in order, done in threads. Raise the first error when all have ended.
 
     Threads have the time limit of the task. When the task is interrupted they are not waited for, beyond the
@@ -205,7 +275,7 @@ def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
 
     threads = [
         threading.Thread(target=copy_context().run, args=(run,), daemon=True)
-        for _ in range(min(MAX_THREADS, len(todo)))
+        for _ in range(min(threads_at_most, len(todo)))
     ]
     for thread in threads:
         thread.start()
@@ -216,6 +286,31 @@ def concurrently(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
         _let_end(threads, 2.0)
         raise
     return [future.result() for future in futures]
+
+
+@contextmanager
+def in_threads(*works: Callable[[], object]) -> Iterator[None]:
+    """Do each of the works in a thread for as long as the block lasts.
+
+    Threads have the time limit of the task. At the end of the block they are to end: whatever they wait for
+    ends with an exception, at the latest when its answer comes, and is not waited for beyond a moment.
+    """
+    limit = _limit.get()
+    stop = _Limit(float("inf"), float("inf")) if limit is None else _Limit(limit.seconds, limit.ends, limit)
+
+    def run(work: Callable[[], object]) -> None:
+        _limit.set(stop)
+        with suppress(TimeUpError):  # whoever waits for the threads has the same limit
+            work()
+
+    threads = [threading.Thread(target=copy_context().run, args=(run, work), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.stopped.set()
+        _let_end(threads, 2.0)
 
 
 def _let_end(threads: list[threading.Thread], seconds: float) -> None:
@@ -236,23 +331,41 @@ def wait_until_met(unmet: Callable[[], str | None], timeout: float, interval: fl
         time left to tell why.
     :param interval: seconds between two questions when five seconds have passed; four times that at most.
     :returns: None when it was met in time, and what was missing at last otherwise.
+    :raises TimeUpError: the task was ended.
     """
     started = time.monotonic()
-    missing: str | None = "there was no time left to look"
+    deadline = started + timeout
+    missing: str | None = None
+    pause_seconds = interval / 5
     try:
-        left = remaining()
-        deadline = started + min(timeout, left - min(3.0, left * _RESERVE))
-        pause_seconds = interval / 5
-        while True:
-            missing = unmet()
-            now = time.monotonic()
-            if missing is None or now >= deadline:
-                return missing
-            pause(min(pause_seconds, deadline - now))
-            slowest = min(max(interval, (now - started) * interval / 5), interval * 4)
-            pause_seconds = min(pause_seconds * 1.5, slowest)
-    except TimeUpError:
-        return missing
+        with sparing():
+            while True:
+                missing = unmet()
+                now = time.monotonic()
+                if missing is None or now >= deadline:
+                    return missing
+                pause(min(pause_seconds, deadline - now))
+                slowest = min(max(interval, (now - started) * interval / 5), interval * 4)
+                pause_seconds = min(pause_seconds * 1.5, slowest)
+    except TimeUpError as error:
+        if error.interrupted:
+            raise
+        # An answer that did not come tells less than the one before it.
+        return missing or error.cause or error.message
+
+
+def told_in_time(tell: Callable[[], Result], otherwise: Result) -> Result:
+    """Return what ``tell`` adds to a failure; ``otherwise`` where it fails itself, or takes too long.
+
+    What went wrong is told in any case, also when its explanation cannot be had.
+    """
+    try:
+        with sparing():
+            return tell()
+    except ExomeshError as error:
+        if isinstance(error, TimeUpError) and error.interrupted:
+            raise
+        return otherwise
 
 
 def in_time(work: Callable[[], Result], most: float = float("inf")) -> Result:

@@ -89,7 +89,10 @@ class Stream:
 
     def _receive(self) -> bytes:
         """What the client sent; nothing at its end."""
-        head = self._coming.read(2)
+        try:
+            head = self._coming.read(2)
+        except ConnectionError:  # closed in the middle of it
+            return b""
         if len(head) < 2 or head[0] & 0x0F == _CLOSE:
             return b""
         length = head[1] & 0x7F

@@ -55,7 +55,7 @@ def why(
     held: Authority | None, root: Authority, wanted: Profile | None = None, now: datetime = NOW
 ) -> str | None:
     chain, key = (held.chain, held.key) if held else (None, None)
-    return rules.why_renew(chain, key, wanted or profile(), root.certificate, now)
+    return rules.why_renew(chain, key, wanted or profile(), root.chain, now)
 
 
 Change = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]

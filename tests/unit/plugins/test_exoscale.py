@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -314,3 +316,71 @@ def test_exo_sees_no_variables_but_those_it_needs(ask: Any, exoscale_api: Any, t
 
 def test_credentials_show_no_secret() -> None:
     assert "s3cret" not in repr(Credentials("EXOkey", "s3cret"))
+
+
+def asked_for(exoscale_api: Any, operation: str) -> int:
+    """How often the API got a request for this."""
+    lines = (exoscale_api.state_dir / "requests.jsonl").read_text().splitlines()
+    return sum(json.loads(line)["operation"] == operation for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [("500", 1), ("502", 1), ("503", 1), ("zone-down", 1), ("hang", 1), ("html", 1), ("429", 4)],
+)
+def test_what_makes_a_certificate_is_not_asked_for_twice(
+    ask: Any, exoscale_api: Any, kind: str, asked: int
+) -> None:
+    exoscale = ask("api", timeout=2.0)
+    cluster = exoscale.cluster("de-fra-1", "alpha")
+    exoscale_api.faults.set(kind, operation="generate-sks-cluster-kubeconfig")
+    error = failure_of(lambda: exoscale.kubeconfig(cluster, "me", ["system:masters"], None))
+    assert asked_for(exoscale_api, "generate-sks-cluster-kubeconfig") == asked
+    assert ("none can be revoked" in str(error)) == (asked == 1)
+    # Reading is asked for again, as before.
+    if kind in ("500", "502", "503", "zone-down"):
+        before = asked_for(exoscale_api, "list-sks-clusters")
+        exoscale_api.faults.set(kind, operation="list-sks-clusters")
+        failure_of(lambda: exoscale.cluster("de-fra-1", "alpha"))
+        assert asked_for(exoscale_api, "list-sks-clusters") > before + 1
+
+
+def test_what_makes_a_certificate_is_asked_for_again_where_nobody_was_reached(
+    ask: Any, exoscale_api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import requests
+
+    exoscale = ask("api", timeout=2.0)
+    cluster = exoscale.cluster("de-fra-1", "alpha")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    tried = []
+    send = requests.Session.request
+
+    def refuse_once(self: Any, method: str, url: str, **arguments: Any) -> Any:
+        tried.append(url)
+        return send(self, method, closed if len(tried) == 1 else url, **arguments)
+
+    monkeypatch.setattr(requests.Session, "request", refuse_once)
+    assert exoscale.kubeconfig(cluster, "me", ["system:masters"], None)
+    assert len(tried) == 2
+
+
+def test_a_connection_that_breaks_is_not_asked_again_for_a_certificate(
+    ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import requests
+
+    exoscale = ask("api", timeout=2.0)
+    cluster = exoscale.cluster("de-fra-1", "alpha")
+    tried = []
+
+    def break_off(self: Any, method: str, url: str, **arguments: Any) -> Any:
+        tried.append(url)
+        raise requests.exceptions.ConnectionError("Connection aborted")
+
+    monkeypatch.setattr(requests.Session, "request", break_off)
+    error = failure_of(lambda: exoscale.kubeconfig(cluster, "me", ["system:masters"], None))
+    assert (len(tried), error.code) == (1, "unreachable")
+    assert "none can be revoked" in str(error)

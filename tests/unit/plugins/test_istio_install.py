@@ -183,7 +183,7 @@ def test_empty_cluster_is_predicted(place: Place) -> None:
         "ValidatingWebhookConfiguration istiod-default-validator",
         "Service istio-system/istiod-revision-tag-default",
     ]
-    assert found["update"] == found["unchanged"] == []
+    assert found["change"] == found["unchanged"] == []
     assert place.api.objects == {}
     assert "install" not in place.calls
 
@@ -206,7 +206,7 @@ def test_istioctl_gets_no_ambient_identity(place: Place) -> None:
 def test_upgrade_is_seen_in_the_installers_label(place: Place) -> None:
     place.put_installed()
     place.api.objects[CONFIG]["metadata"]["labels"]["operator.istio.io/version"] = "1.30.5"
-    assert place.plan()["update"] == ["ConfigMap istio-system/istio"]
+    assert place.plan()["change"] == ["ConfigMap istio-system/istio"]
 
 
 def test_lost_network_label_needs_no_installer(place: Place) -> None:
@@ -252,7 +252,7 @@ def test_default_tag_may_be_owned_by_any_installation(place: Place) -> None:
 def test_switched_on_injector_is_told(place: Place) -> None:
     place.put_installed()
     place.api.objects[INJECTOR]["webhooks"][0]["objectSelector"] = {}
-    assert place.plan()["update"] == ["MutatingWebhookConfiguration istio-sidecar-injector"]
+    assert place.plan()["change"] == ["MutatingWebhookConfiguration istio-sidecar-injector"]
 
 
 def test_webhook_that_someone_added_is_told_and_removed(place: Place) -> None:
@@ -366,7 +366,7 @@ def test_a_new_installation_is_applied_as_the_installer_would(place: Place) -> N
     assert patched.index(f"PATCH {ISTIOD}") > patched.index(f"PATCH {INJECTOR}")
     assert set(DEFAULT_TAG) <= place.api.objects.keys()
     place.api.objects[ISTIOD]["spec"]["replicas"] = 1
-    assert place.plan()["create"] == place.plan()["update"] == place.plan()["delete"] == []
+    assert place.plan()["create"] == place.plan()["change"] == place.plan()["delete"] == []
 
 
 def test_a_run_that_was_interrupted_goes_on(place: Place) -> None:
@@ -519,7 +519,7 @@ def test_istioctl_is_asked_once_where_its_answers_are_kept(place: Place) -> None
     assert asked(place) == []
     # What somebody changed in the cluster is seen all the same.
     place.api.objects[CONFIG]["data"]["mesh"] = "a: 2\n"
-    assert module(place, cache_file=str(cache), check=True)["objects"]["update"] == [
+    assert module(place, cache_file=str(cache), check=True)["objects"]["change"] == [
         "ConfigMap istio-system/istio"
     ]
     assert asked(place) == []

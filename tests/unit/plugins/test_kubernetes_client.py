@@ -82,7 +82,7 @@ def test_object_of_an_unknown_kind_is_predicted_too(client: KubernetesClient) ->
 def test_only_fields_that_differ_are_told(client: KubernetesClient, api: ApiServer) -> None:
     api.put(CONFIG_MAP, {**config_map(a="1", b="2"), "status": {"any": "thing"}})
     change = compare(client, config_map(a="1", b="3"), "me")
-    assert (change.action, change.before, change.after) == ("update", {"data.b": "2"}, {"data.b": "3"})
+    assert (change.action, change.before, change.after) == ("change", {"data.b": "2"}, {"data.b": "3"})
     assert compare(client, config_map(a="1"), "me").action == "unchanged"
     assert api.objects[CONFIG_MAP]["data"]["b"] == "2"
 
@@ -97,7 +97,7 @@ def test_secrets_are_shown_as_hashes(client: KubernetesClient, api: ApiServer) -
     }
     api.put(path, secret)
     change = compare(client, {**secret, "data": {"key": "bmV3"}}, "me")
-    assert change.action == "update"
+    assert change.action == "change"
     assert str(change.before["data.key"]).startswith("sha256:")
     assert "b2xk" not in str(render_diff([change]))
     assert "bmV3" not in str(render_diff([change]))
@@ -165,7 +165,7 @@ def test_diff_names_what_comes_and_goes() -> None:
     assert render_diff(changes) == {"before": "Namespace old: deleted\n", "after": "Service n/new: created\n"}
     assert summarise(changes) == {
         "create": ["Service n/new"],
-        "update": [],
+        "change": [],
         "delete": ["Namespace old"],
         "unchanged": [],
     }

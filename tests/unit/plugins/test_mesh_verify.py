@@ -44,6 +44,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     workload_name,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import (
+    Marks,
     Workload,
     parse_answer,
     parse_endpoints,
@@ -52,6 +53,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload impor
 )
 
 PROJECT = Path(__file__).resolve().parents[3]
+MARKS = Marks()
 NAMES = ("vie", "fra", "gva")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 ECDSA = KeyKind("ecdsa-p256")
@@ -92,7 +94,7 @@ def test_endpoints_are_read_by_host() -> None:
 
 def test_an_answer_tells_who_gave_it() -> None:
     headers = ["fra", "spiffe://s", "spiffe://d", "-----BEGIN%20X", "203.0.113.9:15443", "- "]
-    answer = parse_answer("<html>\npage~exomesh~" + "\t".join(["0", "200", *headers, ""]))
+    answer = parse_answer("<html>\npage" + MARKS.told("0", "200", *headers, ""), MARKS)
     assert (answer.status, answer.cluster, answer.upstream) == (200, "fra", "203.0.113.9:15443")
     assert (answer.source_identity, answer.destination_identity) == ("spiffe://s", "spiffe://d")
     assert (answer.certificate, answer.details, answer.error) == ("-----BEGIN X", "", "")
@@ -100,18 +102,18 @@ def test_an_answer_tells_who_gave_it() -> None:
 
 def test_a_request_that_failed_tells_why() -> None:
     headers = ["", "", "", "-", "", "URX,UF delayed_connect_error:_Connection_refused"]
-    answer = parse_answer("upstream connect error~exomesh~" + "\t".join(["0", "503", *headers, ""]))
+    answer = parse_answer("upstream connect error" + MARKS.told("0", "503", *headers, ""), MARKS)
     assert (answer.status, answer.error) == (503, "upstream connect error")
     assert answer.details.startswith("URX,UF delayed")
-    assert parse_answer("curl: not found").exit_code == -1
+    assert parse_answer("curl: not found", MARKS).exit_code == -1
 
 
 def test_what_curl_tells_is_read_by_its_urls() -> None:
-    output = (
-        "~exomesh~0\t200\t0.004~exomesh~0\t503\t0.9~exomesh~2\t0.001\t200\t\tSubject: x\n"
-        "~exomesh~1\t0.000\t000\tRecv failure\t"
+    transfers = ("0", "200", "0.004"), ("0", "503", "0.9"), ("2", "0.001", "200", "", "Subject: x\n")
+    output = "".join(
+        MARKS.told(*fields) for fields in (*transfers, ("1", "0.000", "000", "Recv failure", ""))
     )
-    seen = parse_transfers(output)
+    seen = parse_transfers(output, MARKS)
     assert seen[0] == [["200", "0.004"], ["503", "0.9"]]
     assert seen[1] == [["0.000", "000", "Recv failure", ""]]
     assert seen[2] == [["0.001", "200", "", "Subject: x\n"]]
@@ -712,4 +714,4 @@ def test_junit_opens_in_a_reader(tmp_path: Path) -> None:
 def test_junit_survives_what_xml_cannot_write() -> None:
     mesh = healthy()
     mesh.clusters["fra"].error = "a\x00<b>&"
-    assert "a?&lt;b&gt;&amp;" in report.junit(told(mesh))
+    assert r"a\x00&lt;b&gt;&amp;" in report.junit(told(mesh))

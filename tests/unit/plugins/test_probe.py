@@ -11,10 +11,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._images import require_image
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._probe import (
     Answer,
@@ -22,9 +25,10 @@ from ansible_collections.exomesh.istio.plugins.module_utils._probe import (
     curl_config,
     probe,
 )
-from kubernetes_api import ApiServer
+from kubernetes_api import ApiServer, status
 
-API = Target("fra", "https://fra.example:6443/version", b"the CA", "the-token")
+GOOD = "exomesh-answer 0 200 0.012 0 \n"
+API = Target("fra", "https://fra.example:6443/version", b"the CA")
 IMAGE = "curl:1"
 
 
@@ -51,7 +55,7 @@ def test_answers_are_those_of_each_target(cluster: ApiServer) -> None:
     ]
 
 
-def test_nothing_is_left_and_the_token_is_in_a_secret_only(cluster: ApiServer) -> None:
+def test_nothing_is_left_and_addresses_are_in_no_argument(cluster: ApiServer) -> None:
     seen: dict[str, str] = {}
     put = cluster.put
 
@@ -60,11 +64,10 @@ def test_nothing_is_left_and_the_token_is_in_a_secret_only(cluster: ApiServer) -
         return put(path, obj)
 
     cluster.put = remember  # type: ignore[method-assign]
-    cluster.pod_log = "exomesh-answer 0 200 0.012 0 \n"
+    cluster.pod_log = GOOD
     ask(cluster, API)
     assert cluster.objects == {}
-    assert "the-token" in base64.b64decode(json.loads(seen["Secret"])["data"]["curl.conf"]).decode()
-    assert "the-token" not in seen["Pod"]
+    assert "fra.example" in base64.b64decode(json.loads(seen["Secret"])["data"]["curl.conf"]).decode()
     assert "fra.example" not in seen["Pod"]
 
 
@@ -76,23 +79,124 @@ def test_a_pod_that_does_not_run_is_an_error_with_the_reason(cluster: ApiServer)
     assert cluster.objects == {}
 
 
-def test_what_a_killed_run_left_is_removed_by_a_later_one(cluster: ApiServer) -> None:
-    cluster.pod_log = "exomesh-answer 0 200 0.012 0 \n"
-    for name, hours in (("old", "2026-01-01T00:00:00Z"), ("now", None)):
-        metadata = {"name": name, "namespace": "default", "labels": {"exomesh.istio/probe": "true"}}
-        cluster.put(
-            f"/api/v1/namespaces/default/secrets/{name}",
-            {"metadata": metadata | ({"creationTimestamp": hours} if hours else {})},
-        )
+@pytest.mark.parametrize(
+    "pod_log", ["exomesh-answer 0 200 0.012 0 \n", "curl: not found"], ids=["good", "bad"]
+)
+@pytest.mark.parametrize("kinds", [("Pod",), ("Secret",), ("Pod", "Secret")])
+def test_each_is_deleted_and_what_cannot_be_is_told_with_the_command(
+    cluster: ApiServer, kinds: tuple[str, ...], pod_log: str
+) -> None:
+    cluster.pod_log = pod_log
+    answer = cluster.answer
+    cluster.answer = lambda method, url, body: (  # type: ignore[method-assign]
+        status(403, "Forbidden")
+        if method == "DELETE" and url.split("/")[5] in [f"{kind.lower()}s" for kind in kinds]
+        else answer(method, url, body)
+    )
+    with pytest.raises(ExomeshError) as caught:
+        ask(cluster, API)
+    assert sorted(str(obj["kind"]) for obj in cluster.objects.values()) == sorted(kinds)
+    for path in cluster.objects:
+        kind, name = path.split("/")[-2:]
+        assert f"kubectl -n default delete {kind[:-1]} {name}" in str(caught.value)
+    assert caught.value.code == ("left_behind" if "answer" in pod_log else "probe_failed")
+
+
+def left(cluster: ApiServer, kind: str, namespace: str, name: str, age: float, **fields: Any) -> str:
+    """What another run made so many seconds ago."""
+    path = f"/api/v1/namespaces/{namespace}/{kind.lower()}s/{name}"
+    made = (datetime.now(UTC) - timedelta(seconds=age)).isoformat()
+    labels = {"exomesh.istio/probe": "true", "app.kubernetes.io/managed-by": "exomesh.istio"}
+    metadata = {"name": name, "namespace": namespace, "labels": labels, "creationTimestamp": made}
+    cluster.put(path, {"kind": kind, "metadata": metadata, **fields})
+    return path
+
+
+@pytest.mark.parametrize("namespace", ["default", "istio-system"])
+def test_what_other_runs_left_is_removed_soon_and_what_they_use_is_not(
+    cluster: ApiServer, namespace: str
+) -> None:
+    cluster.pod_log = GOOD
+    running: dict[str, Any] = {"spec": {"activeDeadlineSeconds": 300}, "status": {"phase": "Running"}}
+    ended: dict[str, Any] = {"spec": {"activeDeadlineSeconds": 300}, "status": {"phase": "Failed"}}
+    kept = {
+        left(cluster, "Secret", namespace, "just-made", 20),
+        left(cluster, "Secret", namespace, "used", 200),
+        left(cluster, "Pod", namespace, "used", 200, **running),
+        left(cluster, "Pod", namespace, "just-ended", 20, **ended),
+        left(cluster, "Secret", namespace, "just-ended", 20),
+    }
+    left(cluster, "Secret", namespace, "alone", 90)
+    left(cluster, "Secret", namespace, "over", 90)
+    left(cluster, "Pod", namespace, "over", 90, **ended)
+    left(cluster, "Secret", namespace, "lost", 400)
+    left(cluster, "Pod", namespace, "lost", 400, **running)
     ask(cluster, API)
-    assert list(cluster.objects) == ["/api/v1/namespaces/default/secrets/now"]
+    assert set(cluster.objects) == kept
+
+
+def test_what_cannot_be_swept_does_not_stand_in_the_way(cluster: ApiServer) -> None:
+    cluster.pod_log = GOOD
+    path = left(cluster, "Secret", "default", "alone", 90)
+    cluster.failures[("DELETE", path)] = [status(403, "Forbidden")]
+    assert ask(cluster, API)[0].status == 200
+
+
+def test_the_pod_ends_by_itself(cluster: ApiServer) -> None:
+    pods: list[dict[str, Any]] = []
+    cluster.run_pod = lambda pod: pods.append(pod) or pod.update({"status": {"phase": "Succeeded"}})  # type: ignore[func-returns-value]
+    cluster.pod_log = GOOD
+    probe(KubernetesClient(str(cluster.kubeconfig), name="vie"), [API], IMAGE, 12.5)
+    assert pods[0]["spec"]["activeDeadlineSeconds"] == 13
+    assert pods[0]["spec"]["containers"][0]["imagePullPolicy"] == "IfNotPresent"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "curl",
+        "curl:8.16.0",
+        "docker.io/curlimages/curl:8.16.0",
+        "registry.example:5000/a/b_c/curl:v1",
+        "localhost/curl",
+        f"docker.io/curlimages/curl@sha256:{'0a' * 32}",
+        f"docker.io/curlimages/curl:8.16.0@sha256:{'0a' * 32}",
+    ],
+)
+def test_an_image_may_be_named_by_tag_and_by_digest(image: str) -> None:
+    assert require_image(image) == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "",
+        " curl",
+        "curl:",
+        "Curl:1",
+        "curl@sha256:abc",
+        f"curl@md5:{'0a' * 16}",
+        f"curl@sha256:{'0A' * 32}",
+        f"curl@sha256:{'0a' * 32}0",
+        "https://registry.example/curl",
+        "curl:1 --privileged",
+        "curl:1\n",
+        "a//b",
+        f"curl:{'x' * 129}",
+    ],
+)
+def test_what_is_no_image_is_refused_before_anything_is_made(cluster: ApiServer, image: str) -> None:
+    with pytest.raises(ExomeshError) as caught:
+        probe(KubernetesClient(str(cluster.kubeconfig), name="vie"), [API], image, 0)
+    assert caught.value.code == "image_invalid"
+    assert not [request for request in cluster.requests if request.startswith("POST")]
 
 
 def test_curl_is_told_what_to_trust_and_what_to_send() -> None:
-    plain, named = Target("muc", "https://muc:15443/"), Target("sof", "https://10.0.0.1/x", None, None, "k8s")
-    first, second, third = curl_config([API, plain, named]).split("next\n")
+    plain, named = Target("muc", "https://muc:15443/"), Target("sof", "https://10.0.0.1/x", None, "k8s")
+    first, second, third = curl_config([API, plain, named], "mark").split("next\n")
     assert 'cacert = "/etc/exomesh-probe/ca-0.pem"' in first
-    assert 'header = "Authorization: Bearer the-token"' in first
+    assert "header" not in first
     assert "insecure" not in first
     assert "insecure\n" in second
     assert 'url = "https://k8s:443/x"' in third
@@ -100,5 +204,5 @@ def test_curl_is_told_what_to_trust_and_what_to_send() -> None:
 
 
 def test_quotes_cannot_break_out_of_an_option() -> None:
-    config = curl_config([Target("x", "https://x/", None, 'a"\nurl = "https://evil/')])
-    assert [line for line in config.splitlines() if line.startswith("url")] == ['url = "https://x/"']
+    config = curl_config([Target("x", 'https://x/a"\nurl = "https://evil/')], "mark")
+    assert len([line for line in config.splitlines() if line.startswith("url")]) == 1

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._redact import Redactor
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.redact import Redactor
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -256,6 +258,201 @@ def test_a_kubeconfig_loses_its_credentials_and_keeps_its_address(certificate: s
     assert "https://api:6443" in told
     assert encoded(certificate) in told
     assert Redactor().text(f"data {encoded(kubeconfig)}") == "data [REDACTED secret in base64]"
+
+
+SECRET = "Q7f3kZ9pLm2Xc8Va4Tb1"  # as a machine draws them
+WORDS = "p@ss w0rd&x=1"  # as people do
+
+IN_QUOTES = (
+    '{"a":{"password":"SECRET"}',
+    "x 'password': 'SECRET' y",
+    'x password="SECRET" y',
+    '--password="SECRET" --x',
+    "exec --db-password 'SECRET' --x",
+    'args "--password","SECRET"',
+    "- name: DB_PWD\n  value: 'SECRET'\n  x: {{ a }}\n",
+    "credentials:\n  foo:\n    - 'SECRET'\n  bar: {{ x }}\n",
+    'tokens = [\n  "SECRET",\n  "b"\n]\n',
+    'line\nkind: Secret\nstringData:\n  x: "SECRET"\n',
+    "{'credentials': {'alice': {'v': 'SECRET'}}} y",
+    'headers["x-api-key"] = "SECRET"',
+    'handle:headers():add("cookie", "SECRET")',
+    "user me IDENTIFIED BY 'SECRET'",
+    '&EnvVar{Name:"DB_PASS", Value:"SECRET"}',
+    "':path', '/'\n'x-api-key', 'SECRET'",
+)
+BARE = (
+    "x API_KEY_PROD=SECRET y",
+    "DB_PASS_OLD: SECRET",
+    "AccountName=x;AccountKey=SECRET;y=z",
+    "GET /x?sig=SECRET&x=1 HTTP/1.1",
+    "openssl -passin pass:SECRET",
+    "redis-cli -h x -a SECRET ping",
+    "mysql -uroot -pSECRET db",
+    "docker login -u me -p SECRET r.io",
+    "curl -u me:SECRET https://x",
+    "me:SECRET@tcp(db:3306)/x",
+    "redis://:SECRET@h:6379/0",
+    "Proxy-Authorization: Basic SECRET",
+    "authorization: Digest username=x, response=SECRET",
+    "retry Bearer%20SECRET",
+    "Cookie: a=b; c=SECRET",
+    "map[Set-Cookie:[x=SECRET] Y:[z]]",
+    "password for db is SECRET",
+    'key: "authorization"\nvalue: SECRET',
+    "<a><password>SECRET</password></a>",
+    "[{DB_PASS SECRET nil}]",
+    "machine x login me password SECRET",
+    "requirepass SECRET",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [(text, secret) for text in IN_QUOTES for secret in (SECRET, WORDS)] + [(text, SECRET) for text in BARE],
+)
+def test_a_value_goes_in_every_form_of_text(text: str, secret: str) -> None:
+    told = Redactor().text(text.replace("SECRET", secret))
+    assert not [part for part in secret.split() if part in told], told
+    assert "[REDACTED" in told
+
+
+@pytest.mark.parametrize("secret", [SECRET, WORDS, "swordfish"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"credentials": {"a": {"b": ["SECRET"]}}},
+        {"apiKeys": ["SECRET", {"x": "SECRET"}]},
+        {"name": "X_PASS", "value": "SECRET"},
+        {"args": ["--password", "SECRET"]},
+        {"headers": {"values": {"authorization": ["SECRET"]}}},
+        {"headers": [["x-api-key", "SECRET 1"]]},
+        {"headerName": "x-api-key", "headerValue": "SECRET"},
+        {"match": {"name": "cookie", "value": {"stringMatch": {"exact": "SECRET"}}}},
+        {"key": "request.headers[x-api-key]", "notValues": ["SECRET"]},
+        {"name": "cookie", "string_match": {"safe_regex": {"google_re2": {}, "regex": "SECRET"}}},
+        {"items": [{"kind": "Secret", "stringData": {"x": "SECRET"}}]},
+        {"jwks": {"keys": [{"kty": "oct", "k": "SECRET"}]}},
+        {"userPassword": {"name": "x", "value": "SECRET"}},
+        {"pass\u200bword": "SECRET"},
+        {"config": 'list:\n- value: "SECRET"\n  name: X_PWD\n'},
+        {"a": json.dumps({"b": json.dumps({"env": [{"name": "A_AUTH", "value": "SECRET"}]})})},
+    ],
+    ids=str,
+)
+def test_a_value_goes_by_structure(value: object, secret: str) -> None:
+    filled = json.loads(json.dumps(value).replace("SECRET", json.dumps(json.dumps(json.dumps(secret)))[7:-7]))
+    told = json.dumps(Redactor().value(filled))
+    assert not [part for part in secret.split() if part in told], told
+
+
+@pytest.mark.parametrize("value", [{"PIN": 12345678}, {"DB_PASS": "12345678"}, {"password": 12345678}])
+def test_a_number_may_be_a_secret(value: object) -> None:
+    assert "12345678" not in json.dumps(Redactor().value(value))
+
+
+def test_a_secret_in_packed_or_binary_content_goes() -> None:
+    protobuf = b"\x0a\x09x-api-key\x12\x14" + SECRET.encode() + b"\xff\xfe"
+    packed = gzip.compress(json.dumps({"password": SECRET}).encode())
+    for content in (protobuf, packed):
+        whole = base64.b64encode(content).decode()
+        assert whole[:24] not in Redactor().text(f"value {whole} end")
+
+
+ORDINARY = """\
+error token: connection refused by peer
+msg="cannot read secret: not found"
+failed to fetch token: Unauthorized
+secret "istio-ca-secret" not found
+MountVolume.SetUp failed for volume "istio-token" : secret "default-token-x7k2p" not found
+Bearer authentication is required
+Basic realm="shop"
+limit of 100 tokens per second; tokens_per_fill: 10
+max_tokens=100 tokens: 5
+ports: http-auth, targetPort: auth
+proxyProtocol: passthrough keepalive: 30s
+JWT policy is third-party-jwt
+SECRET_TTL: 24h0m0s
+JWT_POLICY=third-party-jwt
+topologyKey: kubernetes.io/hostname
+key: app.kubernetes.io/name
+labels: {auth: enabled, security.istio.io/tlsMode: istio}
+tls: {mode: SIMPLE, credentialName: shop-cert}
+secretName: default-token-x7k2p
+publicKey: MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A
+key fingerprint SHA256:abcdefghijk
+trace id 4bf92f3577b34da6a3ce929d0e0e4736
+uid: 3f2504e0-4f89-11d3-9a0c-0305e82c3301
+authorization_policy: allow-all
+private_key_file: /etc/certs/key.pem
+volumes: [{name: token, secret: {secretName: x, defaultMode: 420}}]
+"GET /auth/login?next=/home HTTP/1.1" 200 - "10.0.0.1" "curl/8" "b5a9e3c2-1111-2222-3333-444455556666"
+authentication mode: none, authenticated as system:serviceaccount:istio-system:istiod
+secret/istio-remote-secret-cluster2 created, author: me, authority: x.y"""
+
+
+@pytest.mark.parametrize("line", ORDINARY.splitlines())
+def test_an_ordinary_line_stays(line: str) -> None:
+    assert Redactor().text(line) == line
+
+
+def test_ordinary_objects_stay() -> None:
+    objects = [
+        {"spec": {"imagePullSecrets": [{"name": "regcred"}], "automountServiceAccountToken": False}},
+        {"secretKeyRef": {"name": "db", "key": "password"}},
+        {
+            "projected": {
+                "sources": [{"serviceAccountToken": {"audience": "istio-ca", "path": "istio-token"}}]
+            }
+        },
+        {"tls_certificate_sds_secret_configs": [{"name": "default", "sds_config": {"ads": {}}}]},
+        {"token_bucket": {"max_tokens": 10, "tokens_per_fill": 10, "fill_interval": "60s"}},
+        {"ports": [{"name": "auth", "port": 8080, "targetPort": "auth"}]},
+        {"matchExpressions": [{"key": "app", "operator": "In", "values": ["auth", "web"]}]},
+        {"fromHeaders": [{"name": "authorization", "prefix": "Bearer "}], "fromCookies": ["session"]},
+        {"remove": ["authorization", "cookie"], "allowHeaders": ["x-api-key", "authorization"]},
+        {"consistentHash": {"httpCookie": {"name": "user", "path": "/", "ttl": "0s"}}},
+        {"log_format": {"auth": "%REQ(AUTHORIZATION)%"}},
+        {"env": [{"name": "TOKEN_AUDIENCES", "value": "istio-ca"}, {"name": "XDS_AUTH", "value": "true"}]},
+        {"rules": [{"resources": ["secrets", "tokenreviews"], "verbs": ["get"]}]},
+    ]
+    redactor = Redactor()
+    assert redactor.value(objects) == objects
+    assert not redactor.found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":' * 100_000,
+        "[" * 500_000,
+        "- " * 300_000 + "x",
+        "a: &a [x]\n"
+        + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnopqrstuvwxyz")),
+    ],
+    ids=["objects", "lists", "dashes", "aliases"],
+)
+def test_hostile_texts_do_no_harm(text: str) -> None:
+    assert Redactor().text(text) == text
+
+
+def test_control_characters_are_shown_and_split_no_name() -> None:
+    told = Redactor().text(f"\x1b[31mpass\x1b[0mword: {SECRET}\x07\nx\x1b]0;title\x9b2J\u202eend")
+    assert SECRET not in told
+    assert told.isascii()
+    assert all(letter.isprintable() or letter == "\n" for letter in told)
+
+
+def test_what_was_found_once_is_found_everywhere() -> None:
+    known: set[str] = set()
+    Redactor(known).value({"env": [{"name": "X_PASS", "value": SECRET}]})
+    redactor = Redactor(known)
+    text = f"plain {SECRET}, /x%2F{SECRET}, {encoded('longer ' + SECRET + ' text')}"
+    assert redactor.repeated(text).count("[REDACTED") == 3
+    assert redactor.found.total() == 3
+    # No word that is used everywhere becomes one.
+    Redactor(known).value({"env": [{"name": "X_PASS", "value": "istio-system"}]})
+    assert Redactor(known).repeated("namespace istio-system") == "namespace istio-system"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,8 @@ def test_drift_is_repaired(mesh: Mesh, drift: str) -> None:
         b"rubbish" if drift == "rubbish" else yaml.safe_dump(document).encode()
     ).decode()
     secret["metadata"].setdefault("labels", {})["theirs"] = "stays"
-    assert mesh.synchronise(check_mode=True)["istio-remote-secret-fra"] == "update"
-    assert mesh.synchronise()["istio-remote-secret-fra"] == "update"
+    assert mesh.synchronise(check_mode=True)["istio-remote-secret-fra"] == "change"
+    assert mesh.synchronise()["istio-remote-secret-fra"] == "change"
     assert mesh.synchronise()["istio-remote-secret-fra"] == "unchanged"
     assert mesh.vie.objects[REMOTE]["metadata"]["labels"]["theirs"] == "stays"
 
@@ -174,19 +175,19 @@ def test_token_that_another_run_makes_at_the_same_time_is_used(mesh: Mesh) -> No
         TOKEN,
         {"metadata": {"name": TOKEN_NAME, "namespace": "istio-system"}, "apiVersion": "v1", "kind": "Secret"},
     )
-    token = base64.b64encode(b"their token").decode()
+    token = base64.b64encode(b"their-token").decode()
     mesh.fra.objects[TOKEN]["data"] = {"token": token, "ca.crt": "Y2E="}
     # The first look finds nothing, the creation meets theirs.
     mesh.fra.failures[("GET", SECRETS)] = [(200, {"items": []})]
     assert TOKEN_NAME not in mesh.synchronise()
-    assert kubeconfig_in(mesh.vie.objects[REMOTE])["users"][0]["user"]["token"] == "their token"
+    assert kubeconfig_in(mesh.vie.objects[REMOTE])["users"][0]["user"]["token"] == "their-token"
 
 
 def test_conflict_is_looked_at_again(mesh: Mesh) -> None:
     mesh.synchronise()
     mesh.vie.objects[REMOTE]["metadata"]["annotations"] = {}
     mesh.vie.failures[("PUT", REMOTE)] = [status(409, "Conflict")]
-    assert mesh.synchronise()["istio-remote-secret-fra"] == "update"
+    assert mesh.synchronise()["istio-remote-secret-fra"] == "change"
 
 
 def test_token_that_does_not_come_is_named(mesh: Mesh) -> None:
@@ -234,18 +235,18 @@ def test_a_token_that_is_not_accepted_any_more_is_replaced(mesh: Mesh, own_accou
     mesh.synchronise(own_accounts=own_accounts)
     token = token_in(mesh)
     mesh.fra.rejected_tokens = {token}
-    assert mesh.synchronise(own_accounts=own_accounts, check_mode=True)["istio-remote-secret-fra"] == "update"
+    assert mesh.synchronise(own_accounts=own_accounts, check_mode=True)["istio-remote-secret-fra"] == "change"
     done = mesh.synchronise(own_accounts=own_accounts)
-    assert done["exomesh-reader-vie-token" if own_accounts else TOKEN_NAME] == "update"
+    assert done["exomesh-reader-vie-token" if own_accounts else TOKEN_NAME] == "change"
     assert token_in(mesh) == f"{token}-2"
-    assert "update" not in mesh.synchronise(own_accounts=own_accounts).values()
+    assert "change" not in mesh.synchronise(own_accounts=own_accounts).values()
 
 
 def test_a_token_of_an_account_that_was_made_anew_is_replaced(mesh: Mesh) -> None:
     mesh.synchronise()
     mesh.fra.objects[ACCOUNT]["metadata"]["uid"] = "new"
     mesh.fra.objects[TOKEN]["metadata"]["annotations"]["kubernetes.io/service-account.uid"] = "old"
-    assert mesh.synchronise()[TOKEN_NAME] == "update"
+    assert mesh.synchronise()[TOKEN_NAME] == "change"
 
 
 def test_a_dead_token_of_someone_else_stays(mesh: Mesh) -> None:
@@ -283,7 +284,7 @@ def test_drift_of_rights_is_repaired(mesh: Mesh, drift: str) -> None:
     elif drift == "label":
         del binding["metadata"]["labels"]["exomesh.istio/reader"]
     name = "exomesh-reader" if drift == "rules" else "exomesh-reader-vie"
-    assert mesh.synchronise(own_accounts=True, check_mode=True)["objects"].count("update") == 1
+    assert mesh.synchronise(own_accounts=True, check_mode=True)["objects"].count("change") == 1
     assert "update': []" not in mesh.synchronise(own_accounts=True)["objects"]
     assert "update': []" in mesh.synchronise(own_accounts=True)["objects"], name
 
@@ -378,6 +379,27 @@ def test_what_the_probe_refuses_is_not_handed_out(mesh: Mesh) -> None:
     assert mesh.vie.objects == {}
     mesh.vie.pod_log = GOOD
     assert mesh.synchronise(probe_image="curl:1")["istio-remote-secret-fra"] == "create"
+
+
+@pytest.mark.parametrize("code", ["200", "401", "403"])
+def test_a_pod_proves_the_way_without_a_token(mesh: Mesh, code: str) -> None:
+    seen: list[dict[str, Any]] = []
+    put = mesh.vie.put
+    mesh.vie.put = lambda path, obj: seen.append(obj) or put(path, obj)  # type: ignore
+    mesh.vie.pod_log = f"exomesh-answer 0 {code} 0.01 0 \n"
+    assert mesh.synchronise(probe_image="curl:1")["istio-remote-secret-fra"] == "create"
+    made = [obj for obj in seen if "exomesh.istio/probe" in obj["metadata"].get("labels", {})]
+    assert {obj["kind"] for obj in made} == {"Pod", "Secret"}
+    told = " ".join(base64.b64decode(text).decode() for obj in made for text in obj.get("data", {}).values())
+    assert SERVER in told
+    assert "token" not in told + json.dumps(made)
+    assert "uthorization" not in told
+
+
+def test_another_server_at_a_peers_address_is_found_out(mesh: Mesh) -> None:
+    mesh.vie.pod_log = "exomesh-answer 0 404 0.01 0 \n"
+    with pytest.raises(ExomeshError, match="another server is there"):
+        mesh.synchronise(probe_image="curl:1")
 
 
 REACHED = frozenset([api_hash(SERVER, b"the CA", None)])

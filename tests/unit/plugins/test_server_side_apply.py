@@ -76,3 +76,35 @@ def test_check_mode_does_without_a_webhook_that_is_away(api: ApiServer) -> None:
     api.failures[("PATCH", PATH)] = [away, away]
     assert not apply(api, service(TLS), check=True)["changed"]
     assert apply(api, service(TLS, app="gateway"), check=True)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels", "refused"),
+    [
+        ({"istio": "ingressgateway"}, {}, True),
+        ({"app": "istio-ingressgateway", "istio": "ingressgateway"}, {}, True),
+        ({"istio": "ingressgateway", "tier": "other"}, {}, False),
+        ({"istio": "eastwestgateway"}, {}, False),
+        ({"istio": "ingressgateway"}, LABELS, False),
+        (None, {}, False),
+    ],
+)
+def test_what_somebody_else_uses_is_not_deleted(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch, selector: Object | None, labels: Object, refused: bool
+) -> None:
+    # Another identity in the environment is not asked, and not another API.
+    monkeypatch.setenv("K8S_AUTH_HOST", "https://127.0.0.1:1")
+    monkeypatch.setenv("K8S_AUTH_API_KEY", "somebody-else")
+    ours = service(TLS, **LABELS)
+    apply(api, ours)
+    metadata = {"name": "shop", "namespace": "shop", "labels": labels}
+    spec = {} if selector is None else {"selector": selector}
+    gateways = "/apis/networking.istio.io/v1/namespaces/shop/gateways"
+    api.put(f"{gateways}/shop", {"metadata": metadata, "spec": spec})
+    pods = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
+    users = {"api_version": "networking.istio.io/v1", "kind": "Gateway", "labels": pods}
+    for check in (True, False):
+        result = apply(api, ours, state="absent", unless_selected_by=users, check=check)
+        assert bool(result.get("failed")) is refused
+        assert not refused or "selected by Gateway shop/shop" in result["msg"]
+    assert (PATH in api.objects) is refused

@@ -202,6 +202,55 @@ def test_half_an_answer_is_not_cached(inventory: Any, exoscale_api: Any, tmp_pat
     assert "beta" in listed["_meta"]["hostvars"]
 
 
+def test_what_others_put_into_the_cache_runs_nothing(
+    inventory: Any, exoscale_api: Any, tmp_path: Path
+) -> None:
+    folder, proof = tmp_path / "cache", tmp_path / "proof"
+    cache = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(folder)}
+    inventory(**cache)
+    (file,) = folder.iterdir()
+    command = f"{{{{ lookup('ansible.builtin.pipe', 'touch {proof}') }}}}"
+    marked = {
+        "__ansible_type": "_AnsibleTaggedStr",
+        "value": command,
+        "tags": [{"__ansible_type": "TrustedAsTemplate"}],
+    }
+    content = json.loads(json.loads(file.read_text())["__payload__"])
+
+    def planted(value: Any) -> Any:
+        if isinstance(value, dict) and "clusters" not in value and "name" in value and "zone" in value:
+            return {**value, "description": marked}
+        if isinstance(value, dict):
+            return {name: planted(item) for name, item in value.items()}
+        return [planted(item) for item in value] if isinstance(value, list) else value
+
+    file.write_text(json.dumps({"__payload__": json.dumps(planted(content))}))
+    assert "touch" in file.read_text()
+    listed, errors = inventory(
+        **cache, hostname="{{ sks_name }}", compose={"told": "sks_description"}, names=["alpha"]
+    )
+    assert listed["_meta"]["hostvars"]["alpha"]["sks_description"] == command, errors
+    assert not proof.exists()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for path, mode in ((file, 0o666), (folder, 0o777)):
+        before = path.stat().st_mode
+        path.chmod(mode)
+        _listed, errors = inventory(**cache)
+        assert f"cache {path} is refused: others may write it, its mode is {mode:04o}" in " ".join(
+            errors.split()
+        )
+        path.chmod(before)
+
+
+def test_a_cluster_whose_name_is_a_path_is_no_host(inventory: Any, exoscale_api: Any) -> None:
+    hostile = dataclasses.replace(exoscale_api.cluster("alpha"), name="../../\x1b[2Jetc")
+    exoscale_api.write([hostile])
+    listed, errors = inventory(backend="api")
+    assert "is no name for one" in " ".join(errors.split())
+    assert "\x1b[2J" not in errors
+    assert not listed.get("_meta", {}).get("hostvars")
+
+
 def test_other_files_are_not_ours(tmp_path: Path) -> None:
     from ansible_collections.exomesh.istio.plugins.inventory.sks import InventoryModule
 

@@ -9,7 +9,7 @@ import math
 import random
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._traffic_shift impor
     Shift,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import (
+    Answer,
     Tally,
     ask_urls,
     parse_answers,
@@ -203,6 +204,33 @@ def test_nothing_is_moved_when_requests_fail_before(world: World) -> None:
     assert not [line for api in world.apis for line in api.requests if line.startswith("PUT")]
 
 
+@pytest.mark.parametrize("already_under_way", [False, True])
+def test_what_nobody_foresaw_is_rolled_back(world: World, already_under_way: bool) -> None:
+    if already_under_way:
+        world.put({"v1": 50, "v2": 50}, note="v1 to v2")
+    shift = world.shift()
+    healthy = shift.ask
+
+    def ask(count: int, seconds: float) -> Generator[Answer]:
+        if world.weights()[0]["v2"]:
+            raise ValueError("invalid literal for int() with base 10: 'x\x1b[2J'")
+        yield from healthy(count, seconds)
+
+    shift.ask = ask
+    with pytest.raises(ExomeshError) as caught:
+        shift.run()
+    assert caught.value.code == "shift_rolled_back"
+    assert "ValueError: invalid literal" in caught.value.message
+    assert "\x1b" not in str(caught.value.fail_arguments())
+    assert world.weights() == [{"v1": 100, "v2": 0}] * 2
+
+
+def test_a_page_cannot_end_a_shift() -> None:
+    words = ["@@exomesh x", "@@exomesh 500 down", "@@", "@@mark 200 "]
+    (answer,) = parse_answers(iter(words), "@@mark ")
+    assert (answer.status, answer.body) == (200, "\n".join(words[:3]))
+
+
 def test_a_route_that_nobody_follows_is_rolled_back(world: World) -> None:
     world.late = math.inf
     with pytest.raises(ExomeshError, match="the proxies do not follow the route"):
@@ -267,7 +295,7 @@ def test_no_answer_is_a_failure() -> None:
 
 
 def test_answers_of_curl_are_told_apart() -> None:
-    lines = iter(["<p>VERSION: v1", "</p>", "", "@@exomesh 200 ", "", "@@exomesh 000 Connection refused"])
-    first, second = parse_answers(lines)
+    lines = iter(["<p>VERSION: v1", "</p>", "", "@@mark 200 ", "", "@@mark 000 Connection refused"])
+    first, second = parse_answers(lines, "@@mark ")
     assert (first.status, first.body, first.failed) == (200, "<p>VERSION: v1\n</p>\n", False)
     assert (second.status, second.error, second.failed) == (0, "Connection refused", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import io
@@ -191,6 +192,37 @@ def test_a_proxy_is_used(play: Play, releases: tuple[str, Path, list[str]]) -> N
     # The stand-in is no proxy and looks for a file of that name; what counts is that it was asked.
     assert result.return_code != 0
     assert f"{address}.sha256" in asked
+
+
+@pytest.mark.parametrize("processes", ["", "1"], ids=["in the task's process", "in its own"])
+def test_a_proxys_password_is_in_no_process_and_no_output(play: Play, tmp_path: Path, processes: str) -> None:
+    """Whoever may list processes must not see it while the fetch goes on."""
+    seen: list[str] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            for process in Path("/proc").glob("[0-9]*"):
+                for file in ("cmdline", "environ"):
+                    with contextlib.suppress(OSError):
+                        seen.append((process / file).read_bytes().decode(errors="replace"))
+            self.send_error(404)
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
+        given = {
+            "istioctl_url": f"http://releases.invalid/{ARCHIVE}",
+            "istioctl_proxy": f"http://me:open-sesame@127.0.0.1:{proxy.server_port}",
+        }
+        environment = {"EXOMESH_MODULE_PROCESSES": processes} if processes else {}
+        result = play("-vvvv", mesh_istio_version=RELEASE, environment=environment, **given)
+        proxy.shutdown()
+    assert "the answer was 404" in result.words
+    assert seen
+    assert not [text for text in seen if "open-sesame" in text]
+    assert "open-sesame" not in result.text
 
 
 def test_a_server_that_is_not_trusted_gives_nothing_and_credentials_are_not_shown(

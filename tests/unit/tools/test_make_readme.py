@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,7 +15,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-SOURCES = ("README.md", "tools/make_readme.py", "playbooks/*.yml", "roles/*/meta/main.yml", "plugins/*/*.py")
+SOURCES = (
+    "README.md",
+    "tools/*.py",
+    "tests/matrix.json",
+    "playbooks/*.yml",
+    "roles/*/meta/main.yml",
+    "plugins/*/*.py",
+)
 
 
 @pytest.fixture
@@ -67,3 +75,22 @@ def test_a_playbook_without_a_comment_is_named(copy: Path) -> None:
     refused = run(copy)
     assert refused.returncode == 1
     assert refused.stderr == "playbooks/new.yml does not begin with a comment of what it does\n"
+
+
+def test_the_table_of_versions_is_what_the_recorded_run_says(copy: Path) -> None:
+    """A cell that was not tried, or is not in the record, is never said to have passed."""
+    record = json.loads((copy / "tests/matrix.json").read_text())
+    passed = [name for name, result in record.items() if result["result"] == "passed"]
+    failed, absent, gone = passed[:3]
+    record[failed] |= {"result": "failed", "failed": 7, "date": "2020-02-20"}
+    record[absent] = {"result": "not tried"}
+    del record[gone]
+    (copy / "tests/matrix.json").write_text(json.dumps(record))
+    assert run(copy, "--check").returncode == 1
+    assert run(copy).returncode == 0
+    rows = (copy / "README.md").read_text().partition("<!-- matrix, ")[2].partition("<!-- end of matrix")[0]
+    assert ", 7 failed" in rows
+    assert "| failed on 2020-02-20 |" in rows
+    assert rows.count("| passed on ") == len(passed) - 3
+    assert rows.count("| not tried |") == len(record) - len(passed) + 3
+    assert run(copy, "--check").returncode == 0
