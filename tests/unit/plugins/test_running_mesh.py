@@ -336,7 +336,7 @@ def test_a_workload_that_does_not_start_is_told_with_its_events(mesh: RunningMes
     container = {"name": "server", "state": {"waiting": waiting}}
     pending = {"phase": "Pending", "containerStatuses": [container]}
     mesh["fra"].api.run_pod = lambda pod: pod.update(status=pending)
-    result = mesh.run("mesh_verify", timeout=1)
+    result = mesh.run("mesh_verify", timeout=4)
     assert "ImagePullBackOff: no such image" in str(result["findings"])
     assert VERIFY not in mesh["fra"].api.objects
 
