@@ -408,7 +408,7 @@ def _run_installer(
     try:
         # It is to tell itself what is not ready; and what it does not, is to be looked at.
         with sparing():
-            istioctl.install(installation.operator, max(1, int(remaining(timeout) * _INSTALLER_PART)))
+            istioctl.install(installation.operator, max(1, int(min(timeout, remaining() * _INSTALLER_PART))))
     except ExomeshError as error:
         unready = _explain_unready(client, installation.operator)
         if unready:
