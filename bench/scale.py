@@ -35,10 +35,11 @@ from scale_model.recording import Recording, address_for_peers, member, record
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "build" / "bench"
 PLAYBOOKS = ("certificates", "install", "peering")
-MODES = {"run": [], "check": ["--check"]}
+# What is played cannot be written to, and a lock is.
+MODES = {"run": ["-e", "members_lock=false"], "check": ["--check"]}
 INVENTORY_ONLY = {
     "inventory": ["ansible-inventory", "--list"],
-    "members": ["ansible-playbook", "playbooks/members.yml"],
+    "members": ["ansible-playbook", "playbooks/members.yml", *MODES["run"]],
     "mesh_members": ["ansible-playbook", str(ROOT / "bench" / "scale_model" / "mesh_members.yml")],
 }
 """What is measured without any API: reading the hosts, the first play of every playbook, and the filter."""

@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.connections import BusyServerError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import load_json
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import TimeUpError, remaining
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
@@ -189,7 +190,7 @@ class ApiServer(KubernetesClient):
         except (BusyServerError, TimeUpError) as error:
             raise self._told(error, f"{method} {path}") from None
         try:
-            answer = json.loads(response.data)
+            answer = load_json(response.data, path)
         except ValueError:
             answer = None
         if response.status == 401:

@@ -22,7 +22,7 @@ from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import load_yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import pause
-from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock
+from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import INSTALL_LOCK, ClusterLock
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
     PRUNED_KINDS,
@@ -216,9 +216,9 @@ class OperatorForm(Form):
 
         def carry_out(timeout: int) -> None:
             if installation.differs:
-                with ClusterLock(client, "istio-install", timeout) as lock:
+                with ClusterLock(client, INSTALL_LOCK, timeout) as lock:
                     newest = plan(client, istioctl, settings) if lock.had_to_wait else installation
-                    install(client, istioctl, settings, newest, timeout)
+                    install(lock.client, istioctl, settings, newest, timeout, lock.require)
             _apply(client, exposing, changes, timeout)
             wait_ready(client, installation.deployments, timeout)
 

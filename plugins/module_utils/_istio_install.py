@@ -26,6 +26,7 @@ from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.programs import run_program
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import remaining, sparing
+from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import LockLostError
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
@@ -224,12 +225,21 @@ class Istioctl:
         made_of = [[obj["metadata"]["name"], obj["metadata"]["labels"], obj["webhooks"]] for obj in injectors]
         return list(self._cache.answer("tag", [*self._program, tag, revision, made_of], ask))
 
-    def install(self, operator: Object, timeout: int) -> None:
-        """Install and wait until ready, or fail after ``timeout`` seconds."""
-        arguments = ["install", "--skip-confirmation", "--readiness-timeout", f"{timeout}s"]
-        self._run([*arguments, *self._cluster_arguments, "--filename", "-"], operator, timeout + 120)
+    def install(self, operator: Object, timeout: int, go_on: Callable[[], None] = lambda: None) -> None:
+        """Install and wait until ready, or fail after ``timeout`` seconds.
 
-    def _run(self, arguments: list[str], operator: Object | None, timeout: int) -> str:
+        :param go_on: is asked every second, and raises an error where it must not go on.
+        """
+        arguments = ["install", "--skip-confirmation", "--readiness-timeout", f"{timeout}s"]
+        self._run([*arguments, *self._cluster_arguments, "--filename", "-"], operator, timeout + 120, go_on)
+
+    def _run(
+        self,
+        arguments: list[str],
+        operator: Object | None,
+        timeout: int,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> str:
         try:
             ended = run_program(
                 [self._path, *arguments],
@@ -238,6 +248,7 @@ class Istioctl:
                 # JSON, as a name like "n" is a truth value in the YAML of Go alone.
                 "" if operator is None else json.dumps(operator),
                 os.getcwd(),  # paths in the operator begin there
+                go_on,
             )
         except TimeoutError:
             raise ExomeshError(
@@ -338,9 +349,11 @@ def install(
     settings: OperatorSettings,
     installation: Installation,
     timeout: int,
+    go_on: Callable[[], None] = lambda: None,
 ) -> None:
     """Do what the plan says; the installer runs only where it is needed.
 
+    :param go_on: is asked while the installer runs, and raises an error where it must not go on.
     :raises ExomeshError: ``istioctl_failed``, with the state of every Deployment that is not ready.
     """
     _require_pull_secrets(client, settings)
@@ -351,7 +364,7 @@ def install(
         _apply_new(client, installation.objects, timeout)
     elif installation.needs_installer:
         concurrently(lambda obj: remove_surplus(client, obj), installation.objects)
-        _run_installer(client, istioctl, installation, timeout)
+        _run_installer(client, istioctl, installation, timeout, go_on)
         # An autoscaler takes a while to see that there are too few.
         _scale(client, _replicas_out_of_range(client, installation.objects))
     if any(_is_istiod(obj) for obj in installation.objects):
@@ -402,13 +415,21 @@ def _apply_new(client: KubernetesClient, objects: Sequence[Object], timeout: flo
 
 
 def _run_installer(
-    client: KubernetesClient, istioctl: Istioctl, installation: Installation, timeout: int
+    client: KubernetesClient,
+    istioctl: Istioctl,
+    installation: Installation,
+    timeout: int,
+    go_on: Callable[[], None],
 ) -> None:
     started = time.monotonic()
+    go_on()
     try:
         # It is to tell itself what is not ready; and what it does not, is to be looked at.
         with sparing():
-            istioctl.install(installation.operator, max(1, int(min(timeout, remaining() * _INSTALLER_PART))))
+            most = min(timeout, remaining() * _INSTALLER_PART)
+            istioctl.install(installation.operator, max(1, int(most)), go_on)
+    except LockLostError:
+        raise
     except ExomeshError as error:
         unready = _explain_unready(client, installation.operator)
         if unready:

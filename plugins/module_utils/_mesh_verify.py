@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -21,6 +21,13 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import
     cleaning_up,
     pause,
     sparing,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import (
+    VERIFY_LOCK,
+    ClusterLock,
+    holding,
+    release_all,
+    take_all,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, concurrently
@@ -70,6 +77,8 @@ _PAIRS = 10
 class Verification:
     """Verifications of one mesh; as context manager, so that the test workload goes in any case.
 
+    Who verifies has the test workload's namespace for itself in all clusters: it waits for another one.
+
     :param workload: None to read only: no test workload, no requests.
     :param only: names of members; only pairs with one of them are looked at. All when empty.
     :param timeout: seconds that the mesh may take to settle.
@@ -96,6 +105,7 @@ class Verification:
         self._was_started = started
         self._started: dict[str, KubernetesClient] = {}
         self._start_problems: dict[str, str] = {}
+        self._locks: dict[str, ClusterLock] = {}
         self.warnings: list[str] = []
 
     def __enter__(self) -> Verification:
@@ -107,15 +117,14 @@ class Verification:
         with cleaning_up(_CLEARING_SECONDS):
             concurrently(self._clear, self._started.items())
         self._started = {}
+        release_all(list(self._locks.values()))
 
     def look(self) -> tuple[MeshState, Verdict]:
         """Look at everything once, and judge. The test workload is started the first time."""
+        to_start = self._reserve() if self._workload and not self._started else []
         deadline = time.monotonic() + self._timeout
-        if self._workload and not self._started:
-            with sparing(*_FOR_THE_OTHERS):
-                reached = concurrently(reach_cluster, self._members)
-            with sparing(*_FOR_THE_OTHERS):
-                concurrently(lambda cluster: self._start(cluster, deadline), reached)
+        with sparing(*_FOR_THE_OTHERS):
+            concurrently(lambda cluster: self._start(cluster, deadline), to_start)
         with sparing(*_FOR_THE_OTHERS):
             observed = concurrently(lambda member: observe_cluster(member, self._policies), self._members)
         clusters = {state.name: state for state in observed}
@@ -135,13 +144,26 @@ class Verification:
             lambda pair: observe_credentials(pair, clusters[pair.source], clusters[pair.destination]), pairs
         )
         with as_far_as_time_goes():
-            _settle(mesh, deadline)
+            _settle(mesh, deadline, self._require_locks)
         if mesh.full:
             concurrently(
                 lambda some: measure(clusters[some[0].source], some, clusters),
                 _by_source(pair for pair in pairs if has_workload(clusters[pair.source])),
             )
+        self._require_locks()
         return mesh, judge(mesh)
+
+    def _reserve(self) -> list[ClusterState]:
+        """Wait until nobody else verifies; gives the members as they were reached."""
+        with sparing(*_FOR_THE_OTHERS):
+            reached = concurrently(reach_cluster, self._members)
+        self._locks = _locks_of(reached)
+        # What is left of the time is for the verification itself.
+        problems = take_all(list(self._locks.values()), self._timeout / 2)
+        self._start_problems |= {
+            name: str(problems[lock]) for name, lock in self._locks.items() if lock in problems
+        }
+        return reached
 
     def _start(self, cluster: ClusterState, deadline: float) -> None:
         if self._workload is None:
@@ -149,19 +171,25 @@ class Verification:
         if cluster.client is None:
             self._start_problems[cluster.name] = cluster.error or ""
             return
-        self._started[cluster.name] = cluster.client
+        if cluster.name in self._start_problems:
+            return
+        client = self._started[cluster.name] = self._locks[cluster.name].client
 
         def remaining() -> float:
             return max(0.0, deadline - time.monotonic())
 
         try:
-            if not (self._was_started and is_started(cluster.client, cluster.name)):
-                start(cluster.client, cluster.name, self._workload, api_ports_of(cluster), remaining())
-            problem = await_ready(cluster.client, cluster.name, remaining())
+            if not (self._was_started and is_started(client, cluster.name)):
+                start(client, cluster.name, self._workload, api_ports_of(cluster), remaining())
+            problem = await_ready(client, cluster.name, remaining())
         except ExomeshError as error:
             problem = str(error)
         if problem:
             self._start_problems[cluster.name] = problem
+
+    def _require_locks(self) -> None:
+        for name in self._started:
+            self._locks[name].require()
 
     def _clear(self, started: tuple[str, KubernetesClient]) -> None:
         name, client = started
@@ -179,11 +207,18 @@ def start_only(members: Sequence[Member], workload: Workload, timeout: float) ->
 
     def begin(cluster: ClusterState) -> None:
         try:
-            start(cluster.reached, cluster.name, workload, api_ports_of(cluster), timeout)
+            start(locks[cluster.name].client, cluster.name, workload, api_ports_of(cluster), timeout)
         except ExomeshError as error:
             raise error.about(cluster=cluster.name) from None
 
-    concurrently(begin, [cluster for cluster in concurrently(reach_cluster, members) if cluster.client])
+    reached = [cluster for cluster in concurrently(reach_cluster, members) if cluster.client]
+    locks = _locks_of(reached)
+    with holding(list(locks.values()), timeout):
+        concurrently(begin, reached)
+
+
+def _locks_of(reached: Iterable[ClusterState]) -> dict[str, ClusterLock]:
+    return {cluster.name: ClusterLock(cluster.client, VERIFY_LOCK) for cluster in reached if cluster.client}
 
 
 def has_workload(cluster: ClusterState) -> bool:
@@ -196,10 +231,11 @@ def has_workload(cluster: ClusterState) -> bool:
     )
 
 
-def _settle(mesh: MeshState, deadline: float) -> None:
+def _settle(mesh: MeshState, deadline: float, go_on: Callable[[], None]) -> None:
     """Send requests, and look again where an answer may come right by waiting."""
     clusters, pairs = mesh.clusters, list(mesh.pairs)
     while True:
+        go_on()
         sources = [clusters[name] for name in {pair.source for pair in pairs}]
         if mesh.full:
             concurrently(

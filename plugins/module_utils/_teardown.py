@@ -16,7 +16,12 @@ from typing import TypeAlias
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.documents import MALFORMED, load_yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import told_in_time
-from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock, lock_ref
+from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import (
+    INSTALL_LOCK,
+    RUN_LOCK,
+    ClusterLock,
+    lock_ref,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     FIELD_MANAGER,
@@ -53,7 +58,6 @@ _DERIVED = ("Event", "Endpoints", "EndpointSlice")
 _ROOT_CONFIG_MAPS = ("istio-ca-root-cert", "istio-ca-crl")
 _BORN_WITH_A_NAMESPACE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 
-_LOCK = "istio-install"
 _ROUNDS = 3
 _NAMED = 10
 """Names that a line about what is left shows at most."""
@@ -122,8 +126,9 @@ class Teardown:
         client = self._client
         kinds = client.kinds()
         ours = self._find(kinds, f"{MANAGED_BY_LABEL}={MANAGED_BY}")
-        if self._is_locked:  # the lock goes when it is released
-            ours = [obj for obj in ours if ObjectRef.of(obj) != lock_ref(_LOCK)]
+        # Locks that are held go when they are released.
+        held = {lock_ref(RUN_LOCK), *([lock_ref(INSTALL_LOCK)] if self._is_locked else [])}
+        ours = [obj for obj in ours if ObjectRef.of(obj) not in held]
         installed = [
             obj for obj in self._find(kinds, self._installed) if _key(obj) not in set(map(_key, ours))
         ]
@@ -179,7 +184,8 @@ class Teardown:
         if not plan.changes():
             return [], plan.left
         gone = {change.ref: change for change in plan.changes()}
-        with ClusterLock(self._client, _LOCK, timeout):
+        with ClusterLock(self._client, INSTALL_LOCK, timeout) as lock:
+            self._client = lock.client
             self._is_locked = True
             deadline = time.monotonic() + timeout
             for _round in range(_ROUNDS):

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from re import Pattern
@@ -197,6 +197,10 @@ class Shift:
         steps = self.plan()
         if not steps and not self.under_way:
             return
+        with self._going_back_when_ended():
+            self._take(steps)
+
+    def _take(self, steps: Sequence[int]) -> None:
         if self.under_way:
             self._move(self.start)  # also where the clusters differ
         problem = self._tried(lambda: self._check(self.start)) if self.under_way else self._check(self.start)
@@ -236,6 +240,17 @@ class Shift:
             return str(error)
         except Exception as error:  # noqa: BLE001 - also what an answer led to that nobody foresaw
             return f"{type(error).__name__}: {error}"
+
+    @contextmanager
+    def _going_back_when_ended(self) -> Iterator[None]:
+        """Leave nobody with a version that was not checked, where the task is ended from outside."""
+        try:
+            yield
+        except BaseException as end:
+            if not isinstance(end, Exception) and self.changed:
+                with cleaning_up(_ROLL_BACK_SECONDS):
+                    self._move(0, finished=True)
+            raise
 
     def _move(self, percent: int, finished: bool = False) -> None:
         self.changed = True

@@ -206,7 +206,7 @@ failure:
 from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import ClusterLock
+from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import INSTALL_LOCK, ClusterLock
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
     AnswerCache,
@@ -269,10 +269,10 @@ def run(task: Task) -> Result:
         mtls = [] if params["mtls_strict"] is None else compare_mtls(client, params["mtls_strict"])
         if not task.check_mode:
             if installation.differs:
-                with ClusterLock(client, "istio-install", params["timeout"]) as lock:
+                with ClusterLock(client, INSTALL_LOCK, params["timeout"]) as lock:
                     if lock.had_to_wait:
                         installation = plan(client, istioctl, settings)
-                    install(client, istioctl, settings, installation, params["timeout"])
+                    install(lock.client, istioctl, settings, installation, params["timeout"], lock.require)
             ready = wait_ready(client, installation.deployments, params["timeout"])
             apply_mtls(client, mtls, params["timeout"])
         else:

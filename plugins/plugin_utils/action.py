@@ -26,7 +26,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.constants import config
+from ansible.errors import AnsibleActionFail, AnsibleUndefinedConfigEntry
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.module_utils.common.parameters import remove_values
@@ -60,9 +61,9 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
         )
         result = ActionBase.run(self, tmp, variables)
         with self._in_its_folder():
-            return {**result, **self._result()}
+            return {**result, **self._result(variables)}
 
-    def _result(self) -> Result:
+    def _result(self, task_vars: dict[str, Any]) -> Result:
         spec: Spec = self.module.SPEC
         validator = ArgumentSpecValidator(**spec.arguments())
         checked = validator.validate(_plain(self._task.args))
@@ -83,7 +84,8 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
             result = perform(spec, self.module.run, task)
         result |= _path_info(result.get("path") or result.get("dest"))
         result.setdefault("changed", False)
-        result["invocation"] = {"module_args": task.params}
+        if _tells_invocation(task_vars):
+            result["invocation"] = {"module_args": task.params}
         if task.warnings:
             result["warnings"] = task.warnings
         without_secrets: Result = remove_values(result, task.secrets)
@@ -142,6 +144,14 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.killpg(os.getpgrp(), signal.SIGTERM)
         signal.signal(signal.SIGTERM, before)
+
+
+def _tells_invocation(task_vars: dict[str, Any]) -> bool:
+    """Whether a result has the options of its module: as is set since ansible-core 2.21, always before."""
+    try:
+        return bool(config.get_config_value("INJECT_INVOCATION", variables=task_vars))
+    except AnsibleUndefinedConfigEntry:
+        return True
 
 
 def _path_info(path: str | None) -> Result:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from . import documents
-from .conftest import PROJECT, RunningLab, call, changes, run_playbook
+from .conftest import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, changes, run_playbook
 from .secret_values import secret_values
 
 MEMBERS = ("cluster1", "cluster2", "cluster3")
@@ -117,6 +117,71 @@ def test_check_mode_on_a_finished_mesh_predicts_nothing(mesh: RunningLab) -> Non
     result = run_playbook(mesh, "site.yml", "--check", "--diff")
     assert result.returncode == 0, result.stdout[-5000:]
     assert changes(result.stdout) == dict.fromkeys([*MEMBERS, "localhost"], 0)
+
+
+def started(lab: RunningLab, *arguments: str) -> subprocess.Popen[str]:
+    """A run that goes on while others are tried, once it has the mesh."""
+    words = (ANSIBLE_PLAYBOOK, "-i", lab.inventory, *arguments)
+    running = subprocess.Popen(
+        words, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 120
+    while any(f"/{running.pid}/" not in holder(lab, name) for name in MEMBERS):
+        assert time.monotonic() < deadline
+        assert running.poll() is None
+        time.sleep(0.1)
+    return running
+
+
+def holder(lab: RunningLab, cluster: str) -> str:
+    """Who has a cluster; nobody when empty."""
+    words = ("get", "lease", "-n", "kube-system", "exomesh-run", "--ignore-not-found")
+    return lab.kubectl(cluster, *words, "-o=jsonpath={.spec.holderIdentity}")
+
+
+def test_of_two_runs_one_has_the_mesh_and_the_other_says_who_has_it(mesh: RunningLab) -> None:
+    first = started(mesh, "site.yml", "-e", "verify_proof_hours=0")
+    told = f"(playbook site, process {first.pid}) has been changing this cluster since"
+    for playbook in ("site.yml", "playbooks/verify.yml", "playbooks/peering.yml"):
+        second = run_playbook(mesh, playbook, "--limit", "cluster3", "-e", "mesh_lock_timeout=0")
+        assert second.returncode != 0
+        assert told in " ".join(second.stdout.split()), second.stdout[-3000:]
+        assert set(changes(second.stdout).values()) <= {0}
+    assert first.poll() is None, "it was to be there all the while"
+    waiting = run_playbook(mesh, "playbooks/verify.yml", "-e", "mesh_lock_timeout=300")
+    output = first.communicate()[0]
+    assert first.returncode == 0, output[-5000:]
+    assert waiting.returncode == 0, waiting.stdout[-5000:]
+    assert [holder(mesh, name) for name in MEMBERS] == [""] * len(MEMBERS)
+
+
+def test_a_killed_run_keeps_nobody_waiting_and_a_foreign_one_is_broken_by_hand(mesh: RunningLab) -> None:
+    running = started(mesh, "playbooks/verify.yml")
+    running.kill()
+    running.communicate()
+    begun = time.monotonic()
+    result = run_playbook(mesh, "playbooks/peering.yml", "-e", "mesh_lock_timeout=0")
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert time.monotonic() - begun < 60
+
+    def held_elsewhere(seconds_ago: int) -> None:
+        renewed = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() - seconds_ago))
+        spec = {"holderIdentity": "anna@elsewhere/7/x", "leaseDurationSeconds": 30, "renewTime": renewed}
+        metadata = {"name": "exomesh-run", "namespace": "kube-system"}
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        mesh.kubectl("cluster2", "apply", "-f", "-", stdin=json.dumps(lease))
+
+    held_elsewhere(31)
+    assert run_playbook(mesh, "playbooks/peering.yml", "-e", "mesh_lock_timeout=0").returncode == 0
+    held_elsewhere(0)
+    refused = run_playbook(mesh, "playbooks/peering.yml", "-e", "mesh_lock_timeout=0")
+    assert refused.returncode != 0
+    assert "cluster cluster2: anna@elsewhere/7/x has been changing" in " ".join(refused.stdout.split())
+    assert run_playbook(mesh, "playbooks/peering.yml", "--check").returncode == 0
+    held_elsewhere(0)
+    broken = run_playbook(mesh, "playbooks/peering.yml", "-e", "mesh_break_lock=true")
+    assert broken.returncode == 0, broken.stdout[-5000:]
+    assert holder(mesh, "cluster2") == ""
 
 
 def test_one_cluster_alone_can_be_run(mesh: RunningLab) -> None:

@@ -23,11 +23,11 @@ from urllib.parse import unquote, urlsplit
 
 from .._errors import MissingRequirementError
 from .connections import client_context
+from .documents import load_yaml
 from .programs import run_program
 
 try:
     import urllib3
-    import yaml
     from kubernetes.client import Configuration
     from kubernetes.config import load_kube_config_from_dict
     from kubernetes.config.config_exception import ConfigException
@@ -81,7 +81,7 @@ class Access:
         """
         folder = Path(path).expanduser().absolute().parent
         with open(path, encoding="utf-8") as stream:
-            document = yaml.load(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - safe
+            document = load_yaml(stream.read(), path)
         name, cluster, user = _parts(document, context)
         ca = _content(cluster, "certificate-authority", folder)
         certificate, key = _content(user, "client-certificate", folder), _content(user, "client-key", folder)

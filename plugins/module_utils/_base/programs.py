@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ def run_program(
     timeout: float,
     text: str = "",
     folder: str = "/",
+    go_on: Callable[[], None] | None = None,
 ) -> Ended:
     """Run a program to its end. However this ends, the program and what it started are gone.
 
@@ -56,10 +58,11 @@ def run_program(
     :param timeout: seconds at most.
     :param text: its standard input.
     :param folder: where it runs; by default one from which nothing is read by chance.
+    :param go_on: is asked every second, and raises an error where the program must not go on.
     :raises TimeoutError: it did not end in time.
     :raises OSError: it cannot be started.
     """
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function # there is no module here
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -72,9 +75,19 @@ def run_program(
         errors="replace",
     )
     try:
-        output, errors = process.communicate(text, timeout=remaining(timeout))
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"{command[0]} did not end within {error.timeout:.0f} s") from None
+        left = timeout = remaining(timeout)
+        deadline = time.monotonic() + timeout
+        given: str | None = text
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                output, errors = process.communicate(given, timeout=min(left, 1.0) if go_on else left)
+                break
+            given = None  # it has been sent
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"{command[0]} did not end within {timeout:.0f} s")
+            if go_on:
+                go_on()
     finally:
         _end(process)
     return Ended(process.returncode, output, errors)

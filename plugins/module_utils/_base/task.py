@@ -18,6 +18,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .._errors import ExomeshError
+from .text import printable, printable_data
 from .waiting import Interrupted, ending_in_order, time_limit
 
 Result = dict[str, Any]
@@ -70,6 +71,7 @@ class Task:
 
     def warn(self, text: str) -> None:
         """Warn the user, once for each text."""
+        text = printable(text)
         if text not in self.warnings:
             self.warnings.append(text)
 
@@ -84,6 +86,15 @@ Run = Callable[[Task], Result]
 
 def perform(spec: Spec, run: Run, task: Task) -> Result:
     """Run a module within its time limit; return its result, with ``failed`` and ``msg`` where it failed.
+
+    What it returns is safe to show: reports, diffs and messages have words of clusters in them.
+    """
+    result: Result = printable_data(_performed(spec, run, task), longest=None)
+    return result
+
+
+def _performed(spec: Spec, run: Run, task: Task) -> Result:
+    """Run a module within its time limit.
 
     It ends in order on Ctrl-C, SIGTERM and when the terminal goes away: what must be restored is restored.
     """

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import INSTALL_LOCK, ClusterLock
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
     ExomeshError,
     MissingRequirementError,
@@ -70,7 +73,8 @@ case "$1" in
 version) echo '{{"clientVersion": {{"version": "1.31.1"}}}}' ;;
 tag) cat {folder}/tag.yaml ;;
 manifest) echo "! values.x is deprecated"; cat {folder}/manifest.yaml; cat > /dev/null ;;
-install) cat > {folder}/operator.yaml; [ -e {folder}/broken ] || exit 0
+install) cat > {folder}/operator.yaml; [ -e {folder}/slow ] && sleep 30 && touch {folder}/installed
+  [ -e {folder}/broken ] || exit 0
   echo "  |  /|  "; echo "Error: failed to wait for resource" >&2; exit 1 ;;
 esac
 """
@@ -397,6 +401,29 @@ def test_failed_installation_says_what_istioctl_says(place: Place) -> None:
         install(place.client, place.istioctl, SETTINGS, found, 5)
     assert caught.value.cause == "Error: failed to wait for resource"
     assert caught.value.code == "istioctl_failed"
+
+
+def test_who_lost_the_lock_ends_its_istioctl_and_says_who_has_it(place: Place) -> None:
+    lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/exomesh-istio-install"
+    place.put_installed()
+    place.api.put(CONFIG, {**place.manifest[0], "data": {"mesh": "a: 2\n"}})
+    found = plan(place.client, place.istioctl, SETTINGS)
+    (place.folder / "slow").touch()
+
+    def steal() -> None:
+        theirs = place.api.objects[lease]
+        place.api.put(lease, {**theirs, "spec": {**theirs["spec"], "holderIdentity": "somebody else"}})
+
+    started = time.monotonic()
+    with pytest.raises(ExomeshError) as caught, ClusterLock(place.client, INSTALL_LOCK, 0, 4) as lock:  # noqa: PT012
+        threading.Timer(0.5, steal).start()
+        install(lock.client, place.istioctl, SETTINGS, found, 60, lock.require)
+    assert caught.value.code == "lock_lost"
+    assert "somebody else has had it since" in str(caught.value)
+    assert time.monotonic() - started < 15
+    assert (place.folder / "operator.yaml").read_text(), "it had begun"
+    assert not (place.folder / "installed").exists()
+    assert place.api.objects[lease]["spec"]["holderIdentity"] == "somebody else"
 
 
 def test_failed_installation_says_which_deployment_is_not_ready(place: Place) -> None:

@@ -268,6 +268,19 @@ def test_a_teardown_is_foretold_done_and_then_nothing_is_left_to_do(mesh: Runnin
     assert not teardown(mesh)["changed"]
 
 
+def test_a_teardown_leaves_the_lock_of_its_run_to_that(mesh: RunningMesh) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+    for name in ("exomesh-run", "exomesh-verify"):
+        labels = {"app.kubernetes.io/managed-by": "exomesh.istio"}
+        metadata = {"name": name, "namespace": "kube-system", "labels": labels}
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}
+        mesh["vie"].api.put(f"{leases}/{name}", lease)
+    teardown(mesh)
+    assert f"{leases}/exomesh-run" in mesh["vie"].api.objects
+    assert f"{leases}/exomesh-verify" not in mesh["vie"].api.objects, "a run that was killed left it"
+    assert not teardown(mesh)["changed"]
+
+
 def test_a_teardown_of_a_cluster_that_is_not_there_or_away(mesh: RunningMesh) -> None:
     assert not teardown(mesh, kubeconfig="/nonexistent", check=True)["changed"]
     mesh["vie"].api.close()

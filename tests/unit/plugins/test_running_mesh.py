@@ -9,6 +9,7 @@ import base64
 import json
 import stat
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -236,6 +237,69 @@ def test_a_cluster_in_which_no_workload_can_be_started_is_named(mesh: RunningMes
     mesh["vie"].put("Namespace", "exomesh-verify")
     result = mesh.run("mesh_verify", workload="start")
     assert (result["failure"]["cluster"], result["failure"]["code"]) == ("vie", "foreign_namespace")
+
+
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/exomesh-verify"
+
+
+def test_who_verifies_has_the_namespace_for_itself(mesh: RunningMesh) -> None:
+    held = []
+    run_command = mesh["vie"].api.run_command
+
+    def run(pod: str, command: list[str]) -> object:
+        held.append({LEASE in cluster.api.objects for cluster in mesh.clusters.values()})
+        return run_command(pod, command)
+
+    mesh["vie"].api.run_command = run  # type: ignore[assignment]
+    assert mesh.run("mesh_verify", timeout=20)["healthy"]
+    assert held
+    assert all(seen == {True} for seen in held)
+    assert not any(LEASE in cluster.api.objects for cluster in mesh.clusters.values())
+
+
+@pytest.mark.parametrize("workload", ["own", "start"])
+def test_a_workload_of_another_run_is_left_alone(mesh: RunningMesh, workload: str) -> None:
+    mesh.run("mesh_verify", workload="start")
+    theirs = mesh["fra"].api.objects[f"{VERIFY}/pods/verify-fra"]["metadata"]["uid"]
+    spec = {"holderIdentity": "other", "leaseDurationSeconds": 30, "renewTime": "2099-01-01T00:00:00Z"}
+    lease = {
+        "kind": "Lease",
+        "metadata": {"name": "exomesh-verify", "namespace": "kube-system"},
+        "spec": spec,
+    }
+    mesh["fra"].api.put(LEASE, lease)
+    result = mesh.run("mesh_verify", workload=workload, timeout=3)
+    assert result.get("failure", {}).get("code") == "locked", result
+    assert result["failure"]["cluster"] == "fra"
+    assert "other has been changing this cluster" in result["msg"]
+    for name in ("vie", "fra"):
+        assert f"{VERIFY}/pods/verify-{name}" in mesh[name].api.objects
+    assert mesh["fra"].api.objects[f"{VERIFY}/pods/verify-fra"]["metadata"]["uid"] == theirs
+
+
+def test_a_verification_that_lost_its_lock_stops_and_removes_nothing(mesh: RunningMesh) -> None:
+    run_command = mesh["vie"].api.run_command
+
+    def steal(pod: str, command: list[str]) -> object:
+        lease = mesh["vie"].api.objects[LEASE]
+        if lease["spec"]["holderIdentity"] != "other":
+            mesh["vie"].api.put(LEASE, {**lease, "spec": {**lease["spec"], "holderIdentity": "other"}})
+            time.sleep(9)
+        return run_command(pod, command)
+
+    mesh["vie"].api.run_command = steal  # type: ignore[assignment]
+    result = mesh.run("mesh_verify", timeout=30)
+    assert result["failure"]["code"] == "lock_lost", result
+    assert "other has had it" in result["msg"]
+    assert f"{VERIFY}/pods/verify-vie" in mesh["vie"].api.objects, "it is the other one's by now"
+    assert VERIFY not in mesh["fra"].api.objects
+
+
+def test_a_cluster_that_lets_nobody_lock_it_is_a_finding(mesh: RunningMesh) -> None:
+    mesh["vie"].api.failures["GET", LEASE] = [status(403, "Forbidden")]
+    result = mesh.run("mesh_verify", timeout=1)
+    assert not result["healthy"]
+    assert "exomesh-verify" in str(result["findings"])
 
 
 def test_a_request_goes_both_ways_and_the_workload_goes_again(mesh: RunningMesh, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import signal
 import threading
 from collections.abc import Generator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import Interrupted
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._traffic_route import ISTIO, route_ref
@@ -222,6 +224,24 @@ def test_what_nobody_foresaw_is_rolled_back(world: World, already_under_way: boo
     assert caught.value.code == "shift_rolled_back"
     assert "ValueError: invalid literal" in caught.value.message
     assert "\x1b" not in str(caught.value.fail_arguments())
+    assert world.weights() == [{"v1": 100, "v2": 0}] * 2
+
+
+@pytest.mark.parametrize("end", [Interrupted(signal.SIGINT), KeyboardInterrupt()])
+def test_a_shift_that_is_ended_leaves_nobody_with_what_was_not_checked(
+    world: World, end: BaseException
+) -> None:
+    shift = world.shift()
+    healthy = shift.ask
+
+    def ask(count: int, seconds: float) -> Generator[Answer]:
+        if world.weights()[0]["v2"]:
+            raise end
+        yield from healthy(count, seconds)
+
+    shift.ask = ask
+    with pytest.raises(type(end)):
+        shift.run()
     assert world.weights() == [{"v1": 100, "v2": 0}] * 2
 
 

@@ -1,0 +1,1 @@
+eastwest_gateway.py

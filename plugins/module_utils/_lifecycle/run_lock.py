@@ -1,0 +1,224 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The clusters of a mesh for one run of ``ansible-playbook`` (private to the collection).
+
+A run has many tasks, each a process of its own, and between two of them may lie half an hour. So the locks
+are held by a process that lives as long as the run, its keeper. It ends with the run, however that ends, and
+releases the locks at once. It is forked from the process of a task, which costs little, and does nothing
+else.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .._base.processes import Process, Watch
+from .._base.waiting import concurrently, remaining
+from .._cluster_lock import RUN_LOCK, ClusterLock, Holder, LockLostError, release_all, take_all
+from .._errors import ExomeshError
+from .._kubernetes import KubernetesClient
+
+HOW_TO_BREAK = "-e mesh_break_lock=true"
+
+_LOOK_SECONDS = 2.0
+GRACE_SECONDS = 30.0
+"""What it may take to lock on top of the time for waiting."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a run holds.
+
+    :param clusters: kubeconfigs of the clusters that are locked, by name.
+    :param left_out: clusters that cannot be locked, and why.
+    :param followed: who had to be waited for, or was gone, by cluster.
+    """
+
+    keeper: Process
+    holder: Holder
+    clusters: dict[str, str]
+    left_out: dict[str, str]
+    followed: dict[str, str]
+
+    def told(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "keeper": self.keeper.told(),
+            "run": self.holder.process.told(),
+            "user": self.holder.user,
+            "playbook": self.holder.run,
+            "token": self.holder.token,
+            "clusters": self.clusters,
+            "left_out": self.left_out,
+            "followed": self.followed,
+        }
+
+    @classmethod
+    def parse(cls, told: Mapping[str, Any]) -> Held:
+        """Read what :meth:`told` gave.
+
+        :raises ExomeshError: it is something else.
+        """
+        keeper, run = Process.parse(told.get("keeper")), Process.parse(told.get("run"))
+        if keeper is None or run is None:
+            raise ExomeshError("held is not what this module returned before", "invalid_option")
+        holder = Holder(run, str(told.get("user")), str(told.get("playbook")), str(told.get("token")))
+        return cls(
+            keeper,
+            holder,
+            dict(told.get("clusters") or {}),
+            dict(told.get("left_out") or {}),
+            dict(told.get("followed") or {}),
+        )
+
+    def require(self) -> None:
+        """Raise ``lock_lost``, with who has it now, unless all clusters are still held."""
+        if self.keeper.has_ended():
+            raise self._loss()
+
+    def _loss(self) -> ExomeshError:
+        def look(cluster: tuple[str, str]) -> LockLostError | None:
+            try:
+                return _lock(*cluster, self.holder).loss()
+            except ExomeshError:
+                return None
+
+        losses = [loss for loss in concurrently(look, sorted(self.clusters.items())) if loss]
+        taken = [loss for loss in losses if loss.details.get("holder")]
+        return next(
+            iter(taken or losses),
+            LockLostError("The locks of this run were lost", "lock_lost", next_step="Run this again"),
+        )
+
+
+def hold(clusters: Mapping[str, str], holder: Holder, timeout: float, force: bool = False) -> Held:
+    """Lock the clusters until the run ends.
+
+    :param clusters: kubeconfigs by the names of the clusters.
+    :param holder: who runs; its process is the one with whose end the lock ends.
+    :param timeout: seconds to wait for others.
+    :param force: take the locks from whoever has them.
+    :raises ExomeshError: ``locked``, with who holds one; or what a cluster has against it.
+    """
+    reader, writer = os.pipe()
+    first = os.fork()
+    if first == 0:
+        _become_keeper(lambda: _serve(clusters, holder, timeout, force, writer), writer)
+    os.close(writer)
+    os.waitpid(first, 0)
+    try:
+        answer = _read(reader, remaining(timeout + GRACE_SECONDS))
+    finally:
+        os.close(reader)  # where nobody reads it, the keeper ends
+    if "failure" in answer:
+        raise ExomeshError(**answer["failure"])
+    return Held.parse(answer)
+
+
+def _read(reader: int, seconds: float) -> dict[str, Any]:
+    text = b""
+    deadline = time.monotonic() + seconds
+    while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        part = os.read(reader, 65536)
+        if not part:
+            break
+        text += part
+    try:
+        return dict(json.loads(text))
+    except ValueError:
+        raise ExomeshError(
+            "The clusters could not be locked: the process that was to hold the locks has ended, or hangs",
+            "keeper_failed",
+            next_step="See whether this machine has memory and processes left, then run this again",
+        ) from None
+
+
+def _become_keeper(serve: Callable[[], None], writer: int) -> None:
+    """Leave the task that this process was forked from, and serve. Does not return."""
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        # Nobody is to wait for us to close what we have inherited. The numbers stay taken, as objects of the
+        # task may close them yet.
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        inherited = next(path for path in ("/proc/self/fd", "/dev/fd") if os.path.isdir(path))
+        for number in map(int, os.listdir(inherited)):
+            if number not in (nowhere, writer):
+                with suppress(OSError):
+                    os.fstat(number)
+                    os.dup2(nowhere, number)
+        os.chdir("/")
+        gc.disable()
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _end)
+        # Not in the context of the task, which may have a time limit.
+        contextvars.Context().run(serve)
+    finally:
+        os._exit(0)
+
+
+def _end(_number: int, _frame: object) -> None:
+    raise SystemExit
+
+
+def _serve(clusters: Mapping[str, str], holder: Holder, timeout: float, force: bool, writer: int) -> None:
+    watch = Watch(holder.process)
+    locks: dict[str, ClusterLock] = {}
+
+    def sleep(seconds: float) -> None:
+        if watch.wait(seconds):
+            raise SystemExit
+
+    try:
+        answer: dict[str, Any]
+        try:
+            left_out: dict[str, str] = {}
+            for name, kubeconfig in clusters.items():
+                try:
+                    locks[name] = _lock(name, kubeconfig, holder)
+                except ExomeshError as error:
+                    left_out[name] = str(error)
+            failed = take_all(list(locks.values()), timeout, force, sleep)
+            for name in [name for name, lock in locks.items() if lock in failed]:
+                problem = failed[locks.pop(name)]
+                if _is_refusal(problem):
+                    raise problem
+                left_out[name] = str(problem)
+            followed = {name: lock.followed for name, lock in locks.items() if lock.followed}
+            mine = {name: clusters[name] for name in locks}
+            answer = Held(Process.of(os.getpid()), holder, mine, left_out, followed).told()
+        except ExomeshError as error:
+            answer = {"failure": error.failure()}
+        with os.fdopen(writer, "w", encoding="utf-8") as stream:
+            json.dump(answer, stream)
+        if "failure" in answer:
+            return
+        while not watch.wait(_LOOK_SECONDS):
+            if any(lock.is_lost for lock in locks.values()):
+                # The run notices that we are gone. The other locks stay until their time is over.
+                os._exit(1)
+    finally:
+        release_all(list(locks.values()))
+
+
+def _lock(name: str, kubeconfig: str, holder: Holder) -> ClusterLock:
+    client = KubernetesClient(kubeconfig, name=name)
+    return ClusterLock(client, RUN_LOCK, holder=holder, how_to_break=HOW_TO_BREAK)
+
+
+def _is_refusal(error: ExomeshError) -> bool:
+    """Whether the cluster answers and says no: others can change what we cannot lock."""
+    return error.details.get("status") not in (None, 0, 401) and int(error.details["status"]) < 500
