@@ -273,7 +273,7 @@ def test_it_ends_in_time_and_says_why(runs: Runs, module: str, way: str) -> None
     if module not in READERS:
         assert ran.result.get("failed"), ran.told
         assert ran.result["failure"].get("next_step"), ran.told
-    where = ("vie", "fra", "gva", "127.0.0.1", "ch-gva-2")
+    where = ("vie", "fra", "gva", "127.0.0.1", "ch-gva-2", "namespace shop")
     assert any(name in ran.told for name in where), ran.told
 
 
