@@ -426,7 +426,8 @@ def _run_installer(
     try:
         # It is to tell itself what is not ready; and what it does not, is to be looked at.
         with sparing():
-            istioctl.install(installation.operator, max(1, int(remaining(timeout) * _INSTALLER_PART)), go_on)
+            most = min(timeout, remaining() * _INSTALLER_PART)
+            istioctl.install(installation.operator, max(1, int(most)), go_on)
     except LockLostError:
         raise
     except ExomeshError as error:

@@ -85,6 +85,8 @@ class ApiError(ExomeshError):
             409: "See who else changes the same, and run it again",
             429: "Run it again later, and see who else asks this API so often",
         }.get(status)
+        if reason == "NotJson":
+            next_step = "See what answers at the address in the kubeconfig, as a proxy or a page to log in"
         if reason == "NoSuchKind":
             next_step = "Install what brings that kind to the cluster, then run it again"
         if status >= 500:
@@ -649,7 +651,10 @@ class KubernetesClient:
             preload_content=False,
             decode_content=False,
         )
-        content = response.read(LARGEST_ANSWER + 1)
+        content = b""
+        # The last read, of nothing, is the one that notices that the answer broke off.
+        while len(content) <= LARGEST_ANSWER and (part := response.read(LARGEST_ANSWER + 1)):
+            content += part
         if len(content) > LARGEST_ANSWER:
             response.close()
             message = f"{method} {urlsplit(url).path} is answered with more than {LARGEST_ANSWER >> 20} MiB"

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import (
+    TimeUpError,
     as_far_as_time_goes,
     cleaning_up,
     pause,
@@ -159,7 +160,14 @@ class Verification:
             reached = concurrently(reach_cluster, self._members)
         self._locks = _locks_of(reached)
         # What is left of the time is for the verification itself.
-        problems = take_all(list(self._locks.values()), self._timeout / 2)
+        problems: dict[ClusterLock, ExomeshError] = {}
+        try:
+            with sparing(*_FOR_THE_OTHERS):
+                problems = take_all(list(self._locks.values()), self._timeout / 2)
+        except TimeUpError as error:
+            if error.interrupted:
+                raise
+            problems = dict.fromkeys(self._locks.values(), error)
         self._start_problems |= {
             name: str(problems[lock]) for name, lock in self._locks.items() if lock in problems
         }

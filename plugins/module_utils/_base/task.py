@@ -10,6 +10,8 @@ module does not notice which it is.
 
 from __future__ import annotations
 
+import signal
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,6 +118,9 @@ def _performed(spec: Spec, run: Run, task: Task) -> Result:
 
 def run_module(spec: Spec, run: Run) -> None:
     """Be the ``main()`` of a module."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # What would end the process at once would leave the folder into which Ansible unpacked it.
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     module = AnsibleModule(**spec.arguments(), supports_check_mode=True)
     task = Task(module.params, module.check_mode, module._diff, str(module.ansible_version))
     result = perform(spec, run, task)

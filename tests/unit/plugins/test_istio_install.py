@@ -468,7 +468,7 @@ def module(place: Place, **options: Any) -> Object:
     known = {
         "kubeconfig": str(place.api.kubeconfig),
         "istioctl": str(place.folder / "istioctl"),
-        "timeout": 2,
+        "timeout": 10,
     }
     return run_module("istio_install", **{**known, "network": "network-vie", **options})
 

@@ -105,7 +105,7 @@ def test_requests_that_do_not_move_are_a_failure_and_all_is_restored(shop: Runni
 )
 def test_what_does_not_work_is_not_drained(shop: RunningMesh, answer: str, said: str) -> None:
     shop["vie"].api.run_command = lambda _pod, _command: ([answer] * 5, 0)
-    result = drill(shop, timeout=1)
+    result = drill(shop, timeout=9)
     assert result["failure"]["code"] == "traffic_not_healthy"
     assert said in result["msg"]
     assert replicas(shop) == 1
@@ -154,7 +154,7 @@ def test_a_drill_of_what_is_not_there_or_not_ours_is_refused(
 
 
 def address_of(mesh: RunningMesh, **options: Any) -> Object:
-    return run_module("load_balancer_info", kubeconfig=str(mesh["vie"].api.kubeconfig), timeout=1, **options)
+    return run_module("load_balancer_info", kubeconfig=str(mesh["vie"].api.kubeconfig), timeout=8, **options)
 
 
 def test_the_gateway_of_a_network_is_found_with_its_address(mesh: RunningMesh) -> None:
@@ -175,7 +175,7 @@ def test_a_network_without_a_gateway_is_a_failure_except_in_check_mode(mesh: Run
 
 def peer(mesh: RunningMesh, **options: Any) -> Object:
     members = [{**member, "server": f"https://{member['name']}.example:6443"} for member in mesh.members]
-    known = {"kubeconfig": str(mesh["vie"].api.kubeconfig), "name": "vie", "timeout": 3, "members": members}
+    known = {"kubeconfig": str(mesh["vie"].api.kubeconfig), "name": "vie", "timeout": 30, "members": members}
     return mesh.run("remote_secrets", **{**known, **options})
 
 
@@ -206,7 +206,7 @@ def test_peers_of_a_cluster_that_is_still_to_come_cannot_be_told(mesh: RunningMe
 
 
 def leave(mesh: RunningMesh, **options: Any) -> Object:
-    known = {"name": "fra", "kubeconfig": str(mesh["fra"].api.kubeconfig), "drain": 0, "timeout": 4}
+    known = {"name": "fra", "kubeconfig": str(mesh["fra"].api.kubeconfig), "drain": 0, "timeout": 40}
     return mesh.run("mesh_leave", **{**known, **options})
 
 
@@ -254,7 +254,7 @@ def test_services_that_only_the_leaving_member_has_are_not_lost_without_a_word(m
 
 
 def teardown(mesh: RunningMesh, **options: Any) -> Object:
-    known = {"kubeconfig": str(mesh["vie"].api.kubeconfig), "name": "vie", "mesh_id": "mesh1", "timeout": 3}
+    known = {"kubeconfig": str(mesh["vie"].api.kubeconfig), "name": "vie", "mesh_id": "mesh1", "timeout": 20}
     return run_module("mesh_teardown", **{**known, **options})
 
 

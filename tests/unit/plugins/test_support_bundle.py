@@ -46,7 +46,7 @@ def mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningMes
 
 def bundle(mesh: RunningMesh, folder: Path, **options: Object) -> tuple[Object, dict[str, str]]:
     """The module's result, and the files of its archive."""
-    result = mesh.run("support_bundle", directory=str(folder), mesh_id="mesh1", timeout=1, **options)
+    result = mesh.run("support_bundle", directory=str(folder), mesh_id="mesh1", timeout=60, **options)
     with tarfile.open(result["path"]) as archive:
         files = {
             name: stream.read().decode()
@@ -201,4 +201,4 @@ def test_a_secret_that_is_known_from_an_object_is_found_in_a_log(mesh: RunningMe
 def request(mesh: RunningMesh) -> support.Request:
     nothing = dict.fromkeys(("server", "zone", "host", "inventory"))
     members = members_of({"members": [{**nothing, **member} for member in mesh.members]})
-    return support.Request(members, "mesh1", datetime.now(UTC), {}, 10, 1, False)
+    return support.Request(members, "mesh1", datetime.now(UTC), {}, 10, False)

@@ -110,8 +110,9 @@ def test_tasks_end_in_time(servers: Servers, tmp_path: Path, processes: bool) ->
         assert float(seen["seconds"]) < LIMIT + MORE + 2 * calm, f"{host}: {seen}\n{said}"
     assert "cluster vie" in told["option"]["told"]
     assert "Timed out after 3 second" in told["keyword"]["told"] + told["threads"]["told"] + said
+    # A process of its own may still be cleaning up.
+    time.sleep(QUIET_AFTER + 2)
     assert not list((tmp_path / "tmp").rglob("*")), said
-    time.sleep(QUIET_AFTER + 0.5)
     assert all(api.last_heard < ended + QUIET_AFTER for api in silent.values())
     assert not left_processes(str(tmp_path))
 
