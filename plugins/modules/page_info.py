@@ -115,7 +115,7 @@ def fetch(client: KubernetesClient, params: dict[str, Any]) -> dict[str, Any]:
             return error.message
         if answer.exit_code != 0:
             return answer.stderr.strip() or f"curl ended with {answer.exit_code}"
-        fetched.update(pod=ready[0], page=printable(answer.stdout, PAGE_CHARACTERS).split("\n"))
+        fetched.update(pod=ready[0], page=printable(answer.stdout, PAGE_CHARACTERS).splitlines())
         return None
 
     started = time.monotonic()

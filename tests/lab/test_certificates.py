@@ -38,8 +38,9 @@ def playbook(
     lab: RunningLab, name: str, *arguments: str, **variables: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook of the collection on the lab. Keys are small here, to be quick."""
-    given = json.dumps({"certificates_key_size": 2048, **variables})
-    return run_playbook(lab, name, "-e", given, *arguments, EXOMESH_ROOT_PASSPHRASE=PASSPHRASE)
+    given = lab.inventory.parent / f"{lab.name}-variables.json"  # not on the command line, as keys are among them
+    given.write_text(json.dumps({"certificates_key_size": 2048, **variables}))
+    return run_playbook(lab, name, "-e", f"@{given}", *arguments, EXOMESH_ROOT_PASSPHRASE=PASSPHRASE)
 
 
 def certificates(lab: RunningLab, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:

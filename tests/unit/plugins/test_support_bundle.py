@@ -119,11 +119,8 @@ def test_names_of_a_cluster_are_no_paths(mesh: RunningMesh, tmp_path: Path) -> N
         assert name.isprintable()
         assert len(name) < 500
         assert all(part and part[0] not in ".-" and len(part) <= 120 for part in name.split("/")), name
-    # Each of them is there, or it is said that it could not be read.
-    told = [
-        name for name in [*names, *result["problems"]["vie"]] if "logs/" in name and "previous" not in name
-    ]
-    assert len(told) >= len(HOSTILE)
+    # Kubernetes has no such names: what gives them is told, and not followed.
+    assert "no object of Kubernetes" in str(result["problems"]["vie"])
 
 
 def test_whatever_is_added_has_a_plain_name() -> None:
