@@ -237,12 +237,6 @@ class _Trouble:
 
 _TROUBLES = (
     _Trouble(
-        "Missing Authority Key Identifier",
-        True,
-        "Python 3.13 and later refuse certificates without an Authority Key Identifier",
-        "Run Ansible with Python 3.12 or 3.11, or have the cluster's certificates renewed",
-    ),
-    _Trouble(
         "not yet valid",
         True,
         "The server's certificate is not valid yet: this machine's clock may be behind",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socketserver
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -184,14 +183,14 @@ def test_a_server_certificate_that_expired(cluster: Cluster) -> None:
     assert "The server's certificate has expired" in cluster.check()["msg"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="older Pythons accept it")
 @pytest.mark.parametrize(
     "certificate",
     [issue("kube-apiserver", issuer=CA, address="127.0.0.1", identifiers=False)],
     ids=["without AKI"],
 )
-def test_python_3_13_and_a_missing_identifier(cluster: Cluster) -> None:
-    assert "Authority Key Identifier" in cluster.check()["msg"]
+def test_a_missing_identifier_is_taken_with_every_python(cluster: Cluster) -> None:
+    """By its own default Python 3.13 would refuse it, and kubectl does not."""
+    assert not cluster.check().get("failed")
 
 
 def test_credentials_that_are_not_accepted(cluster: Cluster) -> None:
