@@ -42,15 +42,10 @@ SMALL = ("tests/unit/playbooks", "tests/unit/roles/test_shared_defaults.py")
 # And modules in their ways of running, the client of Kubernetes, the inventory and the filters.
 LARGE = (
     *SMALL,
-    "tests/unit/roles/test_portability.py",
-    "tests/unit/roles/test_preflight.py",
     "tests/unit/plugins/test_absolute_path.py",
     "tests/unit/plugins/test_action.py",
-    "tests/unit/plugins/test_api_server.py",
-    "tests/unit/plugins/test_kubeconfig_merge.py",
     "tests/unit/plugins/test_kubernetes_client.py",
     "tests/unit/plugins/test_mesh_members.py",
-    "tests/unit/plugins/test_running_mesh.py",
     "tests/unit/plugins/test_sks_inventory.py",
 )
 
