@@ -80,7 +80,8 @@ CELLS = (
     # The floor of all. Before 2.19.4 a playbook may stop for ever: core loses the thread that takes results.
     Cell("3.11", "2.19.4", OLDEST_CLIENT, OLDEST_COLLECTIONS, SMALL),
     Cell("3.12", "2.20.10", OLDEST_CLIENT, NEWEST_COLLECTIONS),
-    Cell("3.13", "2.21.5", NEWEST_CLIENT, NEWEST_COLLECTIONS),
+    # Those of .venv, with which `make unit` runs all the rest.
+    Cell("3.13", "2.21.5", NEWEST_CLIENT, NEWEST_COLLECTIONS, SMALL),
     Cell("3.13", "2.22.0rc1", NEWEST_CLIENT, NEWEST_COLLECTIONS),
     Cell("3.14", "2.22.0rc1", NEWEST_CLIENT, NEWEST_COLLECTIONS),
 )
