@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One file for all modules: the others here are links to it, as Ansible finds an action plugin by name."""
+"""The same file for every module. Links would do, but antsibull-docs takes them for other modules."""
 
 from __future__ import annotations
 
