@@ -272,7 +272,7 @@ class Redactor:
     def repeated(self, text: str) -> str:
         """A text without the secrets that are known from elsewhere."""
         for secret in sorted(self.known, key=len, reverse=True):
-            for form in {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}:
+            for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1]):
                 if form in text:
                     self.found[REPEATED] += text.count(form)
                     text = text.replace(form, mark(REPEATED))
