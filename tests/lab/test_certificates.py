@@ -38,7 +38,8 @@ def playbook(
     lab: RunningLab, name: str, *arguments: str, **variables: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook of the collection on the lab. Keys are small here, to be quick."""
-    given = lab.inventory.parent / f"{lab.name}-variables.json"  # not on the command line, as keys are among them
+    # Not on the command line, as keys are among them.
+    given = lab.inventory.parent / f"{lab.name}-variables.json"
     given.write_text(json.dumps({"certificates_key_size": 2048, **variables}))
     return run_playbook(lab, name, "-e", f"@{given}", *arguments, EXOMESH_ROOT_PASSPHRASE=PASSPHRASE)
 
