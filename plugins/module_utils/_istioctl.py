@@ -133,8 +133,8 @@ def version_of(program: Path) -> str:
 
 def istioctl_environment() -> dict[str, str]:
     """The environment of every istioctl: with no configuration and no credentials of the user's."""
-    # It insists on a home, and takes it that there is none.
-    return passed(os.environ) | {"HOME": "/nonexistent", "KUBECONFIG": os.devnull}
+    # It insists on a home, and takes it that there is none; here nobody can make one, not even root.
+    return passed(os.environ) | {"HOME": "/proc/nonexistent", "KUBECONFIG": os.devnull}
 
 
 def fetch(

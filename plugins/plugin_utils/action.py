@@ -30,13 +30,18 @@ from ansible.constants import config
 from ansible.errors import AnsibleActionFail, AnsibleUndefinedConfigEntry
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.json import Direction, get_module_encoder
-from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.release import __version__ as core_version
 from ansible.utils.display import Display
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, perform
+from ansible_collections.exomesh.istio.plugins.module_utils._base.task import (
+    Result,
+    Spec,
+    Task,
+    perform,
+    without_secrets,
+)
 
 
 class ModuleAction(NormalAction):  # type: ignore[misc]
@@ -88,8 +93,7 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
             result["invocation"] = {"module_args": task.params}
         if task.warnings:
             result["warnings"] = task.warnings
-        without_secrets: Result = remove_values(result, task.secrets)
-        return without_secrets
+        return without_secrets(result, task)
 
     def _is_for_this_process(self, task_vars: dict[str, Any]) -> bool:
         """Whether Ansible would start the interpreter that runs already, as the same user."""
@@ -138,12 +142,15 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
 
     @staticmethod
     def _end_children() -> None:
-        """End what was started for this task: Ansible ends its own process only, and that in no order."""
+        """End what was started for this task: Ansible ends its own process only, and that in no order.
+
+        By SIGINT, on which Python cleans up from its first line on; on SIGTERM only when a module says so.
+        """
         if os.getpgrp() != os.getpid():
             return  # this is no process that Ansible made for a task
-        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.killpg(os.getpgrp(), signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.killpg(os.getpgrp(), signal.SIGINT)
+        signal.signal(signal.SIGINT, before)
 
 
 def _tells_invocation(task_vars: dict[str, Any]) -> bool:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from lab_fixtures import cluster_authorities, exo_path, exoscale_api
 
 __all__ = ["cluster_authorities", "exo_path", "exoscale_api"]
+
+
+@pytest.fixture
+def temporary_folder() -> Iterator[Path]:
+    """A TMPDIR for ansible-playbook: with a short name, as Ansible makes a socket in it."""
+    with tempfile.TemporaryDirectory(prefix="exomesh-") as folder:
+        yield Path(folder)

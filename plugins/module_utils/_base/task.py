@@ -23,6 +23,18 @@ from .._errors import ExomeshError
 from .text import printable, printable_data
 from .waiting import Interrupted, ending_in_order, time_limit
 
+try:
+    from ansible.module_utils.secrets import register_secrets
+except ImportError:  # before ansible-core 2.22
+    from ansible.module_utils.common.parameters import remove_values
+else:
+
+    def remove_values(value: Any, no_log_strings: set[str]) -> Any:
+        """Have Ansible mask these strings in everything that it shows or logs."""
+        register_secrets(no_log_strings)
+        return value
+
+
 Result = dict[str, Any]
 
 LOCAL_SECONDS = 60.0
@@ -95,6 +107,12 @@ def perform(spec: Spec, run: Run, task: Task) -> Result:
     return result
 
 
+def without_secrets(result: Result, task: Task) -> Result:
+    """Return a result in which nobody is shown a secret of the task."""
+    hidden: Result = remove_values(result, task.secrets)
+    return hidden
+
+
 def _performed(spec: Spec, run: Run, task: Task) -> Result:
     """Run a module within its time limit.
 
@@ -123,7 +141,7 @@ def run_module(spec: Spec, run: Run) -> None:
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     module = AnsibleModule(**spec.arguments(), supports_check_mode=True)
     task = Task(module.params, module.check_mode, module._diff, str(module.ansible_version))
-    result = perform(spec, run, task)
+    result = without_secrets(perform(spec, run, task), task)
     module.no_log_values.update(task.secrets)
     for warning in task.warnings:
         module.warn(warning)

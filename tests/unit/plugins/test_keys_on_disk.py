@@ -124,10 +124,9 @@ def test_key_and_certificate_of_different_pairs_are_told_without_them(api: ApiSe
 class Play:
     """ansible-playbook with one task, and with folders for temporary files and for HOME of its own."""
 
-    def __init__(self, folder: Path, way: dict[str, str], task: dict[str, Any]) -> None:
-        self.temporary, self.home = folder / "tmp", folder / "home"
-        for path in (self.temporary, self.home):
-            path.mkdir(exist_ok=True)
+    def __init__(self, folder: Path, temporary: Path, way: dict[str, str], task: dict[str, Any]) -> None:
+        self.temporary, self.home = temporary, folder / "home"
+        self.home.mkdir()
         play = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "Try", **task}]}]
         (folder / "play.yml").write_text(yaml.safe_dump(play))
         (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"here": LOCAL}}}))
@@ -161,7 +160,7 @@ class Play:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_task_that_is_ended_leaves_no_key(
-    tmp_path: Path, api: ApiServer, way: str, number: signal.Signals
+    tmp_path: Path, temporary_folder: Path, api: ApiServer, way: str, number: signal.Signals
 ) -> None:
     asked, answer = threading.Event(), threading.Event()
     usual = api.answer
@@ -174,11 +173,13 @@ def test_a_task_that_is_ended_leaves_no_key(
     api.answer = slow  # type: ignore[method-assign]
     play = Play(
         tmp_path,
+        temporary_folder,
         WAYS[way],
         {"exomesh.istio.kubeconfig_info": {"kubeconfig": str(api.kubeconfig), "timeout": 20}},
     )
     try:
-        assert asked.wait(60), play.process.communicate()[0]
+        while not asked.wait(0.1):
+            assert play.process.poll() is None, play.process.communicate()[0]
         assert not files_with_keys(play.temporary, play.home)
         everyone = play.descendants()
         if number == signal.SIGKILL:
@@ -206,12 +207,15 @@ def runs(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_task_with_secrets_among_its_options_leaves_none(tmp_path: Path, api: ApiServer, way: str) -> None:
+def test_a_task_with_secrets_among_its_options_leaves_none(
+    tmp_path: Path, temporary_folder: Path, api: ApiServer, way: str
+) -> None:
     seen: set[Path] = set()
     content = api.kubeconfig.read_text()
     target = tmp_path / "state" / "merged"
     play = Play(
         tmp_path,
+        temporary_folder,
         WAYS[way],
         {"exomesh.istio.kubeconfig_merge": {"content": content, "name": "b", "dest": str(target)}},
     )

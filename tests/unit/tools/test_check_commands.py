@@ -55,7 +55,7 @@ def check(tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: An
     ("command", "problem"),
     [
         ("ansible-playbook -i inventory exomesh.istio.sight", "there is no playbooks/sight.yml"),
-        ("ansible-playbook exomesh.istio.members", "no test runs the playbook members"),
+        ("ansible-playbook exomesh.istio.access", "no test runs the playbook access"),
         ("ansible-playbook exomesh.istio.site -e mesh_idd=x", "the playbook knows no variable mesh_idd"),
         ("""ansible-playbook site.yml -e '{"mesh_idd": 1}'""", "the playbook knows no variable mesh_idd"),
         (".venv/bin/ansible-playbook site.yml -e mesh_idd=x", "the playbook knows no variable mesh_idd"),

@@ -46,7 +46,9 @@ def timed(host: str, task: Task) -> list[Task]:
 
 
 @pytest.mark.parametrize("processes", [False, True], ids=["in the task's process", "in their own"])
-def test_tasks_end_in_time(servers: Servers, tmp_path: Path, processes: bool) -> None:
+def test_tasks_end_in_time(
+    servers: Servers, tmp_path: Path, temporary_folder: Path, processes: bool
+) -> None:
     silent = {way: servers.start(way) for way in ("says nothing", "body byte by byte", "429")}
 
     def members(api: SilentApi) -> list[dict[str, Any]]:
@@ -88,9 +90,8 @@ def test_tasks_end_in_time(servers: Servers, tmp_path: Path, processes: bool) ->
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play], sort_keys=False))
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": dict.fromkeys(tasks, local)}}))
-    shell = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORKS": "5", "TMPDIR": str(tmp_path / "tmp")}
+    shell = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORKS": "5", "TMPDIR": str(temporary_folder)}
     shell |= {"EXOMESH_MODULE_PROCESSES": "1"} if processes else {}
-    (tmp_path / "tmp").mkdir()
     finished = subprocess.run(
         [
             str(Path(sys.executable).with_name("ansible-playbook")),
@@ -104,6 +105,7 @@ def test_tasks_end_in_time(servers: Servers, tmp_path: Path, processes: bool) ->
     )
     ended = time.monotonic()
     said = finished.stdout + finished.stderr
+    assert finished.returncode == 0, said
     told = {host: json.loads((tmp_path / f"{host}.json").read_text()) for host in tasks}
     calm = float(told.pop("calm")["seconds"])
     for host, seen in told.items():
@@ -112,7 +114,7 @@ def test_tasks_end_in_time(servers: Servers, tmp_path: Path, processes: bool) ->
     assert "Timed out after 3 second" in told["keyword"]["told"] + told["threads"]["told"] + said
     # A process of its own may still be cleaning up.
     time.sleep(QUIET_AFTER + 2)
-    assert not list((tmp_path / "tmp").rglob("*")), said
+    assert not list(temporary_folder.rglob("*")), said
     assert all(api.last_heard < ended + QUIET_AFTER for api in silent.values())
     assert not left_processes(str(tmp_path))
 
