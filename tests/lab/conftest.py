@@ -82,7 +82,8 @@ def started_playbook(
     Its temporary files and its HOME are its own. At the end no secret may be there, nor may one have been in
     the arguments or in the environment of a process.
     """
-    settings = yaml.safe_load((lab.inventory / "group_vars" / "mesh.yml").read_text())
+    file = lab.inventory / "group_vars" / "mesh.yml"
+    settings = yaml.safe_load(file.read_text()) if file.exists() else {}
     with traces(settings.get("kubeconfig_api_secret", "")) as found:
         process = subprocess.Popen(
             [ANSIBLE_PLAYBOOK, "-i", lab.inventory, name, *arguments],

@@ -238,7 +238,7 @@ def test_verify_names_the_pairs_whose_gateway_is_gone_and_site_heals_it(healed: 
 )
 def test_an_inventory_without_a_mesh_is_refused(tmp_path: Path, inventory: str, said: str) -> None:
     (tmp_path / "hosts.yml").write_text(f"all: {{children: {{{inventory}}}}}")
-    result = run_playbook(RunningLab("none", tmp_path / "hosts.yml"), "site.yml")
+    result = run_playbook(RunningLab("none", tmp_path), "site.yml")
     assert result.returncode != 0
     assert said in " ".join(result.stdout.split())
 
