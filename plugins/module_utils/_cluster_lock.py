@@ -247,7 +247,7 @@ class ClusterLock:
             self._note_loss()
             self._released.set()
             renewal.join(_JOIN_SECONDS)
-            for _ in range(_REPEATS):
+            for _attempt in range(_REPEATS):
                 try:
                     self._ask(self._delete, _TELL_SECONDS)
                 except ApiError as error:
@@ -382,7 +382,7 @@ class ClusterLock:
                 pause = self._duration / 20
 
     def _renew(self) -> None:
-        for _ in range(_REPEATS):
+        for _attempt in range(_REPEATS):
             asked = clock()
             try:
                 self._lease = self._ask(

@@ -32,7 +32,6 @@ try:
     from kubernetes.config import load_kube_config_from_dict
     from kubernetes.config.config_exception import ConfigException
     from requests.utils import should_bypass_proxies
-    from websocket import WebSocket  # noqa: F401 - so that it is told with the rest when it is missing
 except ImportError as error:
     _MISSING: ImportError | None = error
 else:

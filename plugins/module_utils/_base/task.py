@@ -11,7 +11,6 @@ module does not notice which it is.
 from __future__ import annotations
 
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -138,7 +137,7 @@ def run_module(spec: Spec, run: Run) -> None:
     """Be the ``main()`` of a module."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         # What would end the process at once would leave the folder into which Ansible unpacked it.
-        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
+        signal.signal(number, _end)
     module = AnsibleModule(**spec.arguments(), supports_check_mode=True)
     task = Task(module.params, module.check_mode, module._diff, str(module.ansible_version))
     result = without_secrets(perform(spec, run, task), task)
@@ -148,3 +147,7 @@ def run_module(spec: Spec, run: Run) -> None:
     if result.pop("failed", False):
         module.fail_json(**result)
     module.exit_json(**result)
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)

@@ -257,7 +257,7 @@ def concurrently(
         return [work(item) for item in todo]
     limit = _limit.get()
     stop = _Limit(float("inf"), float("inf")) if limit is None else _Limit(limit.seconds, limit.ends, limit)
-    futures: list[Future[Result]] = [Future() for _ in todo]
+    futures: list[Future[Result]] = [Future() for _item in todo]
     jobs = iter(zip(todo, futures, strict=True))
     taking = threading.Lock()
 
@@ -275,7 +275,7 @@ def concurrently(
 
     threads = [
         threading.Thread(target=copy_context().run, args=(run,), daemon=True)
-        for _ in range(min(threads_at_most, len(todo)))
+        for _number in range(min(threads_at_most, len(todo)))
     ]
     for thread in threads:
         thread.start()
