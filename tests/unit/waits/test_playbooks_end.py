@@ -46,9 +46,7 @@ def timed(host: str, task: Task) -> list[Task]:
 
 
 @pytest.mark.parametrize("processes", [False, True], ids=["in the task's process", "in their own"])
-def test_tasks_end_in_time(
-    servers: Servers, tmp_path: Path, temporary_folder: Path, processes: bool
-) -> None:
+def test_tasks_end_in_time(servers: Servers, tmp_path: Path, temporary_folder: Path, processes: bool) -> None:
     silent = {way: servers.start(way) for way in ("says nothing", "body byte by byte", "429")}
 
     def members(api: SilentApi) -> list[dict[str, Any]]:
