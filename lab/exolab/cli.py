@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from exolab import lab, preflight
+from exolab import copies, lab, machine, preflight
 from exolab.build import build
 from exolab.errors import LabError
 from exolab.layout import CACHE, HOME, MAX_CLUSTERS
@@ -35,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show(lab.status(options.name), as_json=options.json)
         elif options.command == "kubectl":
             lab.kubectl(options.name, options.cluster, options.words)
+        elif options.command == "save":
+            copies.save(options.name, options.folder)
+        elif options.command == "restore":
+            copies.restore(options.folder, options.name, options.clusters)
+        elif options.command == "machine":
+            return machine.run_apart(options.words)
         else:
             preflight.check()  # for the tools that it builds with
             build()
@@ -76,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     kubectl.add_argument("cluster", help="such as cluster1")
     kubectl.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="what kubectl is to do")
+    save = commands.add_parser("save", parents=[named], help="keep a copy of the lab, which stops for it")
+    save.add_argument("folder", type=Path, help="a new folder")
+    restore = commands.add_parser("restore", parents=[named], help="put a copy in the lab's place, for `up`")
+    restore.add_argument("folder", type=Path, help="where `save` has put it")
+    restore.add_argument("--clusters", type=int, metavar="N", help="only the first N of its clusters")
+    apart = commands.add_parser("machine", help="run a command where its labs are alone, until it ends")
+    apart.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND", help="a program, and arguments")
     commands.add_parser("build", help="build programs and images into the cache, without starting anything")
     return parser
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from exolab import cgroups, cloud_state, limits, network, node, preflight, supervision
+from exolab import cgroups, cloud_state, layout, limits, network, node, preflight, supervision
 from exolab.build import Built, build, istio_version, kubernetes_version
 from exolab.command import run
 from exolab.errors import LabError
@@ -86,8 +86,7 @@ def down(name: str) -> None:
             network.down(lab)
         shutil.rmtree(lab.path, ignore_errors=False)
         limits.restore_limit()
-        with contextlib.suppress(OSError):  # another lab is still there
-            HOME.rmdir()
+        layout.remove_home()
     print(f"Lab {name} is gone.")
 
 

@@ -12,6 +12,7 @@ ranges:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import json
@@ -23,6 +24,7 @@ from pathlib import Path
 from exolab.errors import LabError
 
 HOME = Path(os.environ.get("EXOLAB_HOME", "/var/lib/exolab"))
+MACHINES = HOME.with_name(f"{HOME.name}-machines")
 CACHE = Path(os.environ.get("EXOLAB_CACHE", "/var/cache/exolab"))
 SOURCE = Path(__file__).resolve().parent.parent  # the project's lab/ folder
 
@@ -253,3 +255,10 @@ class Record:
         """Every lab that is recorded on this machine."""
         names = sorted(path.parent.name for path in HOME.glob("*/lab.json"))
         return [record for record in map(cls.load, names) if record]
+
+
+def remove_home() -> None:
+    """Remove HOME with the last lab; on a machine of its own (see machine.py) it is mounted, and stays."""
+    if not MACHINES.exists():
+        with contextlib.suppress(OSError):  # another lab is still there
+            HOME.rmdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exolab.layout import HOME, Record
+from exolab.layout import HOME, MACHINES, Record
 
 # A cluster with Istio in it holds about 25 instances, and many machines allow 128 in all. Beyond that
 # containerd does not load its CRI plugin, and the kubelet says "unknown service runtime.v1.RuntimeService".
@@ -25,7 +25,7 @@ def raise_limit(setting: Path = INOTIFY_INSTANCES, home: Path = HOME) -> None:
 def restore_limit(setting: Path = INOTIFY_INSTANCES, home: Path = HOME) -> None:
     """Bring back what it was, once no lab is left."""
     kept = home / setting.name
-    if not kept.exists() or Record.all():
+    if not kept.exists() or Record.all() or MACHINES.exists():
         return
     setting.write_text(kept.read_text())
     kept.unlink()

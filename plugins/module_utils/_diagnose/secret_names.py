@@ -125,10 +125,17 @@ def is_count(name: str, value: str) -> bool:
     return bool(counted and re.fullmatch(r"[\d.]{1,12}", value))
 
 
-def looks_drawn(value: str) -> bool:
-    """Whether a text looks as if a machine had drawn it: letters and digits change often, as in no word."""
+_CHANGE = re.compile(
+    r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z]{2})(?=[a-z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])"
+)
+
+
+def looks_drawn(value: str, one_in: int = 5) -> bool:
+    """Whether a text looks as if a machine had drawn it: letters and digits change often, as in no word.
+
+    :param one_in: so many characters have a change among them.
+    """
     value = re.sub(r"sha\d{3}:[0-9a-f]{64,}", "", value)  # of an image
     if len(value) < 12 or not re.fullmatch(r"[\x21-\x7e]+", value):
         return False
-    changes = len(re.findall(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", value))
-    return changes >= max(4, len(value) / 5)
+    return len(_CHANGE.findall(value)) >= max(4, len(value) / one_in)
