@@ -145,7 +145,7 @@ molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 	$(WITH_PATH) molecule test
 
 lab-test: venv  ## The lab itself, and meshes on it, three at a time: first run, faults, members that come and go
-	$(BIN)/pytest tests/lab -v -n 3 --dist loadfile -rfEP --durations 20 --durations-min 30 $(ARGS)
+	$(BIN)/pytest -v --tx '3*popen//python=$(LAB) machine $(BIN)/python' --dist loadfile -rfEP --durations 20 --durations-min 30 $(or $(ARGS),tests/lab)
 
 bench: venv  ## How long the mesh takes, beside two scripts: docs/performance.md (hours; ARGS="--clusters 2 --rounds 1")
 	PYTHONPATH=lab $(BIN)/python bench/measure.py $(ARGS)

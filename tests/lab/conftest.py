@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +26,14 @@ import pytest
 import yaml
 from exolab.command import descendants
 
+from .costs import pytest_runtest_makereport, pytest_runtest_protocol, pytest_terminal_summary
 from .traces import Traces, is_running, traces
+
+__all__ = ["pytest_runtest_makereport", "pytest_runtest_protocol", "pytest_terminal_summary"]
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = PROJECT / "lab" / "exolab.sh"
+LAB = "test"
 
 
 def call(*words: str | Path, timeout: float = 300, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -47,15 +57,44 @@ class RunningLab:
         return Path("/var/lib/exolab") / self.name
 
     def up(self, clusters: int) -> str:
-        words = ("up", "--name", self.name, "--clusters", str(clusters), "--inventory", self.inventory)
-        result = call(PROGRAM, *words, timeout=3600)
+        """Bring the lab up, or to more clusters; a new one from a copy of empty clusters."""
+        if not self.path.exists() and clusters <= CLUSTERS_OF_COPIES:
+            self._run("restore", standing_copy("empty", CLUSTERS_OF_COPIES), "--clusters", str(clusters))
+        return self.make(clusters)
+
+    def make(self, clusters: int) -> str:
+        """Bring the lab up without a copy."""
+        return self._run("up", "--clusters", str(clusters), "--inventory", self.inventory)
+
+    def up_with_mesh(self, clusters: int) -> None:
+        """Bring the lab up as a copy: clusters in one mesh, which work, without the demo."""
+        self._run("restore", standing_copy("mesh", clusters))
+        began = time.time()
+        self.make(clusters)
+        for number in range(1, clusters + 1):
+            wait_for(partial(self._pods_work, f"cluster{number}", began), 120)
+
+    def _pods_work(self, cluster: str, since: float) -> bool:
+        """Whether all pods are ready, in containers that began after a time."""
+        pods = json.loads(self.kubectl(cluster, "get", "pods", "--all-namespaces", "-o=json"))["items"]
+        containers = [status for pod in pods for status in pod["status"].get("containerStatuses", [{}])]
+        return bool(containers) and all(
+            status.get("ready")
+            and datetime.fromisoformat(status["state"]["running"]["startedAt"]).timestamp() > since
+            for status in containers
+        )
+
+    def save(self, folder: Path) -> None:
+        """Keep a copy of the lab, which stops for it."""
+        self._run("save", folder)
+
+    def _run(self, command: str, *words: str | Path) -> str:
+        result = call(PROGRAM, command, "--name", self.name, *words, timeout=3600)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
     def down(self) -> str:
-        result = call(PROGRAM, "down", "--name", self.name)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
+        return self._run("down")
 
     def status(self) -> dict[str, Any]:
         result = call(PROGRAM, "status", "--name", self.name, "--json")
@@ -189,10 +228,74 @@ class Traffic:
 
 
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
-    """A lab that is not up yet, named after the test module; it is taken down at the end."""
-    name = "test-" + request.module.__name__.rpartition(".")[2].removeprefix("test_").replace("_", "-")
-    running = RunningLab(name, tmp_path_factory.mktemp(name))
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
+    """A lab that is not up yet; it is taken down at the end.
+
+    All have one name, as copies keep the name of the original: each runs on a machine of its own, which
+    `make lab-test` gives to every worker.
+    """
+    running = RunningLab(LAB, tmp_path_factory.mktemp(LAB))
     running.down()
     yield running
     running.down()
+
+
+@pytest.fixture(scope="module")
+def mesh_of_two(lab: RunningLab) -> RunningLab:
+    """Two clusters in one mesh, as site.yml leaves it, without the demo."""
+    lab.up_with_mesh(2)
+    return lab
+
+
+@pytest.fixture(scope="module")
+def mesh_of_three(lab: RunningLab) -> RunningLab:
+    """The same with three."""
+    lab.up_with_mesh(3)
+    return lab
+
+
+# Copies of labs: made by the first test that wants one, for as long as what they are made of is the same
+
+
+CLUSTERS_OF_COPIES = 3
+COPIES = Path(os.environ.get("EXOLAB_CACHE", "/var/cache/exolab")) / "copies"
+MADE_OF = {
+    "empty": ("lab",),
+    "mesh": ("lab", "plugins", "roles", "playbooks", "site.yml", "requirements"),
+}
+
+
+def standing_copy(kind: str, clusters: int) -> Path:
+    """The copy of a lab, of clusters that are `empty`, or in one `mesh`."""
+    COPIES.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (COPIES / f".{kind}-{clusters}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = COPIES / f"{kind}-{clusters}-{digest(*MADE_OF[kind])}"
+        if not folder.exists():
+            for old in COPIES.glob(f"{kind}-{clusters}-*"):
+                shutil.rmtree(old)
+            with tempfile.TemporaryDirectory() as inventory:
+                original = RunningLab(LAB, Path(inventory))
+                if kind == "empty":
+                    original.make(clusters)
+                else:
+                    make_mesh(original, clusters)
+                original.save(folder)
+                original.down()
+    return folder
+
+
+def make_mesh(lab: RunningLab, clusters: int) -> None:
+    """Make a mesh, as a user does."""
+    lab.up(clusters)
+    result = run_playbook(lab, "site.yml", "--skip-tags", "verify,demo")
+    assert result.returncode == 0, result.stdout[-5000:]
+
+
+def digest(*names: str) -> str:
+    """What files and folders of this checkout hold, in a few letters."""
+    found = hashlib.sha256()
+    for path in sorted(path for name in names for path in (PROJECT / name, *(PROJECT / name).rglob("*"))):
+        if path.is_file() and "__pycache__" not in path.parts:
+            found.update(f"{path.relative_to(PROJECT)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return found.hexdigest()[:12]

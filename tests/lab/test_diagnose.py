@@ -220,11 +220,10 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def mesh(lab: RunningLab) -> Mesh:
-    lab.up(2)
-    result = run_playbook(lab, "site.yml", "--skip-tags=preflight,verify")
+def mesh(mesh_of_two: RunningLab) -> Mesh:
+    result = run_playbook(mesh_of_two, "playbooks/demo.yml")
     assert result.returncode == 0, result.stdout
-    return Mesh(lab)
+    return Mesh(mesh_of_two)
 
 
 def test_the_playbook_walks_a_good_way_to_its_end(mesh: Mesh) -> None:

@@ -65,7 +65,7 @@ def eventually(check: Callable[[], bool], timeout: float = 60) -> bool:
 
 @pytest.fixture(scope="module")
 def two(lab: RunningLab) -> RunningLab:
-    lab.up(2)
+    lab.make(2)
     return lab
 
 

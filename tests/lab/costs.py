@@ -1,0 +1,57 @@
+"""What the tests of the lab cost: CPU seconds of all that runs on the machine of their worker."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CPU = "CPU seconds"
+USAGE = {Path("/sys/fs/cgroup/cpuacct/cpuacct.usage"): 1e9, Path("/sys/fs/cgroup/cpu.stat"): 1e6}
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this machine until now."""
+    for path, unit in USAGE.items():
+        if path.exists():
+            return int(path.read_text().removeprefix("usage_usec").split()[0]) / unit
+    return 0.0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Look at the beginning of each phase of a test."""
+    item.stash[LAST] = cpu_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Note what a phase has cost."""
+    report = yield
+    now = cpu_seconds()
+    report.user_properties = [*report.user_properties, (CPU, now - item.stash[LAST])]  # type: ignore[attr-defined]
+    item.stash[LAST] = now
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what each file has cost, and the dearest tests."""
+    files: dict[str, float] = defaultdict(float)
+    phases: list[tuple[float, str]] = []
+    for report in (report for found in terminalreporter.stats.values() for report in found):
+        if isinstance(report, pytest.TestReport):
+            cost = sum(float(str(value)) for name, value in report.user_properties if name == CPU)
+            files[report.nodeid.partition("::")[0]] += cost
+            phases.append((cost, f"{report.when:8} {report.nodeid}"))
+    terminalreporter.section("CPU seconds")
+    for name, cost in sorted(files.items(), key=lambda each: -each[1]):
+        terminalreporter.line(f"{cost:7.0f}  {name}")
+    terminalreporter.line(f"{sum(files.values()):7.0f}  all")
+    for cost, name in sorted(phases, reverse=True)[:30]:
+        terminalreporter.line(f"{cost:7.0f}  {name}")
+
+
+LAST = pytest.StashKey[float]()
