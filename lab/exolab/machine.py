@@ -28,7 +28,8 @@ mount --bind "$folder" "$home"
 mount -t tmpfs tmpfs /run/netns
 while [ "$1" != -- ]; do mount --bind "$1/$group" "$1"; shift; done
 shift
-exec "$@"
+"$@"
+exit $?  # it is not exec: who is the first process is to reap what others leave
 """
 
 

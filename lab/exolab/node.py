@@ -104,7 +104,7 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
     etc, pki_, data = cluster.etc, cluster.pki, cluster.data
     kubernetes = built.kubernetes
     # More frequent garbage collection halves the heaps, for a few per cent of a core.
-    lean = {"GOGC": "50"}
+    lean = {"GOGC": "200"}
     return [
         Program(
             "etcd",

@@ -164,9 +164,9 @@ def test_a_killed_daemon_is_started_again(two: RunningLab) -> None:
 
 def test_another_lab_is_not_touched(two: RunningLab, tmp_path: Path) -> None:
     before, running = traces(two.name), daemons(two)
-    other = RunningLab("test-lab-2", tmp_path)
+    other = RunningLab("other", tmp_path)
     try:
-        other.up(1)
+        other.make(1)
         addresses = {cluster["server"] for lab in (two, other) for cluster in lab.status()["clusters"]}
         assert len(addresses) == 3
     finally:
@@ -223,11 +223,11 @@ def test_an_address_in_use_is_said_in_one_line(tmp_path: Path) -> None:
     taken = {record.lab.number for record in layout.Record.all()}
     number = next(candidate for candidate in range(number + 1) if candidate not in taken)
     with socket.create_server(("127.0.0.1", layout.API_PORT + number)):
-        result = call(PROGRAM, "up", "--name", "test-lab-3", "--inventory", tmp_path)
+        result = call(PROGRAM, "up", "--name", "third", "--inventory", tmp_path)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
     assert f"127.0.0.1:{layout.API_PORT + number}" in result.stderr
-    assert not traces("test-lab-3")["files"]
+    assert not traces("third")["files"]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_an_address_in_use_is_said_in_one_line(tmp_path: Path) -> None:
     [
         (("up", "--name", "Bad_Name"), "use 1 to 24 of a-z, 0-9 and '-'"),
         (("up", "--clusters", "16"), "a lab has 1 to 15 clusters, not 16"),
-        (("status", "--name", "test-lab-none"), "there is no lab test-lab-none"),
+        (("status", "--name", "none"), "there is no lab test-lab-none"),
     ],
 )
 def test_bad_input_is_said_in_one_line(words: tuple[str, ...], said: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import ApiError, KubernetesClient
 
-from .conftest import RunningLab, call, changes, run_playbook
+from .conftest import RunningLab, call, changes, run_playbook, wait_for
 
 MEMBERS = ("cluster1", "cluster2", "cluster3")
 PAIRS = list(itertools.permutations(MEMBERS, 2))
@@ -229,12 +229,12 @@ def test_an_istiod_that_missed_a_secret_is_restarted(mesh: RunningLab) -> None:
     }
     delete = ("delete", "secret", "-n", "istio-system")
     mesh.kubectl("cluster1", *delete, f"{REMOTE}cluster2")
-    for secret in secrets.values():
-        mesh.kubectl("cluster1", "create", "-f", "-", stdin=secret)
-        time.sleep(1)
+    wait_for(lambda: "cluster2" not in states(mesh, "cluster1"), 60)
+    mesh.kubectl("cluster1", "create", "-f", "-", stdin=secrets["theirs"])
+    wait_for(lambda: "cluster2" in states(mesh, "cluster1"), 60)
+    mesh.kubectl("cluster1", "create", "-f", "-", stdin=secrets[f"{REMOTE}cluster2"])
     mesh.kubectl("cluster1", *delete, "theirs")
-    time.sleep(1)
-    assert "cluster2" not in states(mesh, "cluster1")
+    wait_for(lambda: "cluster2" not in states(mesh, "cluster1"), 60)
     told = done(peering(mesh, peering_timeout=20))
     assert {name: answer["restarted"] for name, answer in told.items()} == {"cluster1": ["cluster1"]}
     assert states(mesh, "cluster1")["cluster2"] == "synced"
