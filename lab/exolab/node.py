@@ -103,8 +103,8 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
     """What runs on the node."""
     etc, pki_, data = cluster.etc, cluster.pki, cluster.data
     kubernetes = built.kubernetes
-    # More frequent garbage collection halves the heaps, for a few per cent of a core.
-    lean = {"GOGC": "200"}
+    # Less frequent garbage collection takes a fifth off the CPU time of a start, for some memory.
+    calm = {"GOGC": "200"}
     return [
         Program(
             "etcd",
@@ -118,7 +118,7 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
                 "--unsafe-no-fsync",
                 "--log-level=warn",
             ],
-            lean,
+            calm,
         ),
         Program(
             "kube-apiserver",
@@ -146,7 +146,7 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
                 f"--audit-log-path={cluster.audit_log}",
                 "--profiling=false",
             ],
-            lean,
+            calm,
         ),
         Program(
             "kube-controller-manager",
@@ -164,7 +164,7 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
                 f"--service-cluster-ip-range={SERVICE_RANGE}",
                 "--profiling=false",
             ],
-            lean,
+            calm,
         ),
         Program(
             "kube-scheduler",
@@ -174,10 +174,12 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
                 "--leader-elect=false",
                 "--profiling=false",
             ],
-            lean,
+            calm,
         ),
         Program(
-            "containerd", [_which("containerd"), f"--config={etc}/containerd.toml", "--log-level=warn"], lean
+            "containerd",
+            [_which("containerd"), f"--config={etc}/containerd.toml", "--log-level=warn"],
+            calm,
         ),
         Program(
             "kubelet",
@@ -190,7 +192,7 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
                 f"--node-ip={cluster.address}",
                 f"--node-labels=topology.kubernetes.io/region={cluster.zone},topology.kubernetes.io/zone={cluster.zone}",
             ],
-            lean,
+            calm,
         ),
         Program(
             "kube-proxy",
@@ -199,9 +201,9 @@ def daemons(cluster: Cluster, built: Built) -> list[Program]:
                 f"--config={etc}/kube-proxy.yaml",
                 f"--hostname-override={cluster.node_name}",
             ],
-            lean,
+            calm,
         ),
-        Program("coredns", [f"{built.coredns}/coredns", f"-conf={etc}/Corefile"], lean),
+        Program("coredns", [f"{built.coredns}/coredns", f"-conf={etc}/Corefile"], calm),
     ]
 
 

@@ -194,11 +194,13 @@ def changes(output: str) -> dict[str, int]:
 class Traffic:
     """One request after the other from the demo's client in a cluster to its server in another."""
 
-    def __init__(self, lab: RunningLab, cluster: str = "cluster1", namespace: str = "exodemo") -> None:
+    def __init__(
+        self, lab: RunningLab, cluster: str = "cluster1", namespace: str = "exodemo", pause: float = 0.1
+    ) -> None:
         kubeconfig = lab.path / "nodes" / cluster / "etc" / "admin.kubeconfig"
         script = (
             "while :; do curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}\\n' "
-            "http://exo-webtest:3000/; sleep 0.02; done"
+            f"http://exo-webtest:3000/; sleep {pause}; done"
         )
         words = ["exec", "-n", namespace, "deploy/curl", "-c", "curl", "--", "sh", "-c", script]
         self._process = subprocess.Popen(
@@ -225,6 +227,15 @@ class Traffic:
     def stop(self) -> None:
         self._process.kill()
         self._reader.join()
+
+
+LONGEST = ("test_membership", "test_mesh", "test_certificates", "test_verify", "test_install", "test_traffic")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that at the end no worker waits for another."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="module")

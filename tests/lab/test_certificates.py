@@ -604,7 +604,7 @@ def test_requests_go_on_while_intermediates_are_renewed(mesh: RunningLab) -> Non
     serials = {
         cluster: x509.load_pem_x509_certificate(held(mesh, cluster)).serial_number for cluster in MEMBERS
     }
-    traffic = Traffic(mesh)
+    traffic = Traffic(mesh, pause=0.02)
     begun = time.monotonic()
     result = playbook(mesh, "playbooks/renew_certificates.yml")
     seconds = time.monotonic() - begun
