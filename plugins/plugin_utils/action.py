@@ -13,6 +13,7 @@ A module in a process of its own gets its arguments by a pipe, not by a file, as
 
 from __future__ import annotations
 
+import ctypes
 import grp
 import importlib
 import json
@@ -43,6 +44,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.task import (
     without_secrets,
 )
 
+_PR_SET_PDEATHSIG = 1
+
 
 class ModuleAction(NormalAction):  # type: ignore[misc]
     """Runs the module of the same name."""
@@ -64,6 +67,7 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
         Display().vvv(
             f"Running {self.module.__name__} in the process of the task", host=self._play_context.remote_addr
         )
+        _end_with_ansible()
         result = ActionBase.run(self, tmp, variables)
         with self._in_its_folder():
             return {**result, **self._result(variables)}
@@ -151,6 +155,12 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.killpg(os.getpgrp(), signal.SIGINT)
         signal.signal(signal.SIGINT, before)
+
+
+def _end_with_ansible() -> None:
+    """Have this process end in order when Ansible is killed, as nobody waits for its result then."""
+    if sys.platform == "linux" and os.getpgrp() == os.getpid():
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
 def _tells_invocation(task_vars: dict[str, Any]) -> bool:

@@ -157,11 +157,20 @@ class Play:
         return sorted(found)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+IN_PROCESS = next(iter(WAYS))
+
+
+@pytest.mark.parametrize(
+    ("number", "way", "alone"),
+    [
+        *((number, way, False) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL) for way in WAYS),
+        (signal.SIGKILL, IN_PROCESS, True),
+    ],
+)
 def test_a_task_that_is_ended_leaves_no_key(
-    tmp_path: Path, temporary_folder: Path, api: ApiServer, way: str, number: signal.Signals
+    tmp_path: Path, temporary_folder: Path, api: ApiServer, way: str, number: signal.Signals, alone: bool
 ) -> None:
+    """Ended by its user, or killed: all its processes, or ansible-playbook `alone`."""
     asked, answer = threading.Event(), threading.Event()
     usual = api.answer
 
@@ -182,7 +191,7 @@ def test_a_task_that_is_ended_leaves_no_key(
             assert play.process.poll() is None, play.process.communicate()[0]
         assert not files_with_keys(play.temporary, play.home)
         everyone = play.descendants()
-        if number == signal.SIGKILL:
+        if number == signal.SIGKILL and not alone:
             for pid in reversed(everyone):
                 os.kill(pid, number)
         else:
