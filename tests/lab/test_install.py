@@ -270,8 +270,9 @@ DRIFTS: dict[str, tuple[Sequence[Drift], Sequence[Drift]]] = {
 def test_each_drift_is_named_alone_and_repaired(mesh: RunningLab, tmp_path: Path) -> None:
     for title, drifts in DRIFTS.items():
         of_cluster = dict(zip(MEMBERS, drifts, strict=True))
-        for cluster, drift in ((cluster, drift) for cluster in MEMBERS for drift in of_cluster[cluster]):
-            drift.apply(mesh, cluster)
+        for cluster in MEMBERS:
+            for drift in of_cluster[cluster]:
+                drift.apply(mesh, cluster)
         predicted = check(mesh, tmp_path)
         for cluster in MEMBERS:
             found = predicted.differences(cluster)
