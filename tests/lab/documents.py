@@ -25,6 +25,7 @@ NOT_RUN = {
     "make lab-up CLUSTERS=3": "every lab of these tests comes up like that",
     "lab/exolab.sh up --name mine --clusters 3 --inventory my-inventory": "so does every lab of these tests",
     "lab/exolab.sh status --name mine": "run without the name",
+    'make lab-test ARGS="tests/lab/test_diagnose.py -k sidecar"': "this test is of that kind",
     "lab/exolab.sh save --name mine copies/mesh": "most labs of these tests come from such a copy",
     "lab/exolab.sh restore --name mine copies/mesh": "so do they come",
     "lab/exolab.sh up --name mine": "so does every lab of these tests",
