@@ -135,7 +135,7 @@ sanity: venv  ## ansible-test sanity
 	$(BIN)/python tools/sanity.py
 
 unit: venv  ## Unit tests, but for what is in matrix; all of them must run 90 % of the lines of plugins/ (ARGS="-k name")
-	$(COVER_MODULES) $(BIN)/pytest -n auto --cov --cov-report term $(or $(ARGS),--cov-fail-under=90 --ignore tests/unit/playbooks)
+	$(COVER_MODULES) $(BIN)/pytest -n 3 --cov --cov-report term $(or $(ARGS),--cov-fail-under=90 --ignore tests/unit/playbooks)
 
 matrix: venv  ## Playbooks and tests with the supported versions of Ansible, Python, kubernetes (ARGS=--record)
 	$(BIN)/python tools/run_matrix.py $(ARGS)

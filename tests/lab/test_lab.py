@@ -235,7 +235,7 @@ def test_an_address_in_use_is_said_in_one_line(tmp_path: Path) -> None:
     [
         (("up", "--name", "Bad_Name"), "use 1 to 24 of a-z, 0-9 and '-'"),
         (("up", "--clusters", "16"), "a lab has 1 to 15 clusters, not 16"),
-        (("status", "--name", "none"), "there is no lab test-lab-none"),
+        (("status", "--name", "none"), "there is no lab none"),
     ],
 )
 def test_bad_input_is_said_in_one_line(words: tuple[str, ...], said: str) -> None:
