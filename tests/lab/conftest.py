@@ -229,7 +229,10 @@ class Traffic:
         self._reader.join()
 
 
-LONGEST = ("test_membership", "test_mesh", "test_certificates", "test_verify", "test_install", "test_traffic")
+LONGEST = (
+    *("test_membership", "test_mesh", "test_certificates", "test_traffic", "test_verify"),
+    *("test_install", "test_peering", "test_gateway"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
