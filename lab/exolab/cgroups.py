@@ -25,7 +25,8 @@ def unified() -> bool:
 def hierarchies() -> list[Path]:
     """Mount points of every hierarchy; beside v1's there may be one of v2, where runc makes groups too."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return [Path(fields[1]) for fields in mounts if fields[2] in ("cgroup", "cgroup2")]
+    # On a machine of its own (see machine.py) each is mounted over the one of the machine outside.
+    return list(dict.fromkeys(Path(fields[1]) for fields in mounts if fields[2] in ("cgroup", "cgroup2")))
 
 
 def check() -> None:

@@ -208,6 +208,21 @@ def test_down_leaves_nothing_also_after_everything_was_killed(two: RunningLab) -
     assert two.down() == f"There is no lab {two.name}.\n"
 
 
+def test_a_machine_is_apart_and_ends_with_its_command() -> None:
+    script = "ip -brief link | cut -d' ' -f1; ls /var/lib/exolab; sleep 600 & ps -e -o pid= | wc -l; exit 3"
+
+    def machines() -> set[Path]:
+        groups = Path("/sys/fs/cgroup").glob("**/exolab-machine-*")
+        return {*groups, *layout.MACHINES.glob("*")}
+
+    before = machines()
+    ended = call(PROGRAM, "machine", "sh", "-c", script, timeout=60)
+    link, processes = ended.stdout.split()
+    assert (ended.returncode, link) == (3, "lo"), ended.stderr
+    assert int(processes) < 8
+    assert machines() == before
+
+
 def test_without_root_it_says_so_in_one_line() -> None:
     # The Python environment may be where nobody else can read: become nobody only when all is loaded.
     code = "import os, sys; from exolab import cli; os.seteuid(65534); sys.exit(cli.main(['up']))"
@@ -236,6 +251,8 @@ def test_an_address_in_use_is_said_in_one_line(tmp_path: Path) -> None:
         (("up", "--name", "Bad_Name"), "use 1 to 24 of a-z, 0-9 and '-'"),
         (("up", "--clusters", "16"), "a lab has 1 to 15 clusters, not 16"),
         (("status", "--name", "none"), "there is no lab none"),
+        (("save", "--name", "none", "/tmp/copy"), "there is no lab none"),
+        (("restore", "--name", "none", "/tmp"), "/tmp is no copy of a lab"),
     ],
 )
 def test_bad_input_is_said_in_one_line(words: tuple[str, ...], said: str) -> None:
