@@ -5,7 +5,6 @@ A copy has the names and addresses of the original, so it runs where that does n
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Collection
@@ -43,18 +42,15 @@ def restore(folder: Path, name: str, clusters: int | None = None) -> None:
     """
     if Record.load(name):
         raise LabError(f"there is a lab {name} already: take it down, then a copy can take its place")
-    try:
-        record = json.loads((folder / "lab.json").read_text())
-    except FileNotFoundError as error:
-        raise LabError(f"{folder} is no copy of a lab") from error
-    if record["name"] != name:
-        raise LabError(f"{folder} is a copy of lab {record['name']}, which must keep its name")
-    target = _folder(name)
-    kept = {f"cluster{number}" for number in range(1, (clusters or record["clusters"]) + 1)}
-    others = {path for path in (folder / "nodes").iterdir() if path.name not in kept}
-    _copy(folder, target, _constant(folder), others)
-    record["clusters"] = min(record["clusters"], len(kept))
-    (target / "lab.json").write_text(json.dumps(record) + "\n")
+    record = Record.read(folder)
+    if not record:
+        raise LabError(f"{folder} is no copy of a lab")
+    if record.lab.name != name:
+        raise LabError(f"{folder} is a copy of lab {record.lab.name}, which must keep its name")
+    others = [folder / "nodes" / cluster.name for cluster in record.members[clusters:]] if clusters else []
+    _copy(folder, _folder(name), _constant(folder), others)
+    record.clusters -= len(others)
+    record.save()
 
 
 def _folder(name: str) -> Path:

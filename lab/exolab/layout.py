@@ -244,8 +244,13 @@ class Record:
     @classmethod
     def load(cls, name: str) -> Record | None:
         """The record of lab `name`, None when there is no such lab."""
+        return cls.read(HOME / valid_name(name))
+
+    @classmethod
+    def read(cls, folder: Path) -> Record | None:
+        """The record of the lab in a folder, or of the copy of one; None when there is none."""
         try:
-            content = json.loads((HOME / valid_name(name) / "lab.json").read_text())
+            content = json.loads((folder / "lab.json").read_text())
         except FileNotFoundError:
             return None
         return cls(Lab(content["name"], content["number"]), content["clusters"])

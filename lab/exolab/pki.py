@@ -5,7 +5,6 @@ A CA of its own with Exoscale's name.
 
 from __future__ import annotations
 
-import base64
 import datetime
 import ipaddress
 from collections.abc import Iterable
@@ -166,15 +165,15 @@ def prepare(cluster: Cluster) -> None:
 def write_kubeconfig(
     authority: Authority, cluster: Cluster, name: str, user: str, groups: Iterable[str]
 ) -> None:
-    """`name`.kubeconfig in the cluster's etc folder, with the certificate in it."""
+    """`name`.kubeconfig in the cluster's etc folder.
+
+    It names the files of its certificate. Of what a kubeconfig holds itself, the cloud controller's library
+    makes files in the temporary folder, which stay there when the controller is killed.
+    """
     path = cluster.etc / f"{name}.kubeconfig"
     if path.exists():
         return
     certificate, key = authority.issue(f"client-{name}", user, groups)
-
-    def data(file: Path) -> str:
-        return base64.b64encode(file.read_bytes()).decode()
-
     content = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -183,14 +182,14 @@ def write_kubeconfig(
                 "name": cluster.name,
                 "cluster": {
                     "server": cluster.server,
-                    "certificate-authority-data": data(authority.certificate_path),
+                    "certificate-authority": str(authority.certificate_path),
                 },
             }
         ],
         "users": [
             {
                 "name": name,
-                "user": {"client-certificate-data": data(certificate), "client-key-data": data(key)},
+                "user": {"client-certificate": str(certificate), "client-key": str(key)},
             }
         ],
         "contexts": [{"name": cluster.name, "context": {"cluster": cluster.name, "user": name}}],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -21,18 +21,20 @@ def cpu_seconds() -> float:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Look at the beginning of each phase of a test."""
     item.stash[LAST] = cpu_seconds()
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note what a phase has cost."""
     report = yield
     now = cpu_seconds()
-    report.user_properties = [*report.user_properties, (CPU, now - item.stash[LAST])]  # type: ignore[attr-defined]
+    report.user_properties = [*report.user_properties, (CPU, now - item.stash[LAST])]
     item.stash[LAST] = now
     return report
 

@@ -7,12 +7,14 @@ import itertools
 import json
 import os
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exolab import build, cgroups, cloud_state, images, layout, limits, supervision
+from exolab import build, cgroups, cloud_state, images, layout, limits, pki, supervision
 from exolab.errors import LabError
+from kubernetes import config
 
 
 def test_no_two_clusters_of_any_lab_share_an_address() -> None:
@@ -161,3 +163,16 @@ def test_a_group_that_goes_away_while_we_look_is_left_out(
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert cgroups.processes("lab") == {7}
+
+
+def test_the_cloud_controllers_library_makes_no_file_of_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(layout, "HOME", tmp_path / "home")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    cluster = layout.Lab("lab", 0).cluster(1)
+    pki.prepare(cluster)
+    config.new_client_from_config(str(cluster.etc / "cloud-controller-manager.kubeconfig"))
+    assert not list(temporary.iterdir())
