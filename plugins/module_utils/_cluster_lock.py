@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -308,26 +309,31 @@ class ClusterLock:
     # Taking
 
     def _acquire(self, force: bool = False) -> bool:
-        found = self._ask(lambda: self._client.get(self._ref), _TAKE_SECONDS)
-        if found:
-            self.followed = Claim.of(found).who
-        if found and self._is_held(found) and not force:
-            self._lease = found
-            return False
-        metadata = _mapping(found.get("metadata")) if found else {}
-        self._acquired = self._now().strftime(_TIME)
-        write = self._client.replace if found else self._client.create
-        asked = clock()
-        try:
-            self._lease = self._ask(lambda: write(self._as_lease(metadata)), _TAKE_SECONDS)
-        except ApiError as error:
-            if error.status == 409:  # another one was quicker
+        for _attempt in range(_REPEATS):
+            found = self._ask(lambda: self._client.get(self._ref), _TAKE_SECONDS)
+            if found:
+                self.followed = Claim.of(found).who
+            if found and self._is_held(found) and not force:
+                self._lease = found
                 return False
-            raise
-        self._renewed = asked
-        # Its holder died: what it left behind is not what was seen before.
-        self.had_to_wait |= found is not None
-        return True
+            metadata = _mapping(found.get("metadata")) if found else {}
+            self._acquired = self._now().strftime(_TIME)
+            write = self._client.replace if found else self._client.create
+            asked = clock()
+            try:
+                self._lease = self._ask(partial(write, self._as_lease(metadata)), _TAKE_SECONDS)
+            except ApiError as error:
+                # Its holder, who has ended, let it go in between; or renewed it, while it is taken from them.
+                if (found and error.status == 404) or (force and error.status == 409):
+                    continue
+                if error.status == 409:  # another one was quicker
+                    return False
+                raise
+            self._renewed = asked
+            # Its holder died: what it left behind is not what was seen before.
+            self.had_to_wait |= found is not None
+            return True
+        return False
 
     def _is_held(self, lease: Object) -> bool:
         claim = Claim.of(lease)

@@ -63,6 +63,9 @@ _ITEM_KEYS: dict[str, tuple[str, ...]] = {
 CONFLICT = 409
 """HTTP status of a write that somebody else's came before."""
 
+NOT_FOUND = 404
+"""HTTP status of a write of what somebody else deleted before."""
+
 _CONFLICT_PAUSES = (0.05, 0.2, 0.5, 1.0)
 """Seconds after each write that somebody else's came before; so often it is tried once more."""
 
@@ -370,17 +373,19 @@ def remove_surplus(client: KubernetesClient, obj: Object) -> None:
 def write_anew(
     client: KubernetesClient, ref: ObjectRef, write: Callable[[Object | None], Object | None]
 ) -> Object | None:
-    """Read an object and write it, and again, after a pause, where somebody else wrote in between.
+    """Read an object and write it, and again, after a pause, where somebody else wrote or deleted it in between.
 
     :param write: gets the live object; gives what the API made of it, or None where nothing is to be written.
     :returns: what ``write`` gave.
     :raises ExomeshError: ``always_changed``: it was changed in between as often as it was tried.
     """
     for wait in (*_CONFLICT_PAUSES, None):
+        live = client.get(ref)
         try:
-            return write(client.get(ref))
+            return write(live)
         except ApiError as error:
-            if error.status != CONFLICT:
+            is_gone = live is not None and error.status == NOT_FOUND
+            if error.status != CONFLICT and not is_gone:
                 raise
             if wait is None:
                 raise always_changed(client, ref) from None

@@ -28,7 +28,11 @@ from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import
     take_all,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import ApiError, KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+    ApiError,
+    KubernetesClient,
+    ObjectRef,
+)
 from kubernetes_api import ApiServer, status
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/exomesh-test"
@@ -121,6 +125,43 @@ def test_a_dead_holder_is_followed(api: ApiServer) -> None:
     with lock(api, timeout=10) as follower:
         assert follower.had_to_wait
     assert LEASE not in api.objects
+
+
+class Hasty(KubernetesClient):
+    """Something happens to the Lease as soon as it was read."""
+
+    meanwhile: Callable[[], Any] = staticmethod(lambda: None)
+
+    def get(self, ref: ObjectRef) -> Any:
+        found = super().get(ref)
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        return found
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_dead_holder_whose_lease_goes_in_between_is_followed(api: ApiServer, force: bool) -> None:
+    dead = lock(api, duration=1)
+    assert dead._acquire()
+    time.sleep(1.1)
+    client = Hasty(str(api.kubeconfig))
+    client.meanwhile = lambda: api.objects.pop(LEASE)
+    follower = ClusterLock(client, "test", 0)
+    assert take_all([follower], 0, force) == {}
+    assert api.objects[LEASE]["spec"]["holderIdentity"] == follower._holder.identity
+    follower.release()
+
+
+def test_a_lock_that_is_renewed_while_it_is_broken_is_broken(api: ApiServer) -> None:
+    alive = lock(api)
+    assert alive._acquire()
+    client = Hasty(str(api.kubeconfig))
+    client.meanwhile = alive._renew
+    breaker = ClusterLock(client, "test", 0)
+    assert take_all([breaker], 0, force=True) == {}
+    with pytest.raises(ExomeshError, match="lock of this run was lost"):
+        alive._renew()
+    breaker.release()
 
 
 def test_a_living_holder_is_not_followed(api: ApiServer) -> None:

@@ -190,6 +190,22 @@ def test_conflict_is_looked_at_again(mesh: Mesh) -> None:
     assert mesh.synchronise()["istio-remote-secret-fra"] == "change"
 
 
+def test_a_secret_that_is_deleted_in_between_is_made_anew(mesh: Mesh) -> None:
+    mesh.synchronise()
+    mesh.vie.objects[REMOTE]["metadata"]["annotations"] = {}
+    replace = mesh.vie._replace
+
+    def gone(path: str, *arguments: Any) -> tuple[int, Any]:
+        if path != REMOTE:
+            return replace(path, *arguments)
+        del mesh.vie.objects[REMOTE]
+        return status(404, "NotFound")
+
+    mesh.vie._replace = gone  # type: ignore[method-assign]
+    assert mesh.synchronise()["istio-remote-secret-fra"] in ("change", "create")
+    assert kubeconfig_in(mesh.vie.objects[REMOTE])
+
+
 def test_token_that_does_not_come_is_named(mesh: Mesh) -> None:
     mesh.fra.fills_tokens = False
     with pytest.raises(
