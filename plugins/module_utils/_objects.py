@@ -373,7 +373,7 @@ def remove_surplus(client: KubernetesClient, obj: Object) -> None:
 def write_anew(
     client: KubernetesClient, ref: ObjectRef, write: Callable[[Object | None], Object | None]
 ) -> Object | None:
-    """Read an object and write it, and again, after a pause, where somebody else wrote or deleted it in between.
+    """Read an object and write it, and again, after a pause, where somebody else came in between.
 
     :param write: gets the live object; gives what the API made of it, or None where nothing is to be written.
     :returns: what ``write`` gave.
