@@ -26,7 +26,14 @@ from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from ._base.access import Access, require_kubernetes
-from ._base.connections import PATIENCE, BusyServerError, connection_pool, open_socket, retries
+from ._base.connections import (
+    PATIENCE,
+    BusyServerError,
+    broke_off,
+    connection_pool,
+    open_socket,
+    retries,
+)
 from ._base.documents import load_json, load_yaml
 from ._base.names import checked_list, checked_object
 from ._base.pod_streams import STATUS, STDERR, STDOUT, Channels, PodPort
@@ -628,8 +635,8 @@ class KubernetesClient:
         try:
             try:
                 answer = self._ask_once(method, url, content, headers)
-            except urllib3.exceptions.ProtocolError:  # it broke off in the middle of the answer
-                if method != "GET":
+            except urllib3.exceptions.HTTPError as error:
+                if method != "GET" or not broke_off(error):
                     raise
                 answer = self._ask_once(method, url, content, headers)
         except urllib3.exceptions.HTTPError as error:

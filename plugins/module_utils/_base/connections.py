@@ -222,6 +222,17 @@ def retries() -> Any:
     return _Retry(connect=3, read=1, status=3, other=0, redirect=0, backoff_factor=0.3, raise_on_status=False)
 
 
+def broke_off(error: Exception) -> bool:
+    """Whether a connection ended in the middle of an answer, or of its TLS handshake.
+
+    Another one may well work: who distrusts a certificate says so, and is not meant.
+    """
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, urllib3.exceptions.SSLError):
+        return not isinstance(reason.args[0] if reason.args else None, ssl.SSLCertVerificationError)
+    return isinstance(error, urllib3.exceptions.ProtocolError)
+
+
 with suppress(NameError):
 
     class _BoundedConnectionMixin:
