@@ -18,10 +18,13 @@ COVER_MODULES := _ANSIBLE_ANSIBALLZ_COVERAGE_CONFIG='{"config": "$(CURDIR)/pypro
 # Molecule names this inventory also to the play that writes it, and Ansible warns of one that is not there.
 MOLECULE := build/molecule/inventory
 
+# Two files of tests at a time, each on a machine of its own within this one.
+LAB_TESTS := $(BIN)/pytest -v --tx '2*popen//python=$(LAB) machine $(BIN)/python' --dist loadfile --no-loadscope-reorder -rfEP --durations 20 --durations-min 30
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
 	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings readme surveys screenshots build importer ee-context changelog release \
-	sanity unit matrix molecule lab-test bench bench-small scale clean
+	sanity unit matrix molecule lab-test soak bench bench-small scale clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -145,7 +148,12 @@ molecule: venv  ## A lab of its own: site.yml, idempotence, verification
 	$(WITH_PATH) molecule test
 
 lab-test: venv  ## The lab itself, and meshes on it, two at a time: first run, faults, members that come and go
-	$(BIN)/pytest -v --tx '2*popen//python=$(LAB) machine $(BIN)/python' --dist loadfile --no-loadscope-reorder -rfEP --durations 20 --durations-min 30 $(or $(ARGS),tests/lab)
+	$(LAB_TESTS) $(or $(ARGS),tests/lab)
+
+soak: venv  ## Again and again what `make test` tries a few times, on the lab: docs/soak.md (hours; SOAK_PART=0.1)
+	@rm -rf build/soak
+	$(LAB_TESTS) $(wildcard tests/lab/soak/soak_*.py)
+	$(BIN)/python tools/make_soak.py
 
 bench: venv  ## How long the mesh takes, beside two scripts: docs/performance.md (hours; ARGS="--clusters 2 --rounds 1")
 	PYTHONPATH=lab $(BIN)/python bench/measure.py $(ARGS)

@@ -36,6 +36,7 @@ from cyclonedx.model.component import Component, ComponentScope, ComponentType
 from cyclonedx.model.license import License
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
+from make_soak import is_current
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +71,10 @@ def main(argv: list[str] | None = None) -> int:
             )
         check_commit(galaxy["version"])
         check_changelog(galaxy["version"])
+        if not is_current():
+            raise ReleaseError(
+                "docs/soak.md is not of what would be released; run `make soak`, and commit the page that it writes"
+            )
         files = make(galaxy, output)
     except ReleaseError as error:
         print(f"make release: {error}", file=sys.stderr)

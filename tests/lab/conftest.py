@@ -2,236 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-import yaml
-from exolab.command import descendants
 
+from .copies import Making, up_mesh
 from .costs import pytest_runtest_makereport, pytest_runtest_protocol, pytest_terminal_summary
-from .traces import Traces, is_running, traces
+from .runs import LAB, RunningLab
 
 __all__ = ["pytest_runtest_makereport", "pytest_runtest_protocol", "pytest_terminal_summary"]
 
-PROJECT = Path(__file__).resolve().parents[2]
-PROGRAM = PROJECT / "lab" / "exolab.sh"
-LAB = "test"
-
-
-def call(*words: str | Path, timeout: float = 300, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end with its output kept."""
-    command = [str(word) for word in words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
-
-
-ANSIBLE_PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
-
-
-@dataclass
-class RunningLab:
-    """A lab that is up: its name and where its inventory is."""
-
-    name: str
-    inventory: Path
-
-    @property
-    def path(self) -> Path:
-        return Path("/var/lib/exolab") / self.name
-
-    def up(self, clusters: int) -> str:
-        """Bring the lab up, or to more clusters; a new one from a copy of empty clusters."""
-        if not self.path.exists() and clusters <= CLUSTERS_OF_COPIES:
-            self._run("restore", standing_copy("empty", CLUSTERS_OF_COPIES), "--clusters", str(clusters))
-        return self.make(clusters)
-
-    def make(self, clusters: int) -> str:
-        """Bring the lab up without a copy."""
-        return self._run("up", "--clusters", str(clusters), "--inventory", self.inventory)
-
-    def up_with_mesh(self, clusters: int) -> None:
-        """Bring the lab up as a copy: clusters in one mesh, which work, without the demo."""
-        self._run("restore", standing_copy("mesh", clusters))
-        began = time.time()
-        self.make(clusters)
-        for number in range(1, clusters + 1):
-            wait_for(partial(self._pods_work, f"cluster{number}", began), 120)
-
-    def _pods_work(self, cluster: str, since: float) -> bool:
-        """Whether all pods are ready, in containers that began after a time."""
-        pods = json.loads(self.kubectl(cluster, "get", "pods", "--all-namespaces", "-o=json"))["items"]
-        containers = [status for pod in pods for status in pod["status"].get("containerStatuses", [{}])]
-        return bool(containers) and all(
-            status.get("ready")
-            and datetime.fromisoformat(status["state"]["running"]["startedAt"]).timestamp() > since
-            for status in containers
-        )
-
-    def save(self, folder: Path) -> None:
-        """Keep a copy of the lab, which stops for it."""
-        self._run("save", folder)
-
-    def _run(self, command: str, *words: str | Path) -> str:
-        result = call(PROGRAM, command, "--name", self.name, *words, timeout=3600)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
-
-    def down(self) -> str:
-        return self._run("down")
-
-    def status(self) -> dict[str, Any]:
-        result = call(PROGRAM, "status", "--name", self.name, "--json")
-        assert result.returncode == 0, result.stderr
-        return dict(json.loads(result.stdout))
-
-    def kubectl(self, cluster: str, *words: str, stdin: str = "", check: bool = True) -> str:
-        """What kubectl says, as the cluster's administrator."""
-        kubeconfig = self.path / "nodes" / cluster / "etc" / "admin.kubeconfig"
-        program = self.path / "bin" / "kubectl"
-        # What kubectl keeps of an API is by its address, which another lab may have had.
-        cache = f"--cache-dir={self.path / 'kubectl-cache'}"
-        result = call(program, f"--kubeconfig={kubeconfig}", cache, *words, input=stdin)
-        assert not check or result.returncode == 0, result.stderr
-        return result.stdout
-
-
-@contextmanager
-def started_playbook(
-    lab: RunningLab, name: str, *arguments: str, **environment: str
-) -> Iterator[tuple[subprocess.Popen[str], Traces]]:
-    """Start a playbook of the collection on the lab, as a user would from a checkout.
-
-    Its temporary files and its HOME are its own. At the end no secret may be there, nor may one have been in
-    the arguments or in the environment of a process.
-    """
-    file = lab.inventory / "group_vars" / "mesh.yml"
-    settings = yaml.safe_load(file.read_text()) if file.exists() else {}
-    with traces(settings.get("kubeconfig_api_secret", "")) as found:
-        process = subprocess.Popen(
-            [ANSIBLE_PLAYBOOK, "-i", lab.inventory, name, *arguments],
-            cwd=PROJECT,
-            env={**os.environ, **found.environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            with found.watching(process.pid):
-                yield process, found
-        finally:
-            process.kill()
-            process.wait()
-
-
-def run_playbook(
-    lab: RunningLab, name: str, *arguments: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a playbook to its end."""
-    with started_playbook(lab, name, *arguments, **environment) as (process, _traces):
-        output, errors = process.communicate(timeout=600)
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
-
-
-def end_playbook(
-    number: signal.Signals,
-    moment: Callable[[], object],
-    lab: RunningLab,
-    name: str,
-    *arguments: str,
-    **environment: str,
-) -> str:
-    """Run a playbook, and end it when the moment has come; return what it said."""
-    with started_playbook(lab, name, *arguments, **environment) as (process, found):
-        wait_for(moment, 120)
-        return end(process, found, number)
-
-
-def end(process: subprocess.Popen[str], found: Traces, number: signal.Signals) -> str:
-    """End a run, and return what it said.
-
-    SIGKILL goes to all of its processes, other signals to the one that a user has in the terminal. All must
-    be gone soon afterwards.
-    """
-    for pid in {process.pid, *descendants(process.pid)} if number == signal.SIGKILL else [process.pid]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-    output = "".join(process.communicate(timeout=60))
-    wait_for(lambda: not [pid for pid in found.seen if is_running(pid)], 30)
-    return output
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    """Wait until something is so; it must be before the seconds are over."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-
-
-def changes(output: str) -> dict[str, int]:
-    """Number of changed tasks by host, from the play recap."""
-    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.M)
-    return {host: int(count) for host, count in recap}
-
-
-class Traffic:
-    """One request after the other from the demo's client in a cluster to its server in another."""
-
-    def __init__(
-        self, lab: RunningLab, cluster: str = "cluster1", namespace: str = "exodemo", pause: float = 0.1
-    ) -> None:
-        kubeconfig = lab.path / "nodes" / cluster / "etc" / "admin.kubeconfig"
-        script = (
-            "while :; do curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}\\n' "
-            f"http://exo-webtest:3000/; sleep {pause}; done"
-        )
-        words = ["exec", "-n", namespace, "deploy/curl", "-c", "curl", "--", "sh", "-c", script]
-        self._process = subprocess.Popen(
-            [lab.path / "bin" / "kubectl", f"--kubeconfig={kubeconfig}", *words],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._codes: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            self._codes.append(line.strip())
-
-    def codes(self, at_least: int) -> list[str]:
-        """The status of every request until now, when there were so many, or after two minutes."""
-        deadline = time.monotonic() + 120
-        while len(self._codes) < at_least and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return list(self._codes)
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._reader.join()
-
-
 LONGEST = (
     *("test_membership", "test_mesh", "test_certificates", "test_traffic", "test_verify"),
-    *("test_install", "test_peering", "test_gateway"),
+    *("test_teardown", "test_install", "test_peering", "test_gateway"),
 )
 
 
@@ -256,60 +39,19 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
 
 @pytest.fixture(scope="module")
 def mesh_of_two(lab: RunningLab) -> RunningLab:
-    """Two clusters in one mesh, as site.yml leaves it, without the demo."""
-    lab.up_with_mesh(2)
+    """Two clusters in one mesh, as site.yml leaves it."""
+    up_mesh(lab, 2)
     return lab
 
 
 @pytest.fixture(scope="module")
 def mesh_of_three(lab: RunningLab) -> RunningLab:
     """The same with three."""
-    lab.up_with_mesh(3)
+    up_mesh(lab, 3)
     return lab
 
 
-# Copies of labs: made by the first test that wants one, for as long as what they are made of is the same
-
-
-CLUSTERS_OF_COPIES = 3
-COPIES = Path(os.environ.get("EXOLAB_CACHE", "/var/cache/exolab")) / "copies"
-MADE_OF = {
-    "empty": ("lab",),
-    "mesh": ("lab", "plugins", "roles", "playbooks", "site.yml", "requirements"),
-}
-
-
-def standing_copy(kind: str, clusters: int) -> Path:
-    """The copy of a lab, of clusters that are `empty`, or in one `mesh`."""
-    COPIES.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (COPIES / f".{kind}-{clusters}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = COPIES / f"{kind}-{clusters}-{digest(*MADE_OF[kind])}"
-        if not folder.exists():
-            for old in COPIES.glob(f"{kind}-{clusters}-*"):
-                shutil.rmtree(old)
-            with tempfile.TemporaryDirectory() as inventory:
-                original = RunningLab(LAB, Path(inventory))
-                if kind == "empty":
-                    original.make(clusters)
-                else:
-                    make_mesh(original, clusters)
-                original.save(folder)
-                original.down()
-    return folder
-
-
-def make_mesh(lab: RunningLab, clusters: int) -> None:
-    """Make a mesh, as a user does."""
-    lab.up(clusters)
-    result = run_playbook(lab, "site.yml", "--skip-tags", "verify,demo")
-    assert result.returncode == 0, result.stdout[-5000:]
-
-
-def digest(*names: str) -> str:
-    """What files and folders of this checkout hold, in a few letters."""
-    found = hashlib.sha256()
-    for path in sorted(path for name in names for path in (PROJECT / name, *(PROJECT / name).rglob("*"))):
-        if path.is_file() and "__pycache__" not in path.parts:
-            found.update(f"{path.relative_to(PROJECT)} {path.stat().st_size}\n".encode() + path.read_bytes())
-    return found.hexdigest()[:12]
+@pytest.fixture(scope="session")
+def making() -> Making:
+    """How the mesh of two was made."""
+    return Making.of_copy()

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .conftest import call
+from .runs import call
 
 HOME = "/home/runner"
 COLLECTIONS = "/usr/share/ansible/collections"

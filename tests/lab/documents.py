@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.exomesh.istio.plugins.module_utils._findings import KINDS
 
-from .conftest import PROJECT, RunningLab
+from .runs import PROJECT, RunningLab
 
 # The guide goes through a day with the lab; the others show parts of it.
 DOCUMENTS = ("docs/docsite/rst/guide_lab.rst", "README.md", "CONTRIBUTING.md", "lab/README.md")

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from .certificates import pem
-from .conftest import RunningLab
+from .runs import RunningLab
 
 SIGNER = """
 path "+/cert/ca_chain" { capabilities = ["read"] }

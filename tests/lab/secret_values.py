@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from .conftest import RunningLab
+from .runs import RunningLab
 
 
 def secret_values(lab: RunningLab, members: tuple[str, ...]) -> dict[str, set[str]]:

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .certificates import pem, root_ca
-from .conftest import PROJECT, RunningLab, call
 from .container import COLLECTIONS, Image, Volume
+from .copies import up_empty
+from .runs import PROJECT, RunningLab, call, verdicts
 from .secret_values import secrets_of_run
-from .test_mesh import verdicts
 
 MEMBERS = ("cluster1", "cluster2")
 PAIRS = list(itertools.permutations(MEMBERS))
@@ -169,7 +169,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def image(lab: RunningLab, artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """What execution-environment.yml says, with the lab's istioctl and without Galaxy."""
-    lab.up(len(MEMBERS))
+    up_empty(lab, len(MEMBERS))
     settings = yaml.safe_load((lab.inventory / "group_vars/mesh.yml").read_text())
     version = settings["mesh_istio_version"]
     steps = DEFINITION["additional_build_steps"]

@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .certificates import TestCa, intermediate, pem, root_ca
-from .conftest import RunningLab, Traffic, call, changes, end, run_playbook, started_playbook
+from .copies import up_empty
 from .openbao import OpenBao, open_bao
+from .runs import RunningLab, Traffic, call, changes, end, run_playbook, said, started_playbook
 
 MEMBERS = ("cluster1", "cluster2")
 PASSPHRASE = "correct horse battery staple"
@@ -46,11 +47,6 @@ def playbook(
 
 def certificates(lab: RunningLab, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
     return playbook(lab, "playbooks/certificates.yml", *arguments, **variables)
-
-
-def said(result: subprocess.CompletedProcess[str]) -> str:
-    """The output without the line breaks of its YAML."""
-    return re.sub(r"\s+", " ", result.stdout.replace("''", "'"))
 
 
 def changed(result: subprocess.CompletedProcess[str]) -> dict[str, int]:
@@ -105,7 +101,7 @@ def local_root(lab: RunningLab) -> TestCa:
 @pytest.fixture(scope="module")
 def fresh(lab: RunningLab) -> RunningLab:
     """Two clusters without Istio; their kubeconfigs are there."""
-    lab.up(len(MEMBERS))
+    up_empty(lab, len(MEMBERS))
     result = playbook(lab, "playbooks/kubeconfig.yml")
     assert result.returncode == 0, result.stdout[-3000:]
     return lab
@@ -531,7 +527,7 @@ def backend(request: pytest.FixtureRequest, mesh: RunningLab, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("backend", ["local", "provided", "csr", "vault"], indirect=True)
-def test_every_backend_ends_in_a_verified_mesh(mesh: RunningLab, backend: Backend) -> None:
+def test_every_backend_ends_in_a_healthy_mesh(mesh: RunningLab, backend: Backend) -> None:
     variables, sign = backend
     same_root = certificates(mesh, **variables)
     assert changed(same_root) == dict.fromkeys(MEMBERS, 0), same_root.stdout[-5000:]
@@ -551,6 +547,11 @@ def test_every_backend_ends_in_a_verified_mesh(mesh: RunningLab, backend: Backen
     again = certificates(mesh, **variables)
     assert changed(again) == dict.fromkeys(MEMBERS, 0), again.stdout[-5000:]
     assert versions(mesh) == after
+    looked_at = playbook(mesh, "playbooks/status.yml")
+    assert looked_at.returncode == 0, looked_at.stdout[-3000:]
+
+
+def test_after_all_of_them_every_request_is_answered(mesh: RunningLab) -> None:
     verified = playbook(mesh, "playbooks/verify.yml")
     assert verified.returncode == 0, verified.stdout[-3000:]
 

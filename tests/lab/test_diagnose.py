@@ -23,7 +23,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_diagnose impor
     walk,
 )
 
-from .conftest import RunningLab, changes, run_playbook
+from .runs import RunningLab, changes, run_playbook
 from .secret_values import secret_values
 
 DEMO = ("-n", "exodemo")
@@ -221,8 +221,6 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
 
 @pytest.fixture(scope="module")
 def mesh(mesh_of_two: RunningLab) -> Mesh:
-    result = run_playbook(mesh_of_two, "playbooks/demo.yml")
-    assert result.returncode == 0, result.stdout
     return Mesh(mesh_of_two)
 
 

@@ -1,79 +1,23 @@
-"""What `--check` says of an installation, compared with what a run does; drift; choices of role istio."""
+"""First runs, and what `--check` says of them; drift; choices of role istio."""
 
 from __future__ import annotations
 
+import itertools
 import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from .conftest import RunningLab, run_playbook
+from .copies import Making
+from .outcomes import Outcome, role_of, run
+from .runs import RunningLab, changes, verdicts
+from .secret_values import secret_values
 
 MEMBERS = ("cluster1", "cluster2")
 NAMESPACE = ("-n", "istio-system")
-CALLBACKS = Path(__file__).parent / "callback_plugins"
-
-Objects = dict[str, list[str]]
-
-
-@dataclass
-class Outcome:
-    """A run: its output, and what its modules returned."""
-
-    process: subprocess.CompletedProcess[str]
-    results: list[dict[str, Any]]
-
-    @property
-    def changed(self) -> set[tuple[str, str]]:
-        """Hosts and the roles that change something there."""
-        return {(result["host"], role_of(result)) for result in self.results if result["changed"]}
-
-    def objects(self) -> dict[tuple[str, str], Objects]:
-        """What happens to which object, by host and role.
-
-        By role, as a run begins some of what it predicts earlier than a prediction can know.
-        """
-        found: dict[tuple[str, str], Objects] = {}
-        for result in self.results:
-            for action, names in (result["objects"] or {}).items():
-                if action != "unchanged":
-                    happens = found.setdefault((result["host"], role_of(result)), {})
-                    happens[action] = sorted([*happens.get(action, []), *names])
-        return found
-
-    def differences(self, host: str) -> dict[str, Any]:
-        """Fields that change, by object: the diff of every task on a host that says it changes something."""
-        found: dict[str, Any] = {}
-        for result in self.results:
-            if result["host"] == host and result["changed"]:
-                for side in ("before", "after"):
-                    fields = yaml.safe_load((result["diff"] or {}).get(side) or "") or {}
-                    for name, content in fields.items():
-                        found.setdefault(name, {})[side] = content
-        return found
-
-
-def role_of(result: dict[str, Any]) -> str:
-    return str(result["task"]).partition(" : ")[0]
-
-
-def run(lab: RunningLab, playbook: str, folder: Path, *arguments: str) -> Outcome:
-    """Run a playbook, and keep what its modules return."""
-    path = folder / "results.jsonl"
-    path.unlink(missing_ok=True)
-    environment = {
-        "EXOMESH_RESULTS": str(path),
-        "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
-        "ANSIBLE_CALLBACKS_ENABLED": "results",
-    }
-    process = run_playbook(lab, playbook, *arguments, **environment)
-    assert process.returncode == 0, process.stdout[-5000:]
-    return Outcome(process, [json.loads(line) for line in path.read_text().splitlines()])
 
 
 def check(lab: RunningLab, folder: Path, playbook: str = "site.yml") -> Outcome:
@@ -81,39 +25,47 @@ def check(lab: RunningLab, folder: Path, playbook: str = "site.yml") -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def predicted_and_done(lab: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
-    """Two clusters that hold nothing but what Kubernetes brings: a prediction, then the run."""
-    folder = tmp_path_factory.mktemp("first")
-    lab.up(len(MEMBERS))
-    # Without credentials nothing in a cluster can be compared, and check mode makes none.
-    run(lab, "playbooks/kubeconfig.yml", folder)
-    return check(lab, folder), run(lab, "site.yml", folder)
+def mesh(mesh_of_two: RunningLab) -> RunningLab:
+    return mesh_of_two
 
 
-@pytest.fixture(scope="module")
-def mesh(lab: RunningLab, predicted_and_done: tuple[Outcome, Outcome]) -> RunningLab:
-    return lab
+# The making of the mesh, by an inventory whose hosts come from the Exoscale API
 
 
-def test_check_mode_predicts_the_first_run_object_by_object(
-    predicted_and_done: tuple[Outcome, Outcome],
-) -> None:
-    predicted, done = (outcome.objects() for outcome in predicted_and_done)
+def test_check_mode_on_empty_clusters_changes_nothing_there(making: Making) -> None:
+    assert all(changes(making.blind.output)[name] > 0 for name in making.empty)
+    assert making.after_blind == making.empty
+    assert making.state == []
+    assert making.requests
+    assert not [request for request in making.requests if not request.startswith("GET ")]
+
+
+def test_the_first_run_ends_with_the_page_from_the_other_cluster(making: Making) -> None:
+    assert "VERSION: v2" in making.first.output
+    assert verdicts(making.first.output) == dict.fromkeys(itertools.permutations(MEMBERS, 2), "ok")
+
+
+def test_no_secret_is_in_the_output_at_any_verbosity(mesh: RunningLab, making: Making) -> None:
+    for what, forms in secret_values(mesh, MEMBERS).items():
+        assert not [form for form in forms if form in making.first.output], what
+    assert "PRIVATE KEY" not in making.first.output
+
+
+def test_check_mode_predicts_the_first_run_object_by_object(making: Making) -> None:
+    predicted, done = making.predicted.objects(), making.first.objects()
     # Role certificates makes the namespace; a prediction cannot know that it will be there by then.
     for objects in predicted.values():
         objects["create"] = [name for name in objects["create"] if name != "Namespace istio-system"]
     assert predicted == done
-    assert predicted_and_done[0].changed == predicted_and_done[1].changed
+    assert making.predicted.changed == making.first.changed
 
 
-def test_what_was_predicted_is_there_and_nothing_else(
-    mesh: RunningLab, predicted_and_done: tuple[Outcome, Outcome]
-) -> None:
+def test_what_was_predicted_is_there_and_nothing_else(mesh: RunningLab, making: Making) -> None:
     columns = "-o=custom-columns=K:.kind,NS:.metadata.namespace,N:.metadata.name"
     for cluster in MEMBERS:
         predicted = {
             name
-            for (host, role), objects in predicted_and_done[0].objects().items()
+            for (host, role), objects in making.predicted.objects().items()
             if host == cluster and role in ("exomesh.istio.istio", "exomesh.istio.gateway")
             for name in objects["create"]
         }

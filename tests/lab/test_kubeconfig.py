@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import PROJECT, RunningLab, call, changes, run_playbook
+from .copies import up_empty
+from .runs import PROJECT, RunningLab, call, changes, run_playbook
 
 CLUSTERS = ("cluster1", "cluster2")
 
 
 @pytest.fixture(scope="module")
 def two(lab: RunningLab) -> RunningLab:
-    lab.up(len(CLUSTERS))
+    up_empty(lab, len(CLUSTERS))
     assert role(lab).returncode == 0
     return lab
 

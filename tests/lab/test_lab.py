@@ -17,7 +17,7 @@ import pytest
 import yaml
 from exolab import cgroups, layout
 
-from .conftest import PROGRAM, RunningLab, call
+from .runs import PROGRAM, RunningLab, call
 
 
 def traces(name: str) -> dict[str, list[str]]:
@@ -65,7 +65,7 @@ def eventually(check: Callable[[], bool], timeout: float = 60) -> bool:
 
 @pytest.fixture(scope="module")
 def two(lab: RunningLab) -> RunningLab:
-    lab.make(2)
+    lab.up(2)
     return lab
 
 

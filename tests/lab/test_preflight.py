@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import RunningLab, call, changes, run_playbook
+from .copies import up_empty
+from .runs import RunningLab, call, changes, run_playbook
 
 LABEL = "node.exoscale.net/nodepool-id"
 
 
 @pytest.fixture(scope="module")
 def two(lab: RunningLab) -> RunningLab:
-    lab.up(2)
+    up_empty(lab, 2)
     result = run_playbook(lab, "playbooks/kubeconfig.yml")
     assert result.returncode == 0, result.stdout[-4000:]
     return lab

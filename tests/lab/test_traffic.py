@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from exolab import build
 
-from .conftest import RunningLab, changes, end_playbook, run_playbook, wait_for
+from .runs import RunningLab, changes, end_playbook, run_playbook, wait_for
 
 MEMBERS = ("cluster1", "cluster2")
 CLUSTERS = {"v1": "cluster1", "v2": "cluster2", "v3": "cluster2"}
@@ -237,7 +237,7 @@ def test_requests_leave_a_cluster_whose_pods_are_ready_and_fail(mesh: RunningLab
     assert statuses.count("200") > 30
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def well(mesh: RunningLab, ingress: Ingress) -> None:
     """Every version works."""
     route(mesh)

@@ -46,7 +46,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from .conftest import PROJECT, RunningLab, call, end_playbook, run_playbook
+from .runs import PROJECT, RunningLab, call, end_playbook, run_playbook
 
 NAMES = ("cluster1", "cluster2", "cluster3")
 SYSTEM = "istio-system"

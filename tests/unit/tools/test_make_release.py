@@ -85,8 +85,20 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
         check=True,
     )
+    git(folder, "add", "--all")
+    soak(folder)
     commit(folder)
     return folder
+
+
+def soak(folder: Path) -> None:
+    """Write the page of a soak of this folder."""
+    figures = {"name": "requests", "done": "renewal", "part": 1.0, "minutes": 2.5, "sibling": "test_mesh"}
+    path = folder / "build/soak/requests.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures | {"figures": {"requests": 100_000}}))
+    subprocess.run([sys.executable, "tools/make_soak.py"], cwd=folder, check=True)
+    assert "requests: 100,000" in (folder / "docs/soak.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +265,16 @@ def test_an_address_that_belongs_to_nobody_is_refused(clone: Path, refusal: Any)
     galaxy.write_text(galaxy.read_text().replace("git.example.org", "exomesh.example"))
     commit(clone)
     assert "write the address of your repository" in refusal()
+
+
+def test_what_was_not_soaked_is_refused(clone: Path, refusal: Any) -> None:
+    role = clone / "roles/verify/tasks/main.yml"
+    role.write_text(role.read_text() + "# Changed.\n")
+    commit(clone)
+    assert "docs/soak.md is not of what would be released; run `make soak`" in refusal()
+    (clone / "docs/soak.md").unlink()
+    commit(clone)
+    assert "docs/soak.md is not of what would be released" in refusal()
 
 
 @pytest.mark.parametrize(
