@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import load_authority
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.root_ca import load_authority
 from scale_model.played_api import REFUSED, WRITE, PlayedMesh, Traffic
 from scale_model.recording import Recording, address_for_peers, member, record
 

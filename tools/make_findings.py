@@ -9,8 +9,8 @@ import re
 import sys
 from pathlib import Path
 
-from ansible_collections.exomesh.istio.plugins.module_utils._findings import CHECKS, KINDS, Kind
-from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import CHECKS, KINDS, Kind
 
 GUIDES = Path(__file__).resolve().parent.parent / "docs/docsite/rst"
 TARGET = GUIDES / "findings.rst"
@@ -18,7 +18,7 @@ TARGET = GUIDES / "findings.rst"
 LABEL = ".. _ansible_collections.exomesh.istio.docsite.findings"
 
 HEAD = f"""\
-.. Made from plugins/module_utils/_findings.py by make findings.
+.. Made from plugins/module_utils/_verify/findings.py by make findings.
 
 {LABEL}:
 

@@ -35,8 +35,8 @@ from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentScope, ComponentType
 from cyclonedx.model.license import License
 from cyclonedx.output.json import JsonV1Dot6
-from packageurl import PackageURL
 from make_soak import is_current
+from packageurl import PackageURL
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         check_changelog(galaxy["version"])
         if not is_current():
             raise ReleaseError(
-                "docs/soak.md is not of what would be released; run `make soak`, and commit the page that it writes"
+                "docs/soak.md is not of what would be released; run `make soak`, and commit that page"
             )
         files = make(galaxy, output)
     except ReleaseError as error:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import _without_own_changes
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import Object
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.install import _without_own_changes
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import Object
 from exolab import pki
 from kubernetes.utils.quantity import parse_quantity
 from kubernetes_api import labels_of, matches, status

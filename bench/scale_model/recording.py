@@ -18,31 +18,31 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils import _istiod
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
+from ansible_collections.exomesh.istio.plugins.module_utils._istio import istiod
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
+    KubernetesClient,
+    Object,
+    concurrently,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import (
+    Access,
+    secret_ref,
+    token_ref,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.cluster import (
+    CA_CERTIFICATE,
+    CA_KEY,
+    CACERTS_REF,
+    CHAIN,
+    secret_text,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import (
     Authority,
     Profile,
     chain_pem,
     kind_of,
     read_key,
     sign_intermediate,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
-    KubernetesClient,
-    Object,
-    concurrently,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import (
-    Access,
-    secret_ref,
-    token_ref,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._trust import (
-    CA_CERTIFICATE,
-    CA_KEY,
-    CACERTS_REF,
-    CHAIN,
-    secret_text,
 )
 
 Names = Mapping[str, str]
@@ -101,7 +101,7 @@ def record(client: KubernetesClient, peer: str, root: Authority) -> Recording:
     }
     kinds = client.kinds()
     lists = concurrently(lambda kind: client.list_objects(kind.api_version, kind.name), kinds)
-    replicas, _lacking = _istiod.replicas(client)
+    replicas, _lacking = istiod.replicas(client)
     return Recording(
         client.name,
         peer,
@@ -110,7 +110,7 @@ def record(client: KubernetesClient, peer: str, root: Authority) -> Recording:
             plurals[kind.api_version, kind.name]: [json.dumps(obj) for obj in objects]
             for kind, objects in zip(kinds, lists, strict=True)
         },
-        {page: [json.dumps(entry) for entry in _istiod.debug(client, replicas[0], page)] for page in _PAGES},
+        {page: [json.dumps(entry) for entry in istiod.debug(client, replicas[0], page)] for page in _PAGES},
         root,
     )
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.exomesh.istio.plugins.plugin_utils.action import ModuleAction
+from ..plugin_utils.action import ModuleAction
 
 
 class ActionModule(ModuleAction):

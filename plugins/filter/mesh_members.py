@@ -84,9 +84,10 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.exomesh.istio.plugins.filter.absolute_path import absolute_path
-from ansible_collections.exomesh.istio.plugins.module_utils._base.names import CLUSTER_NAME
-from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable_line
+
+from ..module_utils._base.names import CLUSTER_NAME
+from ..module_utils._base.text import printable_line
+from .absolute_path import absolute_path
 
 TOPOLOGIES = ("full", "hub-and-spoke", "groups")
 

@@ -119,14 +119,12 @@ from typing import Any
 
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable, printable_line
-from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import time_limit
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import Cluster as ClusterOfApi
-from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import (
-    EXOSCALE_ARGUMENTS,
-    connect,
-)
+
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.text import printable, printable_line
+from ..module_utils._base.waiting import time_limit
+from ..module_utils._exoscale.backend import EXOSCALE_ARGUMENTS, connect
+from ..module_utils._exoscale.interface import Cluster as ClusterOfApi
 
 Cluster = dict[str, Any]
 

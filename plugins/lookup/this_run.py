@@ -60,7 +60,8 @@ from typing import Any
 
 from ansible import context
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.exomesh.istio.plugins.module_utils._base.processes import Process, user_name
+
+from ..module_utils._base.processes import Process, user_name
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]

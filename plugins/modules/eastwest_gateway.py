@@ -259,27 +259,17 @@ failure:
 
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._eastwest_gateway import (
-    Form,
-    GatewayApiForm,
-    GatewaySettings,
-    OperatorForm,
-    ensure,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import AnswerCache, Istioctl
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._exoscale.nlb import NLB_ARGUMENT_SPEC, nlb_annotations
+from ..module_utils._istio.eastwest_gateway import Form, GatewayApiForm, GatewaySettings, OperatorForm, ensure
+from ..module_utils._istio.install import AnswerCache, Istioctl
+from ..module_utils._kubernetes.client import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
     kubeconfig_is_to_come,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._nlb import NLB_ARGUMENT_SPEC, nlb_annotations
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
-    UNCHANGED,
-    render_diff,
-    summarise,
-)
+from ..module_utils._kubernetes.objects import UNCHANGED, render_diff, summarise
 
 
 def run(task: Task) -> Result:

@@ -183,25 +183,12 @@ failure:
 """
 
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._failover_drill import (
-    Drill,
-    Limits,
-    Service,
-    left_behind,
-    restore,
-    targets,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    is_ours,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.client import KubernetesClient, Object, ObjectRef, concurrently, is_ours
+from ..module_utils._kubernetes.images import CURL_IMAGE
+from ..module_utils._traffic.drill import Drill, Limits, Service, left_behind, restore, targets
 
 
 def run(task: Task) -> Result:

@@ -198,8 +198,16 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.client import (
+    KUBERNETES_ARGUMENT_SPEC,
+    KubernetesClient,
+    kubeconfig_is_to_come,
+)
+from ..module_utils._trust.intermediate_ca import Given, IntermediateCa, SignElsewhere, SignHere, Source
+from ..module_utils._trust.root_ca import load_authority, require_key
+from ..module_utils._trust.x509 import (
     KEY_TYPES,
     Authority,
     KeyKind,
@@ -207,23 +215,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._certificates import
     describe,
     read_chain,
     require_cryptography,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._intermediate_ca import (
-    Given,
-    IntermediateCa,
-    SignElsewhere,
-    SignHere,
-    Source,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    kubeconfig_is_to_come,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import (
-    load_authority,
-    require_key,
 )
 
 with suppress(ImportError):  # whoever connects to a cluster is told that it is missing

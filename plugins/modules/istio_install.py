@@ -205,10 +205,9 @@ failure:
 
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import INSTALL_LOCK, ClusterLock
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._istio.install import (
     AnswerCache,
     Istioctl,
     apply_mtls,
@@ -218,20 +217,14 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio_install impor
     readiness,
     wait_ready,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import (
-    DEFAULT_REVISION,
-    OperatorSettings,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ..module_utils._istio.operator import DEFAULT_REVISION, OperatorSettings
+from ..module_utils._kubernetes.client import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
     kubeconfig_is_to_come,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
-    UNCHANGED,
-    render_diff,
-    summarise,
-)
+from ..module_utils._kubernetes.lock import INSTALL_LOCK, ClusterLock
+from ..module_utils._kubernetes.objects import UNCHANGED, render_diff, summarise
 
 SETTINGS_SPEC: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "default": "installed-state"},

@@ -213,28 +213,18 @@ failure:
 
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._capacity import Amount
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._exoscale.nlb import nlb_annotations
+from ..module_utils._kubernetes.client import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
     kubeconfig_is_to_come,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._members import (
-    MEMBERS_ARGUMENT_SPEC,
-    members_of,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._nlb import nlb_annotations
-from ansible_collections.exomesh.istio.plugins.module_utils._preflight import (
-    ERROR,
-    WARNING,
-    Check,
-    Preflight,
-    Wanted,
-    Workload,
-)
+from ..module_utils._kubernetes.images import CURL_IMAGE
+from ..module_utils._preflight.capacity import Amount
+from ..module_utils._preflight.checks import ERROR, WARNING, Check, Preflight, Wanted, Workload
 
 _KUBECONFIG_TO_COME = "the kubeconfig is still to come"
 

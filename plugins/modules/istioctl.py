@@ -123,10 +123,9 @@ failure:
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.download import secrets_in
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions import Release, unsupported
-from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import (
+from ..module_utils._base.download import secrets_in
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._istio.istioctl import (
     RELEASES,
     Source,
     archive_url,
@@ -135,6 +134,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import (
     refuse_unsafe,
     require_version,
 )
+from ..module_utils._istio.releases import Release, unsupported
 
 
 def run(task: Task) -> Result:

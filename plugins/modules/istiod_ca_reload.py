@@ -78,18 +78,14 @@ failure:
 """
 
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
-    describe,
-    require_cryptography,
-    serial,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.client import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
     kubeconfig_is_to_come,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import reload_ca
+from ..module_utils._trust.inventory import reload_ca
+from ..module_utils._trust.x509 import describe, require_cryptography, serial
 
 
 def run(task: Task) -> Result:

@@ -182,16 +182,13 @@ failure:
 """
 
 
-from ansible_collections.exomesh.istio.plugins.module_utils._api_server import ApiServer, Right, Window
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_versions import (
-    Release,
-    kubernetes_window,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import require_libraries
-from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig_merge import source_entry
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.files import real_path
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._istio.releases import Release, kubernetes_window
+from ..module_utils._kubernetes.api_server import ApiServer, Right, Window
+from ..module_utils._kubernetes.kubeconfig import require_libraries
+from ..module_utils._kubernetes.kubeconfig_merge import source_entry
 
 
 def window_of(istio: str | None, oldest: str | None, newest: str | None) -> Window:

@@ -183,16 +183,11 @@ failure:
 """
 
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
-from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import require_libraries
-from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig_merge import (
-    Target,
-    merge,
-    remove,
-    source_entry,
-)
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.files import real_path
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.kubeconfig import require_libraries
+from ..module_utils._kubernetes.kubeconfig_merge import Target, merge, remove, source_entry
 
 
 def run(task: Task) -> Result:

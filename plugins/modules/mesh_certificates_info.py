@@ -126,17 +126,11 @@ failure:
 
 from datetime import UTC, datetime
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import sparing
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import require_cryptography
-from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import (
-    SEVERITIES,
-    look_at_mesh,
-    prometheus,
-    same_root,
-    table,
-)
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._base.waiting import sparing
+from ..module_utils._trust.inventory import SEVERITIES, look_at_mesh, prometheus, same_root, table
+from ..module_utils._trust.x509 import require_cryptography
 
 
 def run(task: Task) -> Result:

@@ -122,9 +122,9 @@ report:
 
 from dataclasses import asdict
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_diagnose import STOP, lines, look, walk
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._diagnose.walk import STOP, lines, look, walk
 
 
 def run(task: Task) -> Result:

@@ -108,13 +108,10 @@ failure:
 """
 
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._members import (
-    MEMBERS_ARGUMENT_SPEC,
-    members_of,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_leave import Choices, Departure
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.objects import render_diff
+from ..module_utils._lifecycle.leave import Choices, Departure
 
 
 def run(task: Task) -> Result:

@@ -129,15 +129,11 @@ failure:
 
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.processes import Process
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import Holder
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._lifecycle.run_lock import (
-    GRACE_SECONDS,
-    Held,
-    hold,
-)
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.processes import Process
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.lock import Holder
+from ..module_utils._lifecycle.run_lock import GRACE_SECONDS, Held, hold
 
 
 def run(task: Task) -> Result:

@@ -104,15 +104,15 @@ failure:
 
 from dataclasses import asdict
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.client import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
     kubeconfig_is_to_come,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff, summarise
-from ansible_collections.exomesh.istio.plugins.module_utils._teardown import Teardown
+from ..module_utils._kubernetes.objects import render_diff, summarise
+from ..module_utils._lifecycle.teardown import Teardown
 
 
 def run(task: Task) -> Result:

@@ -206,18 +206,18 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report as report
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._files import FileError, make_private_directory
-from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
-from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_judge import Verdict
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_page import html
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_proof import ProofFile
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import MeshState
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import Verification, start_only
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import Workload
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.files import FileError, make_private_directory
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.images import CURL_IMAGE
+from ..module_utils._verify import report
+from ..module_utils._verify.judge import Verdict
+from ..module_utils._verify.page import html
+from ..module_utils._verify.proof import ProofFile
+from ..module_utils._verify.state import MeshState
+from ..module_utils._verify.verification import Verification, start_only
+from ..module_utils._verify.workload import Workload
 
 _TO_SETTLE = 0.4
 """Of the time, so much the mesh may take to be found healthy; the rest is to look at it, and to clear up."""

@@ -77,10 +77,10 @@ failure:
 import time
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._base.text import printable
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._base.text import printable
+from ..module_utils._kubernetes.client import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
     pod_unmet,

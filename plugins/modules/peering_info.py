@@ -82,10 +82,10 @@ gaps:
 
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
-from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options
-from ansible_collections.exomesh.istio.plugins.module_utils._peering_gaps import gaps
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._peering.gaps import gaps
+from ..module_utils._peering.peering import Options
 
 OPTIONS_SPEC: dict[str, dict[str, Any]] = {
     "own_accounts": {"type": "bool", "default": True},

@@ -144,21 +144,17 @@ failure:
 """
 
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.client import (
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
     kubeconfig_is_to_come,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
-    UNCHANGED,
-    render_diff,
-    summarise,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options, Peering
+from ..module_utils._kubernetes.images import CURL_IMAGE
+from ..module_utils._kubernetes.objects import UNCHANGED, render_diff, summarise
+from ..module_utils._peering.peering import Options, Peering
 
 _EACH_WAIT = 0.2
 """Of the time, so much for each wait: the one for istiod comes twice, with a restart in between."""

@@ -126,22 +126,11 @@ failure:
 
 from datetime import timedelta
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
-    KEY_TYPES,
-    KeyKind,
-    chain_pem,
-    describe,
-    require_cryptography,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
-from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
-from ansible_collections.exomesh.istio.plugins.module_utils._root_ca import (
-    LocalRoot,
-    RootProfile,
-    judge_given_root,
-    load_authority,
-)
+from ..module_utils._base.files import real_path
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._trust.root_ca import LocalRoot, RootProfile, judge_given_root, load_authority
+from ..module_utils._trust.x509 import KEY_TYPES, KeyKind, chain_pem, describe, require_cryptography
 
 
 def run(task: Task) -> Result:

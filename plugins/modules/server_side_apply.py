@@ -123,10 +123,10 @@ failure:
 
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import wait_ready
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._istio.install import wait_ready
+from ..module_utils._kubernetes.client import (
     FIELD_MANAGER,
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
@@ -137,7 +137,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     kubeconfig_is_to_come,
     wait_until_met,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
+from ..module_utils._kubernetes.objects import (
     DELETE,
     UNCHANGED,
     ObjectChange,

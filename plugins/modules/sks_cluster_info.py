@@ -120,11 +120,8 @@ failure:
 """
 
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import (
-    EXOSCALE_ARGUMENTS,
-    connect,
-)
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._exoscale.backend import EXOSCALE_ARGUMENTS, connect
 
 
 def run(task: Task) -> Result:

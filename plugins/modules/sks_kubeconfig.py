@@ -232,22 +232,11 @@ failure:
 
 from pathlib import Path
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import (
-    EXOSCALE_ARGUMENTS,
-    connect,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._files import real_path
-from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import (
-    parse_duration,
-    require_libraries,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._sks_kubeconfig import (
-    Outcome,
-    Request,
-    ensure_absent,
-    ensure_present,
-)
+from ..module_utils._base.files import real_path
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._exoscale.backend import EXOSCALE_ARGUMENTS, connect
+from ..module_utils._exoscale.kubeconfig import Outcome, Request, ensure_absent, ensure_present
+from ..module_utils._kubernetes.kubeconfig import parse_duration, require_libraries
 
 
 def run(task: Task) -> Result:
@@ -285,7 +274,7 @@ def ensure(task: Task) -> Outcome:
 
     def prove(path: Path, name: str) -> None:
         # Imported only here: it takes a third of a second.
-        from ansible_collections.exomesh.istio.plugins.module_utils._api_server import ApiServer
+        from ..module_utils._kubernetes.api_server import ApiServer
 
         ApiServer(str(path), name, request.cluster, params["timeout"]).identity()
 

@@ -53,8 +53,8 @@ failure:
 
 from pathlib import Path
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._files import have_state_folder
+from ..module_utils._base.files import have_state_folder
+from ..module_utils._base.task import Result, Spec, Task, run_module
 
 
 def run(task: Task) -> Result:

@@ -122,12 +122,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ansible_collections.exomesh.istio.plugins.module_utils import _support_bundle as support
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import sparing
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import version_of
-from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._base.waiting import sparing
+from ..module_utils._diagnose import support_bundle as support
+from ..module_utils._istio.istioctl import version_of
 
 
 def run(task: Task) -> Result:

@@ -207,9 +207,9 @@ failure:
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.client import (
     FIELD_MANAGER,
     KUBERNETES_ARGUMENT_SPEC,
     KubernetesClient,
@@ -218,7 +218,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     is_ours,
     kubeconfig_is_to_come,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
+from ..module_utils._kubernetes.objects import (
     DELETE,
     UNCHANGED,
     ObjectChange,
@@ -228,7 +228,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
     render_diff,
     summarise,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._traffic_route import (
+from ..module_utils._traffic.route import (
     GATEWAY_API,
     ISTIO,
     Ejection,

@@ -195,24 +195,15 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import Result, Spec, Task, run_module
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._images import CURL_IMAGE
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, concurrently
-from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import addresses
-from ansible_collections.exomesh.istio.plugins.module_utils._members import MEMBERS_ARGUMENT_SPEC, members_of
-from ansible_collections.exomesh.istio.plugins.module_utils._traffic_route import (
-    GATEWAY_API,
-    ISTIO,
-    route_ref,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._traffic_shift import ClusterRoute, Limits, Shift
-from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import (
-    REQUEST_SECONDS,
-    Answer,
-    MeshClient,
-    ask_urls,
-)
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._kubernetes.client import KubernetesClient, concurrently
+from ..module_utils._kubernetes.images import CURL_IMAGE
+from ..module_utils._kubernetes.load_balancer import addresses
+from ..module_utils._traffic.requests import REQUEST_SECONDS, Answer, MeshClient, ask_urls
+from ..module_utils._traffic.route import GATEWAY_API, ISTIO, route_ref
+from ..module_utils._traffic.shift import ClusterRoute, Limits, Shift
 
 CLIENT_NAME = "exomesh-shift-client"
 CLIENT_READY_SECONDS = 120

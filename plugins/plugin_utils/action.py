@@ -36,13 +36,8 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible.release import __version__ as core_version
 from ansible.utils.display import Display
-from ansible_collections.exomesh.istio.plugins.module_utils._base.task import (
-    Result,
-    Spec,
-    Task,
-    perform,
-    without_secrets,
-)
+
+from ..module_utils._base.task import Result, Spec, Task, perform, without_secrets
 
 _PR_SET_PDEATHSIG = 1
 
@@ -55,7 +50,8 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
     def __init_subclass__(cls) -> None:
         # Ansible loads an action plugin before it forks: what is imported here is imported once for all.
         plugins, _action, name = cls.__module__.rsplit(".", 2)
-        importlib.import_module(f"{plugins}.module_utils._kubernetes")  # not all modules import it at once
+        # Not all modules import it at once.
+        importlib.import_module(f"{plugins}.module_utils._kubernetes.client")
         cls.module = importlib.import_module(f"{plugins}.modules.{name}")
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> Result:

@@ -51,14 +51,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.exomesh.istio.plugins.filter.absolute_path import absolute_path
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._files import read_text, real_path
-from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import (
-    KubeconfigError,
-    ends_soon,
-    parse_duration,
-)
+
+from ..filter.absolute_path import absolute_path
+from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.files import read_text, real_path
+from ..module_utils._kubernetes.kubeconfig import KubeconfigError, ends_soon, parse_duration
 
 
 def ending_kubeconfig(path: str, renew_before: str | int = "") -> bool:

@@ -15,9 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import Verification
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import Workload
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.verification import Verification
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.workload import Workload
 
 WORKLOAD = Workload(
     "exo.container-registry.com/exoscale-images/exo-webtest:v2", "docker.io/curlimages/curl:8.16.0"

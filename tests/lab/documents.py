@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ansible_collections.exomesh.istio.plugins.module_utils._findings import KINDS
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import KINDS
 
 from .runs import PROJECT, RunningLab
 

@@ -30,17 +30,17 @@ import jsonschema
 import junitparser
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import chain_pem, key_pem
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
     ApiError,
     KubernetesClient,
     ObjectRef,
     wait_until_met,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_verify import Verification
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import Workload
-from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import reader_account
+from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import reader_account
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import chain_pem, key_pem
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.verification import Verification
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.workload import Workload
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa

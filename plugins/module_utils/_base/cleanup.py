@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .._errors import ExomeshError
+from .errors import ExomeshError
 from .waiting import cleaning_up, concurrently
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from .._errors import ExomeshError
+from .errors import ExomeshError
 from .waiting import in_time, pause, remaining
 
 with suppress(ImportError):  # whoever connects is told that it is missing

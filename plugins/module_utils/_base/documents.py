@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from .._errors import ExomeshError
+from .errors import ExomeshError
 
 with suppress(ImportError):  # who opens a kubeconfig says that it is missing
     import yaml

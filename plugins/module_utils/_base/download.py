@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass, url2pathname
 
-from .._errors import ExomeshError, MissingRequirementError
 from .connections import client_context, connection_pool
+from .errors import ExomeshError, MissingRequirementError
 from .waiting import TimeUpError, pause, time_limit
 
 try:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .._errors import ExomeshError
+from .errors import ExomeshError
 from .text import printable, printable_data
 from .waiting import Interrupted, ending_in_order, time_limit
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TypeVar
 
-from .._errors import ExomeshError
+from .errors import ExomeshError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -23,11 +23,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from .._base.errors import ExomeshError
 from .._base.processes import Process, Watch
 from .._base.waiting import concurrently, remaining
-from .._cluster_lock import RUN_LOCK, ClusterLock, Holder, LockLostError, release_all, take_all
-from .._errors import ExomeshError
-from .._kubernetes import KubernetesClient
+from .._kubernetes.client import KubernetesClient
+from .._kubernetes.lock import RUN_LOCK, ClusterLock, Holder, LockLostError, release_all, take_all
 
 HOW_TO_BREAK = "-e mesh_break_lock=true"
 

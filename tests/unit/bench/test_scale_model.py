@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import urllib3
-from ansible_collections.exomesh.istio.plugins.module_utils._istiod import sync_states
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.istiod import sync_states
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
     ApiError,
     KubernetesClient,
     Object,

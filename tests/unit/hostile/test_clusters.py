@@ -20,15 +20,15 @@ from xml.etree import ElementTree
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.text import new_mark
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_page import html
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_report import junit, lines
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import (
+from ansible_collections.exomesh.istio.plugins.module_utils._traffic.requests import Tally, parse_answers
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.page import html
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.report import junit, lines
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.workload import (
     Marks,
     parse_answer,
     parse_endpoints,
     parse_transfers,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import Tally, parse_answers
 from corpus import DOCUMENTS, JSONS, PROOF, SHAPES, TEXTS, assert_safe
 from kubeconfigs import run_module
 from kubernetes_api import ApiServer, Object
@@ -253,8 +253,8 @@ def test_report_page_and_junit_of_such_texts(verification: Object, text: str) ->
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=list(TEXTS))
 def test_metrics_of_such_texts(mesh: RunningMesh, text: str) -> None:
-    from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_certificates as certificates
-    from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
+    from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
+    from ansible_collections.exomesh.istio.plugins.module_utils._trust import inventory as certificates
 
     found = certificates.look_at_cluster(KubernetesClient(str(mesh["vie"].api.kubeconfig), name="vie"))
     found.seen = [certificates.Seen(text, seen.role, text, seen.certificate) for seen in found.seen]
@@ -289,7 +289,7 @@ def test_pages_are_not_taken_for_what_curl_says(text: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=repr)
 def test_endpoints_of_another_form(shape: Any) -> None:
-    from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
+    from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 
     with suppress(ExomeshError):
         assert isinstance(parse_endpoints(json.dumps(shape)), dict)

@@ -18,6 +18,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.documents impo
     load_json,
     load_yaml,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.names import checked_list, checked_object
 from ansible_collections.exomesh.istio.plugins.module_utils._base.text import (
     LONGEST,
@@ -26,7 +27,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.text import (
     printable_data,
     printable_line,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
 from corpus import DOCUMENTS, JSONS, SHAPES, TEXTS, assert_safe
 
 SECONDS, BYTES = 5, 100_000_000

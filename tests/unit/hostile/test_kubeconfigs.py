@@ -12,15 +12,18 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import Cluster
-from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import (
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.interface import Cluster
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.kubeconfig import (
+    Request,
+    ensure_present,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import (
     Kubeconfig,
     Wanted,
     described,
     why_renew,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._sks_kubeconfig import Request, ensure_present
 from corpus import DOCUMENTS, PROOF, SHAPES, TEXTS, assert_safe
 from kubeconfigs import CA_OF_TESTS, NOW, issue, kubeconfig
 

@@ -12,7 +12,7 @@ import html5lib
 import jsonschema
 import pytest
 import verifications
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_page import (
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.page import (
     certificate_clocks,
     html,
     label_of,

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils import _certificates as rules
+from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
 from kubeconfigs import run_module
 from running_mesh import GATEWAY, RunningMesh
 

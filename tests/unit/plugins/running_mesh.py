@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import quote
 
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils import _certificates as rules
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import Authority, KeyKind, Profile
+from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import Authority, KeyKind, Profile
 from kubeconfigs import CA_OF_TESTS, NOW, Pair, issue, run_module
 from kubernetes_api import ApiServer, Object
 

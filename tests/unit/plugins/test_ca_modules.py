@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils import _certificates as rules
-from ansible_collections.exomesh.istio.plugins.module_utils._base import encrypted_key
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import Authority, KeyKind, Profile
+from ansible_collections.exomesh.istio.plugins.module_utils._trust import encrypted_key
+from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import Authority, KeyKind, Profile
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from kubeconfigs import run_module

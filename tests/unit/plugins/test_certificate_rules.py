@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils import _certificates as rules
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
+from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import (
     Authority,
     CertificateError,
     KeyKind,

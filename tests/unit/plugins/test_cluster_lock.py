@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils import _cluster_lock
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.processes import Process, Watch
-from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import (
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import lock as cluster_lock
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
+    ApiError,
+    KubernetesClient,
+    ObjectRef,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lock import (
     HOLDER_ANNOTATION,
     ClusterLock,
     Holder,
     take_all,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
-    ApiError,
-    KubernetesClient,
-    ObjectRef,
 )
 from kubernetes_api import ApiServer, status
 
@@ -228,7 +228,7 @@ def test_an_api_that_refuses_for_longer_than_the_lock_lives_has_lost_it(
     loss = ClusterLock.loss
 
     def note(held: ClusterLock) -> ExomeshError:
-        noticed.append(_cluster_lock.clock() - held._renewed)
+        noticed.append(cluster_lock.clock() - held._renewed)
         return loss(held)
 
     monkeypatch.setattr(ClusterLock, "loss", note)
@@ -284,7 +284,7 @@ def test_a_clock_that_is_set_changes_nothing(
     with lock(api, duration=4) as held:
         # As if the API server's clock were right, and ours were set in the middle of it.
         wrong = time.time
-        monkeypatch.setattr(_cluster_lock.time, "time", lambda: wrong() + jump)
+        monkeypatch.setattr(cluster_lock.time, "time", lambda: wrong() + jump)
         held._client.clock_skew = -jump
         time.sleep(1.2)
         told = datetime.fromisoformat(api.objects[LEASE]["spec"]["renewTime"])
@@ -295,8 +295,8 @@ def test_a_clock_that_is_set_changes_nothing(
 def test_a_machine_that_slept_has_lost_it(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ExomeshError, match="other has had it"), lock(api) as held:  # noqa: PT012
         steal(api)
-        clock = _cluster_lock.clock
-        monkeypatch.setattr(_cluster_lock, "clock", lambda: clock() + 3600)
+        clock = cluster_lock.clock
+        monkeypatch.setattr(cluster_lock, "clock", lambda: clock() + 3600)
         writes(held)
     assert "PATCH /api/v1/namespaces/made" not in api.requests
 

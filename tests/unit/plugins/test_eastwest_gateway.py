@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._eastwest_gateway import (
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.nlb import nlb_annotations
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.eastwest_gateway import (
     NETWORK_LABEL,
     GatewayApiForm,
     GatewaySettings,
@@ -22,9 +24,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._eastwest_gateway im
     gateway_api_objects,
     operator_settings,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._nlb import nlb_annotations
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from kubernetes_api import ApiServer
 
 RANGES = ("198.51.100.0/28",)

@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils import _exoscale_api
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._exo import explain
-from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import (
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale import api
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.backend import connect
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.cli import explain
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.interface import (
     Cluster,
     Credentials,
     Exoscale,
     ExoscaleError,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import connect
-from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import Kubeconfig
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import Kubeconfig
 
 BACKENDS = ("exo", "api")
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_exoscale_api, "RETRY_PAUSES", (0.01, 0.02, 0.04))
+    monkeypatch.setattr(api, "RETRY_PAUSES", (0.01, 0.02, 0.04))
 
 
 @pytest.fixture

@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._failover_drill import (
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
+    KubernetesClient,
+    ObjectRef,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._traffic.drill import (
     REPLICAS_ANNOTATION,
     Figures,
     Service,
@@ -19,7 +23,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._failover_drill impo
     restore,
     targets,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, ObjectRef
 from ansible_collections.exomesh.istio.plugins.modules.failover_drill import check_confirmed
 from kubernetes_api import ApiServer, Object
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils import _eastwest_gateway
+from ansible_collections.exomesh.istio.plugins.module_utils._istio import eastwest_gateway
 from kubeconfigs import run_module
 from kubernetes_api import Object
 from running_mesh import RunningCluster, RunningMesh
@@ -27,7 +27,7 @@ CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gateways.gateway.
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningCluster]:
     """Cluster vie without a gateway, and with the kinds of the Gateway API."""
-    monkeypatch.setattr(_eastwest_gateway, "DRAIN_SECONDS", 0)
+    monkeypatch.setattr(eastwest_gateway, "DRAIN_SECONDS", 0)
     mesh = RunningMesh(tmp_path)
     vie = mesh["vie"]
     del vie.api.objects["/api/v1/namespaces/istio-system/services/istio-eastwestgateway"]

@@ -13,23 +13,26 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._cluster_lock import INSTALL_LOCK, ClusterLock
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import (
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import (
     ExomeshError,
     MissingRequirementError,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_install import (
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.install import (
     Istioctl,
     install,
     plan,
     wait_ready,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import (
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.operator import (
     OperatorSettings,
     istio_operator,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, ObjectRef
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import summarise
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
+    KubernetesClient,
+    ObjectRef,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lock import INSTALL_LOCK, ClusterLock
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import summarise
 from kubeconfigs import run_module
 from kubernetes_api import ApiServer, Object
 

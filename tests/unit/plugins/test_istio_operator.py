@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.exomesh.istio.plugins.module_utils._istio_operator import (
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.operator import (
     OperatorSettings,
     istio_operator,
     merge,

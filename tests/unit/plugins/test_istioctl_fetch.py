@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils import _istioctl
 from ansible_collections.exomesh.istio.plugins.module_utils._base import download
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import Source, fetch
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._istio import istioctl
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.istioctl import Source, fetch
 from kubeconfigs import run_module
 
 RELEASE = "1.31.7"
@@ -234,7 +234,7 @@ def endless(handler: http.server.BaseHTTPRequestHandler) -> None:
 def test_what_has_no_end_is_refused(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    monkeypatch.setattr(_istioctl, "_MAX_ARCHIVE", 2**20)
+    monkeypatch.setattr(istioctl, "_MAX_ARCHIVE", 2**20)
     checksum = "sha256:" + "0" * 64 if part == "archive" else None
     failed = run(tmp_path, f"http://{start(endless).place}/a.tar.gz", checksum=checksum)
     assert failed["failure"]["code"] == "too_large"
@@ -242,7 +242,7 @@ def test_what_has_no_end_is_refused(
 
 
 def test_a_file_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_istioctl, "_MAX_ARCHIVE", 2**20)
+    monkeypatch.setattr(istioctl, "_MAX_ARCHIVE", 2**20)
     assert run(tmp_path, "/dev/zero", checksum="sha256:" + "0" * 64)["failure"]["code"] == "too_large"
 
 
@@ -263,7 +263,7 @@ BAD = {
 def test_an_archive_that_is_none_or_has_no_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr(_istioctl, "_MAX_UNPACKED", 2 * 2**20)
+    monkeypatch.setattr(istioctl, "_MAX_UNPACKED", 2 * 2**20)
     path = tmp_path / "a.tar.gz"
     path.write_bytes(content)
     failed = run(tmp_path, str(path), checksum=f"sha256:{hashlib.sha256(content).hexdigest()}")
@@ -272,8 +272,8 @@ def test_an_archive_that_is_none_or_has_no_end_is_refused(
 
 
 def test_the_limits_leave_room_for_a_release() -> None:
-    assert 100 * 2**20 < _istioctl._MAX_ARCHIVE <= 300 * 2**20
-    assert 500 * 2**20 < _istioctl._MAX_UNPACKED <= 2**30
+    assert 100 * 2**20 < istioctl._MAX_ARCHIVE <= 300 * 2**20
+    assert 500 * 2**20 < istioctl._MAX_UNPACKED <= 2**30
 
 
 # Credentials

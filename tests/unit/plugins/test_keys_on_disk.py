@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import time_limit
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from kubeconfigs import CA_OF_TESTS, issue, kubeconfig
 from kubernetes_api import ApiServer
 

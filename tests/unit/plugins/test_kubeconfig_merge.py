@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils import _files
-from ansible_collections.exomesh.istio.plugins.module_utils._kubeconfig import Kubeconfig
+from ansible_collections.exomesh.istio.plugins.module_utils._base import files
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import Kubeconfig
 from kubeconfigs import CA_OF_TESTS as CA
 from kubeconfigs import issue, kubeconfig, module_input, run_module, secrets_of, start_module
 
@@ -152,30 +152,30 @@ def test_a_writer_that_is_killed_leaves_the_old_file_or_the_new(dest: Path) -> N
     """Forked writers write as fast as they can until SIGKILL hits them anywhere."""
     big = copy.deepcopy(FOREIGN) | {"padding": "x" * 300_000}
     texts = {yaml.safe_dump(big | {"number": number}) for number in range(2)}
-    with _files.locked(dest):
-        _files.write_private(dest, next(iter(texts)))
+    with files.locked(dest):
+        files.write_private(dest, next(iter(texts)))
     for _attempt in range(30):
         child = os.fork()
         if child == 0:
             while True:
                 for text in texts:
-                    with _files.locked(dest):
-                        _files.write_private(dest, text)
+                    with files.locked(dest):
+                        files.write_private(dest, text)
         time.sleep(random.uniform(0.01, 0.06))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         assert dest.read_text() in texts
         assert stat.S_IMODE(dest.stat().st_mode) == 0o600
-    with _files.locked(dest, timeout=1):
-        _files.write_private(dest, "done\n")
+    with files.locked(dest, timeout=1):
+        files.write_private(dest, "done\n")
     assert [entry.name for entry in dest.parent.iterdir()] == ["config"], "what was left is cleaned up"
 
 
 def test_a_lock_that_is_held_is_named(dest: Path) -> None:
     with (
-        _files.locked(dest),
-        pytest.raises(_files.FileError, match="could not lock") as caught,
-        _files.locked(dest, timeout=0.1),
+        files.locked(dest),
+        pytest.raises(files.FileError, match="could not lock") as caught,
+        files.locked(dest, timeout=0.1),
     ):
         pass
     assert caught.value.code == "lock_timeout"

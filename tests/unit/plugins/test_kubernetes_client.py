@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils import _kubernetes
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import client as kubernetes_client
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
     ApiError,
     KubernetesClient,
     ObjectRef,
@@ -21,12 +21,12 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
     pod_unmet,
     wait_until_met,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._load_balancer import (
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.load_balancer import (
     likely_cause,
     service_addresses,
     wait_for_addresses,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import (
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import (
     ObjectChange,
     apply_patiently,
     compare_all,
@@ -289,7 +289,7 @@ def test_likely_causes() -> None:
 def test_an_answer_without_end_does_not_fill_the_memory(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_kubernetes, "LARGEST_ANSWER", 1000)
+    monkeypatch.setattr(kubernetes_client, "LARGEST_ANSWER", 1000)
     api.failures["GET", "/version"] = [(200, {"gitVersion": "v" * 2000})]
     client = KubernetesClient(str(api.kubeconfig))
     with pytest.raises(ApiError, match="more than"):

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import read_chain
-from ansible_collections.exomesh.istio.plugins.module_utils._envoy_config import EnvoyConfig
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_diagnose import (
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.envoy import EnvoyConfig
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk import (
     FOLLOWS,
     OK,
     STEPS,
@@ -33,7 +32,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_diagnose impor
     not_taken,
     walk,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import ClusterState, Istiod
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import read_chain
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import ClusterState, Istiod
 
 RECORDED = json.loads((Path(__file__).parent / "recorded/diagnose.json").read_text(encoding="utf-8"))
 SERVICE = Service("exo-webtest", "exodemo", 3000)

@@ -17,21 +17,21 @@ import jsonschema
 import junitparser
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils import _mesh_report as report
-from ansible_collections.exomesh.istio.plugins.module_utils._certificates import (
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.inventory import INTERMEDIATE, ROOT, Seen
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import (
     KeyKind,
     chain_pem,
     new_key,
     new_root,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._findings import CHECKS, KINDS, Finding
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_certificates import INTERMEDIATE, ROOT, Seen
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_judge import judge
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import RIGHTS, remote_secret
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
+from ansible_collections.exomesh.istio.plugins.module_utils._verify import report
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import CHECKS, KINDS, Finding
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.judge import judge
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.observe import RIGHTS, remote_secret
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import (
     Access,
     Answer,
     ClusterState,
@@ -43,7 +43,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._mesh_state import (
     Sample,
     workload_name,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_workload import (
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.workload import (
     Marks,
     Workload,
     parse_answer,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._nlb import nlb_annotations
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.nlb import nlb_annotations
 
 PREFIX = "service.beta.kubernetes.io/exoscale-loadbalancer-"
 ID = "85664334-0fd5-47bd-94a1-b4f40b1d2eb7"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils import _objects
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import objects
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
     KubernetesClient,
     ObjectRef,
     concurrently,
@@ -78,8 +78,8 @@ def live() -> Object:
 
 
 def needs_no_question(obj: Object, there: Object) -> bool:
-    applied = _objects._applied_fields(there, "ours")
-    return _objects._has_all(_objects._comparable(obj), _objects._comparable(there), applied)
+    applied = objects._applied_fields(there, "ours")
+    return objects._has_all(objects._comparable(obj), objects._comparable(there), applied)
 
 
 def test_an_object_that_has_all_is_no_question() -> None:
@@ -161,7 +161,7 @@ def test_a_family_is_asked_for_by_one_request_and_who_lost_its_label_by_another(
         api.put(f"{path}/{name}", service(name, **labels))
     family = [service(name, owner="ours", part=name) for name in "abcd"]
     client = KubernetesClient(str(api.kubeconfig), name="vie")
-    found = _objects.live_objects(client, family)
+    found = objects.live_objects(client, family)
     assert [obj and obj["metadata"]["name"] for obj in found] == ["a", "b", "c", None]
     asked = sorted(request for request in api.requests if "/services" in request)
     assert len(asked) == 3, asked  # the list, c and d

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._peering_gaps import ClusterReadOnce
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._peering.gaps import ClusterReadOnce
 from kubeconfigs import run_module
 from kubernetes_api import ApiServer, Object
 from running_mesh import ISTIOD, NAMES, RunningMesh

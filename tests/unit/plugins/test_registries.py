@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils._registries import REPLACEMENT_HUB, retired
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.registries import REPLACEMENT_HUB, retired
 
 
 @pytest.mark.parametrize(

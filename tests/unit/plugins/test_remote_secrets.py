@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import render_diff, summarise
-from ansible_collections.exomesh.istio.plugins.module_utils._peering import Options, Peering, unsynced
-from ansible_collections.exomesh.istio.plugins.module_utils._probe import api_hash
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import render_diff, summarise
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.probe import api_hash
+from ansible_collections.exomesh.istio.plugins.module_utils._peering.peering import Options, Peering, unsynced
 from kubernetes_api import ApiServer, Object, status
 
 SECRETS = "/api/v1/namespaces/istio-system/secrets"

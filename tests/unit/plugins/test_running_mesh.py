@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils._mesh_observe import RIGHTS
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.observe import RIGHTS
 from kubeconfigs import issue, run_module
 from kubernetes_api import Object, status
 from running_mesh import GATEWAY, ISTIOD, RunningMesh

@@ -15,8 +15,8 @@ from typing import Any
 
 import planted_secrets as planted
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils import _support_bundle as support
-from ansible_collections.exomesh.istio.plugins.module_utils._members import members_of
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import members_of
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose import support_bundle as support
 from kubernetes_api import RESOURCES, Object
 from running_mesh import GATEWAY, PLURALS, RunningMesh
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._teardown import Teardown
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._lifecycle.teardown import Teardown
 from kubernetes_api import ApiServer, Object
 
 OURS = {"app.kubernetes.io/managed-by": "exomesh.istio"}

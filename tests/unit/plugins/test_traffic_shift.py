@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import Interrupted
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._traffic_route import ISTIO, route_ref
-from ansible_collections.exomesh.istio.plugins.module_utils._traffic_shift import (
-    UNDERWAY_ANNOTATION,
-    ClusterRoute,
-    Limits,
-    Shift,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import (
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._traffic.requests import (
     Answer,
     Tally,
     ask_urls,
     parse_answers,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._traffic.route import ISTIO, route_ref
+from ansible_collections.exomesh.istio.plugins.module_utils._traffic.shift import (
+    UNDERWAY_ANNOTATION,
+    ClusterRoute,
+    Limits,
+    Shift,
 )
 from kubernetes_api import ApiServer, Object, status
 

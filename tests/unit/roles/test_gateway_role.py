@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
+    KubernetesClient,
+    ObjectRef,
+)
 from exolab import build
 
 Play = Callable[..., Any]

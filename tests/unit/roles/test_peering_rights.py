@@ -8,12 +8,12 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
     KubernetesClient,
     Object,
     concurrently,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import (
+from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import (
     reader_account,
     reader_objects,
 )

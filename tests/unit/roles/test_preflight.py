@@ -10,18 +10,25 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils import _preflight
-from ansible_collections.exomesh.istio.plugins.module_utils._capacity import Amount, quantity, request_of
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import KubernetesClient, ObjectRef
-from ansible_collections.exomesh.istio.plugins.module_utils._members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._preflight import (
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
+    KubernetesClient,
+    ObjectRef,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.probe import Answer, Target, api_hash
+from ansible_collections.exomesh.istio.plugins.module_utils._preflight import checks as preflight
+from ansible_collections.exomesh.istio.plugins.module_utils._preflight.capacity import (
+    Amount,
+    quantity,
+    request_of,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._preflight.checks import (
     Check,
     Preflight,
     Wanted,
     Workload,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._probe import Answer, Target, api_hash
 
 Object = dict[str, Any]
 
@@ -78,7 +85,7 @@ class Cluster:
 
     def check(self, code: str, **wanted: Any) -> Check:
         """The outcome of a check, the worst one where there are several of this name."""
-        order = [_preflight.ERROR, _preflight.WARNING, _preflight.NOTE, _preflight.OK]
+        order = [preflight.ERROR, preflight.WARNING, preflight.NOTE, preflight.OK]
         found = [check for check in self.preflight(**wanted).checks() if check.code == code]
         return min(found, key=lambda check: order.index(check.outcome))
 
@@ -190,8 +197,8 @@ def test_an_empty_cluster_with_a_node_is_fine(cluster: Cluster) -> None:
     cluster.put(node("a"))
     cluster.label("network-vienna")
     outcomes = {check.code: check.outcome for check in cluster.preflight().checks()}
-    assert set(outcomes.values()) <= {_preflight.OK, _preflight.NOTE}, outcomes
-    assert outcomes["kubernetes-version"] == outcomes["capacity"] == _preflight.OK
+    assert set(outcomes.values()) <= {preflight.OK, preflight.NOTE}, outcomes
+    assert outcomes["kubernetes-version"] == outcomes["capacity"] == preflight.OK
 
 
 @pytest.mark.parametrize(
@@ -399,7 +406,7 @@ def test_several_node_pools_need_a_choice(cluster: Cluster) -> None:
     assert check.outcome == "error"
     assert check.evidence == ["node pool 1a: 2 nodes", "node pool 2b: 1 nodes"]
     assert "gateway_nlb: {node_pool: NAME}" in check.next_step
-    chosen = dict.fromkeys(_preflight.POOL_ANNOTATIONS, "web")
+    chosen = dict.fromkeys(preflight.POOL_ANNOTATIONS, "web")
     for name in chosen:
         assert cluster.check("node-pools", annotations={name: "web"}).outcome == "ok"
     cluster.put(service("istio-eastwestgateway", chosen))
@@ -429,7 +436,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, error: Callable[[Target], str | None]
         targets.extend(wanted)
         return [Answer(target.name, None if error(target) else 200, error(target), 0.1) for target in wanted]
 
-    monkeypatch.setattr(_preflight, "probe", probe)
+    monkeypatch.setattr(preflight, "probe", probe)
     return targets
 
 
@@ -472,7 +479,7 @@ def test_a_peer_that_is_not_reached_is_refused_with_what_was_said(
 def test_a_gateway_that_is_there_is_asked_for_a_connection(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: str, outcome: str
 ) -> None:
-    monkeypatch.setattr(_preflight, "_gateway_addresses", lambda _peer: ["192.0.2.7"])
+    monkeypatch.setattr(preflight, "_gateway_addresses", lambda _peer: ["192.0.2.7"])
     targets = asked(monkeypatch, lambda target: error if "15443" in target.url else None)
     checks = cluster.preflight().probe("curl", 10)
     assert targets[1].url == "https://192.0.2.7:15443/"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
     ClusterUnreachableError,
     KubernetesClient,
 )

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base import waiting
 from ansible_collections.exomesh.istio.plugins.module_utils._base.cleanup import afterwards
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.programs import run_program
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import (
     TimeUpError,
@@ -31,14 +32,16 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import
     told_in_time,
     wait_until_met,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import (
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
     ClusterUnreachableError,
     KubernetesClient,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._objects import remove_surplus
-from ansible_collections.exomesh.istio.plugins.module_utils._remote_secrets import Access, write_secret
-from ansible_collections.exomesh.istio.plugins.module_utils._web_requests import ask_urls
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import remove_surplus
+from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import (
+    Access,
+    write_secret,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._traffic.requests import ask_urls
 from kubernetes_api import ApiServer, Object, status
 from silent_api import Servers
 

@@ -1,0 +1,293 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one of Istio's proxies was configured with, out of Envoy's own words (private to the collection)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .._base.documents import MALFORMED, load_json
+from .._base.errors import ExomeshError
+from .._kubernetes.client import KubernetesClient, concurrently
+from .._trust.x509 import CertificateError, read_chain
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+Dump = dict[str, Any]
+
+_ADMIN_PORT = 15000
+_ANSWER_SECONDS = 20.0
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - what Envoy calls its listeners
+_HTTP = "HttpConnectionManager"
+_TCP = "TcpProxy"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where the proxy takes what its workload sends.
+
+    :param routes: name of its routes; None where it passes on TCP.
+    :param clusters: where a TCP connection goes.
+    """
+
+    name: str
+    routes: str | None
+    clusters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Route:
+    """What becomes of a request.
+
+    :param clusters: where it goes, by its share in percent.
+    :param answer: the status with which the proxy itself answers.
+    :param rule: the VirtualService that says so, as ``namespace/name``.
+    """
+
+    clusters: dict[str, float]
+    answer: int | None = None
+    rule: str | None = None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a request may be sent.
+
+    :param cluster: the cluster that it is for.
+    :param problem: why the proxy does not use it.
+    """
+
+    address: str
+    cluster: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class EnvoyConfig:
+    """The parts of Envoy's ``config_dump``, and its ``clusters``."""
+
+    listeners: Sequence[Dump] = ()
+    routes: Sequence[Dump] = ()
+    clusters: Sequence[Dump] = ()
+    endpoints: Sequence[Dump] = ()
+    secrets: Sequence[Dump] = field(default=(), repr=False)
+    statuses: Sequence[Dump] = ()
+
+    def certificate_chain(self) -> tuple[x509.Certificate, ...]:
+        """The proxy's own certificate and those above it; empty where it has none."""
+        return self._certificates("default", "tls_certificate", "certificate_chain")
+
+    def trusted(self) -> tuple[x509.Certificate, ...]:
+        """The roots that it trusts."""
+        return self._certificates("ROOTCA", "validation_context", "trusted_ca")
+
+    def _certificates(self, name: str, kind: str, part: str) -> tuple[x509.Certificate, ...]:
+        with suppress(CertificateError, *MALFORMED):
+            for entry in self.secrets:
+                data = entry.get("secret", {}).get(kind, {}).get(part, {}).get("inline_bytes")
+                if entry.get("name") == name and data:
+                    return read_chain(base64.b64decode(data).decode(), f"the proxy's {name}")
+        return ()
+
+    def rejected(self) -> dict[str, str]:
+        """What the proxy refused, with its reason, by name."""
+        refused = {}
+        for entry in (*self.listeners, *self.routes, *self.clusters):
+            if details := entry.get("error_state", {}).get("details"):
+                named = entry.get("name") or _resource(entry).get("name") or "?"
+                refused[str(named)] = str(details)
+        return refused
+
+    def listener(self, addresses: Sequence[str], port: int) -> Listener | None:
+        """Where a connection to one of ``addresses`` goes; the one for that address is before the one for
+        all."""
+        found: dict[str, Listener] = {}
+        for entry in self.listeners:
+            told = entry.get("active_state", {}).get("listener")
+            if not told or told.get("bind_to_port", True) is True:
+                continue  # it is not one for what the workload sends
+            for where in (
+                told["address"],
+                *(more["address"] for more in told.get("additional_addresses", [])),
+            ):
+                socket = where.get("socket_address", {})
+                if socket.get("port_value") == port:
+                    found[socket["address"]] = _listener(told)
+        return next((found[address] for address in (*addresses, *_WILDCARDS) if address in found), None)
+
+    def route(self, name: str, host: str, path: str = "/") -> Route | None:
+        """What becomes of ``GET path`` for a host, without any further header; None: nothing is said."""
+        for entry in self.routes:
+            config = entry.get("route_config", {})
+            if config.get("name") != name:
+                continue
+            for virtual_host in config.get("virtual_hosts", []):
+                if host in virtual_host["domains"]:
+                    matching = (route for route in virtual_host.get("routes", []) if _matches(route, path))
+                    return next(map(_route, matching), None)
+        return None
+
+    def cluster(self, name: str) -> Dump | None:
+        return next((c["cluster"] for c in self.clusters if c.get("cluster", {}).get("name") == name), None)
+
+    def endpoints_of(self, name: str) -> list[Endpoint]:
+        return [
+            endpoint
+            for entry in self.endpoints
+            if entry.get("endpoint_config", {}).get("cluster_name") == name
+            for endpoint in self._endpoints(entry["endpoint_config"])
+        ]
+
+    def _endpoints(self, assignment: Dump) -> Iterator[Endpoint]:
+        problems = self._problems(assignment["cluster_name"])
+        for locality in assignment.get("endpoints", []):
+            for entry in locality.get("lb_endpoints", []):
+                address = _address(entry.get("endpoint", {}).get("address", {}))
+                metadata = entry.get("metadata", {}).get("filter_metadata", {})
+                # workload;namespace;name;revision;cluster
+                workload = str(metadata.get("istio", {}).get("workload", ""))
+                yield Endpoint(address, workload.rpartition(";")[2], problems.get(address))
+
+    def _problems(self, name: str) -> dict[str, str]:
+        """What the proxy has against endpoints of a cluster, by address."""
+        problems = {}
+        for status in self.statuses:
+            if status.get("name") != name:
+                continue
+            for host in status.get("host_statuses", []):
+                health, stats = host.get("health_status", {}), _stats(host)
+                address = _address(host["address"])
+                if health.get("failed_outlier_check"):
+                    problems[address] = "taken out after errors (outlier detection)"
+                elif health.get("eds_health_status", "HEALTHY") not in ("HEALTHY", "UNKNOWN"):
+                    problems[address] = f"not healthy: {health['eds_health_status']}"
+                elif stats.get("cx_connect_fail") and not stats.get("rq_success"):
+                    problems[address] = f"{stats['cx_connect_fail']} connections failed, no request succeeded"
+        return problems
+
+    def server_names(self, port: int) -> set[str]:
+        """The names (SNI) for which the proxy passes on what comes in on a port."""
+        return {
+            name
+            for entry in self.listeners
+            if (told := entry.get("active_state", {}).get("listener"))
+            and told["address"].get("socket_address", {}).get("port_value") == port
+            for chain in told.get("filter_chains", [])
+            for name in chain.get("filter_chain_match", {}).get("server_names", [])
+        }
+
+
+def read_config(client: KubernetesClient, namespace: str, pod: str) -> EnvoyConfig:
+    """Have the proxy of a pod tell its configuration.
+
+    :raises ExomeshError: it does not tell.
+    """
+    dumps = (
+        "listeners",
+        "route_configs",
+        "active_clusters",
+        "endpoint_configs&include_eds",
+        "active_secrets",
+    )
+    paths = [f"/config_dump?resource=dynamic_{dump}" for dump in dumps] + ["/clusters?format=json"]
+
+    def ask(path: str) -> list[Dump]:
+        answer = client.get_from_pod(namespace, pod, _ADMIN_PORT, path, _ANSWER_SECONDS)
+        try:
+            told = load_json(answer, f"What the proxy of pod {namespace}/{pod} tells")
+            return [dict(entry) for entry in told.get("configs") or told.get("cluster_statuses") or []]
+        except MALFORMED:
+            raise ExomeshError(
+                f"The proxy of pod {namespace}/{pod} answers {path} with {answer[:100]!r}",
+                "proxy_silent",
+                cluster=client.name,
+                next_step=f"kubectl -n {namespace} logs {pod} -c istio-proxy --tail 50",
+            ) from None
+
+    return EnvoyConfig(*concurrently(ask, paths))
+
+
+def is_mutual(cluster: Dump) -> bool:
+    """Whether requests to an Envoy cluster are sent with Istio's mutual TLS, where the other end has it."""
+    sockets = [match["transport_socket"] for match in cluster.get("transport_socket_matches", [])]
+    sockets.append(cluster.get("transport_socket", {}))
+    return any(
+        str(socket.get("typed_config", {}).get("sni", "")).startswith("outbound_")
+        and "default" in json.dumps(socket["typed_config"]["common_tls_context"].get(_OWN_CERTIFICATE, []))
+        for socket in sockets
+    )
+
+
+_OWN_CERTIFICATE = "tls_certificate_sds_secret_configs"
+
+
+def rule_of(resource: Dump) -> str | None:
+    """The DestinationRule or VirtualService that shaped a cluster or route, as ``namespace/name``."""
+    config = resource.get("metadata", {}).get("filter_metadata", {}).get("istio", {}).get("config", "")
+    match = re.search(r"/namespaces/([^/]+)/[^/]+/([^/]+)$", config)
+    return f"{match[1]}/{match[2]}" if match else None
+
+
+def _resource(entry: Dump) -> Dump:
+    resource: Dump = entry.get("error_state", {}).get("failed_configuration") or {}
+    return resource
+
+
+def _listener(told: Dump) -> Listener:
+    chains = [*told.get("filter_chains", []), told.get("default_filter_chain", {})]
+    filters = [entry.get("typed_config", {}) for chain in chains for entry in chain.get("filters", [])]
+    for config in filters:
+        if config.get("@type", "").endswith(_HTTP) and "rds" in config:
+            return Listener(told["name"], config["rds"]["route_config_name"])
+    for config in filters:
+        if config.get("@type", "").endswith(_TCP):
+            weighted = [entry["name"] for entry in config.get("weighted_clusters", {}).get("clusters", [])]
+            return Listener(
+                told["name"], None, tuple([config["cluster"]] if "cluster" in config else weighted)
+            )
+    return Listener(told["name"], None)
+
+
+def _matches(route: Dump, path: str) -> bool:
+    match = route.get("match", {})
+    if match.get("headers") or match.get("query_parameters"):
+        return False
+    if "prefix" in match:
+        return path.startswith(match["prefix"])
+    if "path" in match:
+        return bool(path == match["path"])
+    if "path_separated_prefix" in match:
+        prefix = match["path_separated_prefix"]
+        return path == prefix or path.startswith(f"{prefix}/")
+    if "safe_regex" in match:
+        return re.fullmatch(match["safe_regex"]["regex"], path) is not None
+    return False
+
+
+def _route(told: Dump) -> Route:
+    action, rule = told.get("route", {}), rule_of(told)
+    if "direct_response" in told:
+        return Route({}, int(told["direct_response"]["status"]), rule)
+    if "redirect" in told:
+        return Route({}, 301, rule)
+    weighted = action.get("weighted_clusters", {}).get("clusters", [])
+    total = sum(entry.get("weight", 0) for entry in weighted) or 1
+    clusters = {entry["name"]: 100 * entry["weight"] / total for entry in weighted if entry.get("weight")}
+    return Route(clusters or {action.get("cluster", ""): 100.0}, None, rule)
+
+
+def _address(told: Dump) -> str:
+    socket = told.get("socket_address", {})
+    return f"{socket.get('address')}:{socket.get('port_value')}"
+
+
+def _stats(host: Dump) -> dict[str, int]:
+    return {entry["name"]: int(entry.get("value", 0)) for entry in host.get("stats", [])}

@@ -1,0 +1,232 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One file with the kubeconfig of one SKS cluster, kept valid (private to the collection)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from .._base import files
+from .._base.errors import ExomeshError
+from .._kubernetes.kubeconfig import (
+    Entry,
+    Kubeconfig,
+    KubeconfigError,
+    Renewal,
+    Wanted,
+    described,
+    same_server,
+    why_renew,
+)
+from .interface import Cluster, Exoscale, ExoscaleError
+
+Proof = Callable[[Path, str], None]
+"""Raises ExomeshError unless the API server accepts the kubeconfig at this path with this context."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the file is to be."""
+
+    path: Path
+    context: str
+    cluster: str
+    zone: str
+    user: str
+    groups: tuple[str, ...]
+    ttl: timedelta | None
+    renew_before: timedelta | None
+    backup: bool
+    force: bool
+    check_mode: bool
+
+
+@dataclass
+class Outcome:
+    """What a module returns, and warnings."""
+
+    result: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+
+def ensure_present(exoscale: Exoscale, request: Request, prove: Proof | None) -> Outcome:
+    """Keep the file when it is still good, else mint a kubeconfig and write it.
+
+    :param prove: asked about a file that is kept and about a new one; None asks nobody.
+    """
+    cluster = exoscale.cluster(request.zone, request.cluster)
+    if not cluster.endpoint:
+        raise ExoscaleError(
+            f"the cluster has no endpoint yet, its state is {cluster.state or 'unknown'}",
+            "cluster_not_ready",
+            cluster=cluster.name,
+            zone=cluster.zone,
+            next_step="Run again when its state is running",
+        )
+    wanted = Wanted(
+        request.context, cluster.endpoint, cluster.id, request.user, request.groups, request.renew_before
+    )
+    before = files.read_text(request.path)
+    renewal = Renewal("forced", "force is set") if request.force else None
+    renewal = why_renew(before, wanted, datetime.now(UTC)) or renewal
+    if not renewal and prove:
+        renewal = _why_not_proven(prove, request)
+    if renewal:
+        return _renew(exoscale, cluster, request, wanted, renewal, before, prove)
+    entry = Kubeconfig.parse(before or "").entry(request.context)
+    outcome = Outcome(_result(request, cluster, entry, None))
+    if not files.is_private(request.path):
+        outcome.result |= {"changed": True, "diff": {"before": "mode: not 0600\n", "after": "mode: 0600\n"}}
+        if not request.check_mode:
+            files.make_private(request.path)
+    return outcome
+
+
+def ensure_absent(request: Request) -> Outcome:
+    """Remove the file, when it holds nothing but this context."""
+    before = files.read_text(request.path)
+    result: dict[str, Any] = {
+        "changed": before is not None,
+        "kubeconfig": str(request.path),
+        "context": request.context,
+    }
+    if before is not None:
+        names = Kubeconfig.parse(before, str(request.path)).context_names
+        if names not in ([], [request.context]) and not request.force:
+            raise _shared(request, names)
+        result["diff"] = {"before": described(before), "after": ""}
+        if not request.check_mode:
+            if request.backup:
+                result["backup_file"] = str(files.back_up(request.path))
+            files.remove(request.path)
+    return Outcome(result)
+
+
+def _renew(
+    exoscale: Exoscale,
+    cluster: Cluster,
+    request: Request,
+    wanted: Wanted,
+    renewal: Renewal,
+    before: str | None,
+    prove: Proof | None,
+) -> Outcome:
+    names, ours = _contexts(before)
+    if len(names) > 1 and not request.force:
+        raise _shared(request, names)
+    if request.check_mode:
+        result = _result(request, cluster, None, renewal)
+        result["diff"] = {"before": described(before), "after": _prediction(wanted)}
+        return Outcome(result)
+    ttl = None if request.ttl is None else int(request.ttl.total_seconds())
+    text = exoscale.kubeconfig(cluster, request.user, list(request.groups), ttl)
+    config, entry = _prepared(text, request.context, cluster)
+    # What is not ours is never lost; what cannot be read may be anything.
+    foreign = bool(before and before.strip()) and not ours
+    with files.locked(request.path):
+        backup = files.back_up(request.path) if before is not None and (request.backup or foreign) else None
+        files.write_private(request.path, config.dump())
+    outcome = Outcome(_result(request, cluster, entry, renewal))
+    outcome.result["diff"] = {"before": described(before), "after": described(config.dump())}
+    if backup:
+        outcome.result["backup_file"] = str(backup)
+    if foreign:
+        outcome.warnings.append(f"{request.path} was not written by this collection; it is kept as {backup}")
+    if again := why_renew(config.dump(), wanted, datetime.now(UTC)):
+        outcome.warnings.append(
+            f"cluster {cluster.name}: the next run will renew the new kubeconfig again, as {again.text}"
+        )
+    if prove:
+        prove(request.path, request.context)
+    return outcome
+
+
+def _prepared(text: str, context: str, cluster: Cluster) -> tuple[Kubeconfig, Entry]:
+    """A fresh kubeconfig under our names, checked, with the record of where it is from."""
+    try:
+        entry = Kubeconfig.parse(text, "what Exoscale returned").entry()
+        reason = entry.distrust()
+        if not (reason or same_server(entry.server, cluster.endpoint)):
+            reason = f"its server is {entry.server}, and that of the cluster is {cluster.endpoint}"
+        if reason:
+            raise KubeconfigError(
+                f"the kubeconfig that Exoscale returned is refused: {reason}",
+                "kubeconfig_refused",
+                cause="Something else than Exoscale may have answered",
+                next_step="Check EXOSCALE_API_ENDPOINT, api_endpoint and the proxy settings. A kubeconfig "
+                "that you trust can be given with kubeconfig_source: file",
+            )
+        _client, authorities = entry.certificates()
+    except KubeconfigError as error:
+        raise error.about(cluster.name, cluster.zone) from None
+    record = {
+        "cluster_id": cluster.id,
+        "zone": cluster.zone,
+        "ca": [authority.fingerprint for authority in authorities],
+    }
+    config = Kubeconfig()
+    config.put(entry.renamed(context, record), make_current=True)
+    return config, config.entry()
+
+
+def _why_not_proven(prove: Proof, request: Request) -> Renewal | None:
+    """The renewal that a refusal asks for; a new kubeconfig does not mend other troubles."""
+    try:
+        prove(request.path, request.context)
+    except ExomeshError as error:
+        if error.code not in ("credentials_rejected", "untrusted_server"):
+            raise
+        return Renewal("rejected", error.message)
+    return None
+
+
+def _contexts(text: str | None) -> tuple[list[str], bool]:
+    """Names of a file's contexts, and whether all of them were written by this collection."""
+    try:
+        config = Kubeconfig.parse(text or "")
+        return config.context_names, all(config.entry(name).record for name in config.context_names)
+    except KubeconfigError:
+        return [], False
+
+
+def _shared(request: Request, names: list[str]) -> KubeconfigError:
+    others = ", ".join(name for name in names if name != request.context)
+    return KubeconfigError(
+        f"{request.path} holds other contexts: {others}",
+        "shared_file",
+        cluster=request.cluster,
+        zone=request.zone,
+        next_step="Name a file for this cluster alone, and put it into a shared one with kubeconfig_merge",
+    )
+
+
+def _result(
+    request: Request, cluster: Cluster, entry: Entry | None, renewal: Renewal | None
+) -> dict[str, Any]:
+    """The module's result; without an entry (check mode) only what is certain beforehand."""
+    predicted = {
+        "context": request.context,
+        "server": cluster.endpoint,
+        "user": request.user,
+        "groups": list(request.groups),
+    }
+    return {
+        "changed": renewal is not None,
+        "kubeconfig": str(request.path),
+        "cluster_id": cluster.id,
+        "zone": cluster.zone,
+        "renewal": {"code": renewal.code, "text": renewal.text} if renewal else None,
+        **(entry.describe() if entry else predicted),
+    }
+
+
+def _prediction(wanted: Wanted) -> str:
+    return (
+        f"context: {wanted.context}\nserver: {wanted.server}\nuser: {wanted.user}\n"
+        f"groups: {', '.join(wanted.groups)}\n(a new certificate)\n"
+    )

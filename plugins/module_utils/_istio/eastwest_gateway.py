@@ -1,0 +1,582 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The east-west gateway of a cluster, in one of two forms (private to the collection).
+
+Peers find it by the label ``topology.istio.io/network`` of its Service. So a gateway of the other form is
+replaced without an outage by moving that label: the new one is made without it, gets it when it is ready, and
+the old one loses it and is deleted when the peers have moved over.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._base.documents import load_yaml
+from .._base.errors import ExomeshError
+from .._base.waiting import pause
+from .._exoscale.nlb import LOAD_BALANCER_ID
+from .._kubernetes.client import (
+    FIELD_MANAGER,
+    ISTIO_NAMESPACE,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    NETWORK_LABEL,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+    is_ours,
+    wait_until_met,
+)
+from .._kubernetes.load_balancer import service_addresses, wait_for_addresses
+from .._kubernetes.lock import INSTALL_LOCK, ClusterLock
+from .._kubernetes.objects import (
+    CREATE,
+    DELETE,
+    UNCHANGED,
+    UPDATE,
+    ObjectChange,
+    apply_patiently,
+    compare_all,
+    hash_of,
+)
+from .install import PRUNED_KINDS, Istioctl, install, plan, wait_ready
+from .operator import OperatorSettings, merge
+
+with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+    import yaml
+
+NAME = "istio-eastwestgateway"
+PORT = 15443
+ADDRESS_ANNOTATION = "exomesh.istio/address"
+"""On the gateway's Service: the address that it had when a run last looked."""
+
+OPERATOR = "eastwest"
+"""Name of the IstioOperator, as in Istio's own script."""
+
+DRAIN_SECONDS = 15
+"""What peers need to hear that a gateway is not to be used any more, and requests under way to end."""
+
+_READINESS = {
+    "httpGet": {"path": "/healthz/ready", "port": 15021},
+    "initialDelaySeconds": 1,
+    "periodSeconds": 2,
+    "timeoutSeconds": 3,
+    "failureThreshold": 30,
+}
+"""Istio's own asks every 15 s: a gateway that is not up at the first time waits that long to be used."""
+
+_CONFIGURATION_ANNOTATION = "exomesh.istio/configuration"
+_HOST = r"\*|(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_CRD = ObjectRef("apiextensions.k8s.io/v1", "CustomResourceDefinition", "gateways.gateway.networking.k8s.io")
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """What both forms have in common, and what is merged last into each.
+
+    :param hosts: services that other networks may reach.
+    :param operator_spec: over the ``spec`` of the IstioOperator.
+    :param parameters: over what istiod makes of a Gateway, by ``deployment``, ``service`` and so on.
+    """
+
+    network: str
+    hosts: Sequence[str] = ("*.local",)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    source_ranges: Sequence[str] = ()
+    hub: str | None = None
+    image_pull_secrets: Sequence[str] = ()
+    revision: str = ""
+    ha: bool = False
+    operator_spec: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse what would be taken, but mean something else.
+
+        :raises ExomeshError: ``gateway_invalid``.
+        """
+        if not self.hosts:
+            raise _invalid("gateway_expose_hosts is empty: name what other networks may reach, as in *.local")
+        for host in self.hosts:
+            if "/" in host:
+                raise _invalid(
+                    f"gateway_expose_hosts names {host}, but a namespace before a slash narrows nothing "
+                    "here: for the services of a namespace write *.NAMESPACE.svc.cluster.local"
+                )
+            if not re.fullmatch(_HOST, host):
+                raise _invalid(
+                    f"gateway_expose_hosts names {host}, which is no host: write a service's full name, or "
+                    "one that begins with *. for all that end so"
+                )
+        for source in self.source_ranges:
+            try:
+                ipaddress.ip_network(source)
+            except ValueError as error:
+                raise _invalid(
+                    f"gateway_source_ranges names {source}, which is no network: {error}"
+                ) from None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would change, and how to do it: ``carry_out(timeout)`` returns when it is done and ready."""
+
+    changes: list[ObjectChange]
+    carry_out: Callable[[int], None]
+
+    @property
+    def differs(self) -> bool:
+        return any(change.action != UNCHANGED for change in self.changes)
+
+
+class Form(ABC):
+    """One way to make a gateway. ``service``: the Service by which peers find it."""
+
+    service: ObjectRef
+
+    def __init__(self, client: KubernetesClient, settings: GatewaySettings) -> None:
+        self._client = client
+        self._settings = settings
+
+    @abstractmethod
+    def plan(self, announced: bool = True) -> Plan:
+        """Compare with the cluster. ``announced``: peers are to find it."""
+
+    @abstractmethod
+    def parts(self) -> list[ObjectRef]:
+        """What there is of it that is ours, in the order in which it is to be deleted."""
+
+    @abstractmethod
+    def withdraw(self, timeout: int) -> None:
+        """Let the peers not find it any more; it goes on serving."""
+
+    def refuse_shared_load_balancer(self) -> None:
+        """Refuse to make it beside the other form, where both would be behind one load balancer.
+
+        :raises ExomeshError: the cloud would give the old one's ports to the new one before it is ready, and
+            take them away from both with the old one.
+        """
+        if LOAD_BALANCER_ID in self._settings.annotations:
+            raise ExomeshError(
+                "The gateway cannot change its form behind a load balancer that is named by its ID",
+                "shared_load_balancer",
+                cause="for a while there are two gateways, and both need the same ports of it",
+                next_step="Leave gateway_nlb.id and gateway_nlb.external away for this run, or name another",
+            )
+
+    def is_announced(self) -> bool:
+        service = self._client.get(self.service)
+        return NETWORK_LABEL in ((service or {}).get("metadata", {}).get("labels") or {})
+
+
+class OperatorForm(Form):
+    """Installed by istioctl out of an IstioOperator, and exposing services by a Gateway of Istio's own kind.
+
+    :param istioctl: None where it is only to be removed.
+    """
+
+    service = ObjectRef("v1", "Service", NAME, ISTIO_NAMESPACE)
+
+    def __init__(
+        self, client: KubernetesClient, settings: GatewaySettings, istioctl: Istioctl | None = None
+    ) -> None:
+        super().__init__(client, settings)
+        self._istioctl = istioctl
+
+    def plan(self, announced: bool = True) -> Plan:
+        if self._istioctl is None:
+            raise ValueError("istioctl is needed to install a gateway")
+        client, istioctl = self._client, self._istioctl
+        settings = operator_settings(self._settings, announced)
+        installation = plan(client, istioctl, settings)
+        exposing = [exposing_gateway(self._settings)]
+        changes = compare_all(client, exposing, FIELD_MANAGER)
+
+        def carry_out(timeout: int) -> None:
+            if installation.differs:
+                with ClusterLock(client, INSTALL_LOCK, timeout) as lock:
+                    newest = plan(client, istioctl, settings) if lock.had_to_wait else installation
+                    install(lock.client, istioctl, settings, newest, timeout, lock.require)
+            _apply(client, exposing, changes, timeout)
+            wait_ready(client, installation.deployments, timeout)
+
+        return Plan([*installation.changes, *changes], carry_out)
+
+    def parts(self) -> list[ObjectRef]:
+        # Of the component, as istioctl writes the operator's name on the default tag's webhooks, too.
+        component = "operator.istio.io/component=IngressGateways"
+        labels = f"install.operator.istio.io/owning-resource={OPERATOR},{component}"
+        found = concurrently(
+            lambda kind: self._client.list_objects(*kind, ISTIO_NAMESPACE, labels=labels), PRUNED_KINDS
+        )
+        exposing = self._client.get(ObjectRef.of(exposing_gateway(self._settings)))
+        return [
+            *(ObjectRef.of(obj) for objects in found for obj in objects),
+            *(ObjectRef.of(obj) for obj in [exposing] if obj and is_ours(obj)),
+        ]
+
+    def withdraw(self, timeout: int) -> None:
+        del timeout
+        service = self._client.get(self.service)
+        if service and self.is_announced():
+            del service["metadata"]["labels"][NETWORK_LABEL]
+            self._client.replace(service)
+
+
+class GatewayApiForm(Form):
+    """A Gateway of the Kubernetes Gateway API, out of which istiod makes Deployment and Service."""
+
+    service = ObjectRef("v1", "Service", f"{NAME}-istio", ISTIO_NAMESPACE)
+    _deployment = ObjectRef("apps/v1", "Deployment", f"{NAME}-istio", ISTIO_NAMESPACE)
+
+    def plan(self, announced: bool = True) -> Plan:
+        client = self._client
+        self._require_kind()
+        objects = gateway_api_objects(self._settings, announced)
+        self._refuse_foreign(objects)
+        changes = compare_all(client, objects, FIELD_MANAGER)
+        made_of_it = [ref for ref in (self._deployment, self.service) if not client.get(ref)]
+        scaled = self._scaled_to_zero()
+
+        def carry_out(timeout: int) -> None:
+            _apply(client, objects, changes, timeout)
+            self._wait(objects, timeout)
+            if scaled:
+                client.scale(self._deployment, 1)
+            wait_ready(client, [self._deployment], timeout)
+
+        created = [ObjectChange(ref, CREATE, {}, {}) for ref in made_of_it]
+        return Plan([*changes, *created, *scaled], carry_out)
+
+    def parts(self) -> list[ObjectRef]:
+        refs = [ObjectRef.of(obj) for obj in reversed(gateway_api_objects(self._settings, True))]
+        return [ref for ref in refs if (obj := self._client.get(ref)) and is_ours(obj)]
+
+    def withdraw(self, timeout: int) -> None:
+        # Taken from the Service alone, the label would be put back by istiod.
+        self.plan(announced=False).carry_out(timeout)
+
+    def _require_kind(self) -> None:
+        definition = self._client.get(_CRD)
+        versions = (definition or {}).get("spec", {}).get("versions", [])
+        if any(version["name"] == "v1" and version["served"] for version in versions):
+            return
+        raise ExomeshError(
+            "The cluster has no kind Gateway of gateway.networking.k8s.io/v1, which gateway_api needs",
+            "gateway_api_missing",
+            next_step="Install the standard channel of the Gateway API, release 1.1 or newer: kubectl apply "
+            "--server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.6.0/"
+            "standard-install.yaml. Or leave gateway_api off",
+        )
+
+    def _refuse_foreign(self, objects: Iterable[Object]) -> None:
+        for ref in [ObjectRef.of(obj) for obj in objects]:
+            live = self._client.get(ref)
+            if live and not is_ours(live):
+                raise ExomeshError(
+                    f"{ref} is there, but not ours: it lacks the label {MANAGED_BY_LABEL}={MANAGED_BY}",
+                    "foreign_object",
+                    next_step="Delete or rename it, or give it that label to let it be taken over",
+                )
+
+    def _scaled_to_zero(self) -> list[ObjectChange]:
+        """The Deployment, where someone scaled it away; an autoscaler keeps away from 0."""
+        live = self._client.get(self._deployment)
+        if not live or live["spec"].get("replicas") != 0:
+            return []
+        return [ObjectChange(self._deployment, UPDATE, {"spec.replicas": 0}, {"spec.replicas": 1})]
+
+    def _wait(self, objects: Sequence[Object], timeout: int) -> None:
+        gateway = ObjectRef.of(objects[-1])
+        configuration = _configuration_of(objects)
+
+        def unmet() -> str | None:
+            live = self._client.get(gateway) or {"metadata": {}}
+            missing = _not_accepted(live)
+            if missing:
+                return missing
+            service = self._client.get(self.service)
+            if service is None:
+                return f"istiod has made no {self.service} of it"
+            made_of = (service["metadata"].get("annotations") or {}).get(_CONFIGURATION_ANNOTATION)
+            return (
+                None if made_of == configuration else f"istiod has not yet brought {self.service} up to date"
+            )
+
+        started = time.monotonic()
+        missing = wait_until_met(unmet, timeout)
+        if missing:
+            raise ExomeshError(
+                f"{gateway} is not in place after {time.monotonic() - started:.0f} s: {missing}",
+                "gateway_not_in_place",
+                next_step="Look at the Gateway's status.conditions and at the log of istiod. One of another "
+                "revision takes no notice of it",
+            )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened, or would. ``former_address``: what a run before found, where it is valid no more."""
+
+    changes: list[ObjectChange]
+    service: str
+    addresses: list[str]
+    former_address: str | None
+
+
+def ensure(client: KubernetesClient, wanted: Form, other: Form, timeout: int, check_mode: bool) -> Outcome:
+    """Make the gateway of the wanted form, and replace one of the other; returns when peers can use it."""
+    final = wanted.plan()
+    leftovers = other.parts()
+    if leftovers:
+        wanted.refuse_shared_load_balancer()
+    changes = [*final.changes, *(ObjectChange(ref, DELETE, {}, {}) for ref in leftovers)]
+    if check_mode:
+        addresses = service_addresses(client.get(wanted.service))
+    else:
+        if other.is_announced() and not wanted.is_announced():
+            wanted.plan(announced=False).carry_out(timeout)
+            wait_for_addresses(client, ISTIO_NAMESPACE, wanted.service.name, timeout)
+            final = wanted.plan()
+        final.carry_out(timeout)
+        addresses = wait_for_addresses(client, ISTIO_NAMESPACE, wanted.service.name, timeout)
+        if leftovers:
+            _remove(client, other, leftovers, timeout)
+    service = client.get(wanted.service)
+    recorded = ((service or {}).get("metadata", {}).get("annotations") or {}).get(ADDRESS_ANNOTATION)
+    if not addresses or recorded in addresses:
+        return Outcome(changes, wanted.service.name, addresses, None)
+    if not check_mode:
+        _record(client, wanted.service, addresses[0])
+    if not any(change.ref == wanted.service and change.action != UNCHANGED for change in changes):
+        path = f"metadata.annotations['{ADDRESS_ANNOTATION}']"
+        before = {path: recorded} if recorded else {}
+        changes.append(ObjectChange(wanted.service, UPDATE, before, {path: addresses[0]}))
+    return Outcome(changes, wanted.service.name, addresses, recorded)
+
+
+def operator_settings(settings: GatewaySettings, announced: bool) -> OperatorSettings:
+    """The gateway as an IstioOperator."""
+    component: dict[str, Any] = {
+        "name": NAME,
+        "enabled": True,
+        "label": {"app": NAME, "istio": "eastwestgateway", NETWORK_LABEL: settings.network},
+        "k8s": {
+            # Route requests to services of this network only.
+            "env": [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": settings.network}],
+            "readinessProbe": _READINESS,
+            "serviceAnnotations": dict(settings.annotations),
+            "service": {
+                "ports": [
+                    {"name": "status-port", "port": 15021, "targetPort": 15021},
+                    {"name": "tls", "port": PORT, "targetPort": PORT},
+                ],
+                **_source_ranges(settings),
+            },
+        },
+    }
+    if not announced:
+        # Of the Service only: it is in the selectors of Deployment and Service, too, which cannot change.
+        patch = {"path": "metadata.labels." + NETWORK_LABEL.replace(".", "\\.")}
+        component["k8s"]["overlays"] = [{"kind": "Service", "name": NAME, "patches": [patch]}]
+    spec = {
+        "components": {"ingressGateways": [component]},
+        "values": {"gateways": {"istio-ingressgateway": {"injectionTemplate": "gateway"}}},
+    }
+    return OperatorSettings(
+        name=OPERATOR,
+        profile="empty",
+        hub=settings.hub,
+        image_pull_secrets=settings.image_pull_secrets,
+        revision=settings.revision,
+        network=settings.network,
+        ha=settings.ha,
+        spec=merge(spec, settings.operator_spec),
+    )
+
+
+def exposing_gateway(settings: GatewaySettings) -> Object:
+    """Istio's Gateway that lets other networks reach services through the gateway of the operator's form."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": {
+            "name": "cross-network-gateway",
+            "namespace": ISTIO_NAMESPACE,
+            "labels": {MANAGED_BY_LABEL: MANAGED_BY},
+        },
+        "spec": {
+            "selector": {"istio": "eastwestgateway"},
+            "servers": [
+                {
+                    "port": {"number": PORT, "name": "tls", "protocol": "TLS"},
+                    "tls": {"mode": "AUTO_PASSTHROUGH"},
+                    "hosts": list(settings.hosts),
+                }
+            ],
+        },
+    }
+
+
+def gateway_api_objects(settings: GatewaySettings, announced: bool) -> list[Object]:
+    """The gateway as a Gateway of the Gateway API, after its parameters.
+
+    What concerns the load balancer is not among the Gateway's own annotations: those go to its pods as well,
+    which would be made anew with each change.
+    """
+    owned = {MANAGED_BY_LABEL: MANAGED_BY}
+    labels = {**owned, **({"istio.io/rev": settings.revision} if settings.revision else {})}
+    gateway = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {
+            "name": NAME,
+            "namespace": ISTIO_NAMESPACE,
+            "labels": {**labels, NETWORK_LABEL: settings.network},
+        },
+        "spec": {
+            "gatewayClassName": "istio",
+            "infrastructure": {
+                "labels": {NETWORK_LABEL: settings.network},
+                "parametersRef": {"group": "", "kind": "ConfigMap", "name": NAME},
+            },
+            "listeners": [_listener(number, host) for number, host in enumerate(settings.hosts, 1)],
+        },
+    }
+    parameters = merge(_parameters(settings), settings.parameters)
+    service: dict[str, Any] = {"metadata": {"annotations": {}}}
+    if not announced:
+        service["metadata"]["labels"] = {NETWORK_LABEL: None}
+    parameters["service"] = merge(service, parameters["service"])
+    configuration = hash_of(json.dumps([gateway, parameters], sort_keys=True))
+    parameters["service"]["metadata"]["annotations"][_CONFIGURATION_ANNOTATION] = configuration
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": NAME, "namespace": ISTIO_NAMESPACE, "labels": owned},
+            "data": {key: yaml.safe_dump(value) for key, value in sorted(parameters.items())},
+        },
+        gateway,
+    ]
+
+
+def _listener(number: int, host: str) -> dict[str, Any]:
+    listener = {
+        "name": "tls" if number == 1 else f"tls-{number}",
+        "port": PORT,
+        "protocol": "TLS",
+        "tls": {
+            "mode": "Passthrough",
+            "options": {"gateway.istio.io/listener-protocol": "auto-passthrough"},
+        },
+    }
+    return listener if host == "*" else {**listener, "hostname": host}
+
+
+def _parameters(settings: GatewaySettings) -> dict[str, Any]:
+    """What istiod is to make otherwise than it would, by what it makes."""
+    pod: dict[str, Any] = {}
+    if settings.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    service = {"metadata": {"annotations": dict(settings.annotations)}, "spec": _source_ranges(settings)}
+    if not settings.ha:
+        return {"deployment": {"spec": {"replicas": 1, "template": {"spec": pod}}}, "service": service}
+    requests = {"cpu": "100m", "memory": "128Mi"}
+    pod["containers"] = [{"name": "istio-proxy", "resources": {"requests": requests}}]
+    pod["topologySpreadConstraints"] = [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"gateway.networking.k8s.io/gateway-name": NAME}},
+        }
+    ]
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
+    return {
+        "deployment": {"spec": {"template": {"spec": pod}}},
+        "horizontalPodAutoscaler": {
+            "spec": {"minReplicas": 2, "maxReplicas": 5, "metrics": [{"type": "Resource", "resource": cpu}]}
+        },
+        "podDisruptionBudget": {"spec": {"minAvailable": 1}},
+        "service": service,
+    }
+
+
+def _source_ranges(settings: GatewaySettings) -> dict[str, Any]:
+    return {"loadBalancerSourceRanges": list(settings.source_ranges)} if settings.source_ranges else {}
+
+
+def _configuration_of(objects: Iterable[Object]) -> str:
+    for obj in objects:
+        if obj["kind"] == "ConfigMap":
+            service = load_yaml(obj["data"]["service"], "The gateway's configuration")
+            return str(service["metadata"]["annotations"][_CONFIGURATION_ANNOTATION])
+    raise ValueError("no ConfigMap is among the objects")
+
+
+def _not_accepted(gateway: Object) -> str | None:
+    """What istiod says against the Gateway in its newest form; None where it accepts it."""
+    for condition in gateway.get("status", {}).get("conditions", []):
+        if condition["type"] != "Accepted" or condition["status"] == "Unknown":
+            continue
+        if condition.get("observedGeneration", 0) < gateway["metadata"].get("generation", 0):
+            continue
+        if condition["status"] == "True":
+            return None
+        return f"it is not accepted: {condition['reason']}: {condition['message']}"
+    return "istiod has not taken it up yet"
+
+
+def _apply(
+    client: KubernetesClient, objects: Sequence[Object], changes: Sequence[ObjectChange], timeout: int
+) -> None:
+    for obj, change in zip(objects, changes, strict=True):
+        if change.action != UNCHANGED:
+            apply_patiently(client, obj, FIELD_MANAGER, timeout)
+
+
+def _remove(client: KubernetesClient, form: Form, parts: Sequence[ObjectRef], timeout: int) -> None:
+    if form.is_announced():
+        form.withdraw(timeout)
+        pause(DRAIN_SECONDS, f"connections by {form.service} of cluster {client.name} to end")
+    for ref in parts:
+        client.delete(ref)
+    refs = {*parts, form.service}
+
+    def remaining() -> str | None:
+        return ", ".join(str(ref) for ref in sorted(refs) if client.get(ref)) or None
+
+    started = time.monotonic()
+    left = wait_until_met(remaining, timeout)
+    if left:
+        raise ExomeshError(
+            f"Not gone after {time.monotonic() - started:.0f} s: {left}",
+            "not_deleted",
+            cause="a finalizer holds it: a Service goes when the cloud has released its load balancer",
+            next_step="Look at the object's metadata.finalizers and at its Events, then run this again",
+        )
+
+
+def _record(client: KubernetesClient, ref: ObjectRef, address: str) -> None:
+    """Note the address on the Service, for the next run to compare with."""
+    metadata = {
+        "name": ref.name,
+        "namespace": ref.namespace,
+        "annotations": {ADDRESS_ANNOTATION: address},
+    }
+    client.apply({"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata})
+
+
+def _invalid(message: str) -> ExomeshError:
+    return ExomeshError(message, "gateway_invalid")

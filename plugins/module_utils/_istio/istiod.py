@@ -1,0 +1,174 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What istiod of a cluster knows of the others, replica by replica (private to the collection)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from .._base.documents import MALFORMED, DocumentError, load_json
+from .._base.errors import ExomeshError
+from .._kubernetes.client import (
+    ISTIO_NAMESPACE,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    deployment_unmet,
+    explain_deployment,
+    pod_unmet,
+    wait_until_met,
+)
+
+SYNCED = "synced"
+
+_CONTAINER = "discovery"
+_DEBUG_PORT = 15014
+_ANSWER_SECONDS = 10.0
+_LOG_LINES = 2000
+
+
+def istiods(client: KubernetesClient) -> list[Object]:
+    """The Deployments of istiod, one for each revision."""
+    return client.list_objects("apps/v1", "Deployment", ISTIO_NAMESPACE, labels="app=istiod")
+
+
+def replicas(client: KubernetesClient) -> tuple[list[str], list[str]]:
+    """Pods of istiod that are ready, and what the others lack."""
+    pods = client.list_objects("v1", "Pod", ISTIO_NAMESPACE, labels="app=istiod")
+    # A pod that is to go still answers; what it knows does not matter any more.
+    lacking = {
+        pod["metadata"]["name"]: pod_unmet(pod)
+        for pod in pods
+        if not pod["metadata"].get("deletionTimestamp")
+    }
+    ready = [name for name, missing in lacking.items() if missing is None]
+    return ready, [f"{name}: {missing}" for name, missing in lacking.items() if missing]
+
+
+def sync_states(client: KubernetesClient, replica: str) -> dict[str, str]:
+    """State of every remote cluster by its name, as one replica of istiod has it: ``synced``, ``timeout``...
+
+    :raises ExomeshError: ``istiod_silent``.
+    """
+    with _understood(client, replica, "clusterz"):
+        return {str(entry["id"]): str(entry["syncStatus"]) for entry in debug(client, replica, "clusterz")}
+
+
+def known_gateways(client: KubernetesClient, replica: str) -> dict[str, set[str]]:
+    """Addresses of the gateways of other networks by cluster, as one replica of istiod has them.
+
+    :raises ExomeshError: ``istiod_silent``.
+    """
+    known: dict[str, set[str]] = {}
+    with _understood(client, replica, "networkz"):
+        for entry in debug(client, replica, "networkz") or []:
+            known.setdefault(str(entry.get("Cluster")), set()).add(str(entry.get("Addr")))
+    return known
+
+
+def clusters_by_service(client: KubernetesClient, replica: str) -> dict[str, frozenset[str]]:
+    """Clusters that have endpoints of a service, by ``namespace/name``, as one replica of istiod has them.
+
+    :raises ExomeshError: ``istiod_silent``.
+    """
+    with _understood(client, replica, "endpointShardz"):
+        return {
+            f"{namespace}/{host.split('.', maxsplit=1)[0]}": frozenset(
+                key.partition("/")[2] for key, endpoints in found["Shards"].items() if endpoints
+            )
+            for host, namespaces in debug(client, replica, "endpointShardz").items()
+            for namespace, found in namespaces.items()
+        }
+
+
+def lines_about(client: KubernetesClient, replica: str, cluster: str, limit: int = 3) -> list[str]:
+    """The newest lines in which a replica complains about a cluster."""
+    try:
+        log = client.logs(ISTIO_NAMESPACE, replica, _CONTAINER, _LOG_LINES)
+    except ExomeshError:
+        return []
+    named = re.compile(rf"(?<![\w.-]){re.escape(cluster)}(?![\w.-])")
+    lines = [line for line in log.splitlines() if named.search(line) and re.search(r"\t(error|warn)", line)]
+    return [" ".join(line.split())[:300] for line in lines[-limit:]]
+
+
+def restart(client: KubernetesClient, timeout: float) -> list[str]:
+    """Restart istiod of every revision, a new pod before an old one goes; names of the Deployments.
+
+    :raises ExomeshError: ``istiod_not_restarted``: it did not come up again.
+    """
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    names = [deployment["metadata"]["name"] for deployment in istiods(client)]
+    for name in names:
+        ref = ObjectRef("apps/v1", "Deployment", name, ISTIO_NAMESPACE)
+        annotations = {"exomesh.istio/restarted-at": stamp}
+        client.apply(
+            {
+                "apiVersion": ref.api_version,
+                "kind": ref.kind,
+                "metadata": {"name": ref.name, "namespace": ref.namespace},
+                "spec": {"template": {"metadata": {"annotations": annotations}}},
+            }
+        )
+        if wait_until_met(lambda ref=ref: deployment_unmet(client.get(ref)), timeout):  # type: ignore[misc]
+            raise ExomeshError(
+                "istiod did not come up again after its restart: "
+                + explain_deployment(client, ISTIO_NAMESPACE, name),
+                "istiod_not_restarted",
+                cluster=client.name,
+                next_step="Cure what keeps its new pods from being ready; the old ones still serve",
+            )
+    return names
+
+
+def environment(deployment: Object) -> Mapping[str, str | None]:
+    """Environment variables of istiod; None for one whose value comes from elsewhere."""
+    for container in deployment["spec"]["template"]["spec"]["containers"]:
+        if container["name"] == _CONTAINER:
+            return {variable["name"]: variable.get("value") for variable in container.get("env") or []}
+    return {}
+
+
+def version(deployment: Object) -> tuple[int, ...]:
+    """Release of istiod by the tag of its image, as in (1, 31, 1); empty where the tag is none."""
+    for container in deployment["spec"]["template"]["spec"]["containers"]:
+        tag = re.search(r":v?(\d+)\.(\d+)\.(\d+)[^/:]*$", container["image"].split("@")[0])
+        if container["name"] == _CONTAINER and tag:
+            return tuple(int(part) for part in tag.groups())
+    return ()
+
+
+def debug(client: KubernetesClient, replica: str, page: str) -> Any:
+    """What a replica tells on a page of its debug interface.
+
+    :raises ExomeshError: ``istiod_silent``, or of the API.
+    """
+    answer = client.get_from_pod(ISTIO_NAMESPACE, replica, _DEBUG_PORT, f"/debug/{page}", _ANSWER_SECONDS)
+    try:
+        return load_json(answer, page)
+    except DocumentError as error:
+        raise _silent(client, replica, str(error)) from None
+
+
+@contextmanager
+def _understood(client: KubernetesClient, replica: str, page: str) -> Iterator[None]:
+    """Tell that a page of the debug interface has another form than istiod gives it."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise _silent(client, replica, f"{page} has another form than expected ({error})") from None
+
+
+def _silent(client: KubernetesClient, replica: str, cause: str) -> ExomeshError:
+    return ExomeshError(
+        f"Pod {ISTIO_NAMESPACE}/{replica} does not tell what it knows of the other clusters",
+        "istiod_silent",
+        cluster=client.name,
+        cause=cause,
+        next_step="Look at its log",
+    )

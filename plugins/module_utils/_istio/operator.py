@@ -1,0 +1,174 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The IstioOperator, which is istioctl's input, out of typed settings (private to the collection)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible.module_utils.compat.version import LooseVersion
+
+from .._kubernetes.client import ISTIO_NAMESPACE, Object
+
+DEFAULT_REVISION = "default"
+"""What Istio calls the revision of a control plane that was given none."""
+
+DEFAULT_TAG = "default"
+"""The tag that ``istio-injection=enabled`` means. istioctl makes it beside the manifest."""
+
+_HOSTNAME_LABEL = "kubernetes.io/hostname"
+_INGRESS_VALUES = "istio-ingressgateway"
+"""Values of this name are for all ingress gateways, whatever they are called."""
+
+
+@dataclass(frozen=True)
+class OperatorSettings:
+    """What an IstioOperator of this collection says. What is None or empty is left to Istio.
+
+    :param remote_credentials: False keeps istiod from reading Secrets in other clusters.
+    :param ha: start from the preset for high availability; every other setting wins over it.
+    :param spec: merged last.
+    """
+
+    name: str = "installed-state"
+    profile: str | None = None
+    hub: str | None = None
+    image_pull_secrets: Sequence[str] = ()
+    revision: str | None = None
+    revision_tags: Sequence[str] = ()
+    mesh_id: str | None = None
+    cluster_name: str | None = None
+    network: str | None = None
+    trust_domain: str | None = None
+    dns_capture: bool | None = None
+    remote_credentials: bool = True
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    autoscale_min: int | None = None
+    autoscale_max: int | None = None
+    ha: bool = False
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+
+def istio_operator(settings: OperatorSettings, version: str) -> Object:
+    """The IstioOperator document (no cluster ever holds one).
+
+    :param version: Istio's version, as some settings are for some of them only.
+    """
+    spec = merge(
+        _preset(settings.revision or DEFAULT_REVISION) if settings.ha else {},
+        _given(_spec_of(settings, version)),
+    )
+    return {
+        "apiVersion": "install.istio.io/v1alpha1",
+        "kind": "IstioOperator",
+        "metadata": {"name": settings.name, "namespace": ISTIO_NAMESPACE},
+        "spec": merge(spec, settings.spec),
+    }
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``overlay`` over it: mappings are merged, everything else is replaced."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in overlay.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _spec_of(settings: OperatorSettings, version: str) -> dict[str, Any]:
+    return {
+        "profile": settings.profile,
+        "hub": settings.hub,
+        "revision": settings.revision,
+        "meshConfig": {
+            "trustDomain": settings.trust_domain,
+            "defaultConfig": {"proxyMetadata": _proxy_metadata(settings.dns_capture, version)},
+        },
+        "values": {
+            "revisionTags": [tag for tag in settings.revision_tags if tag != DEFAULT_TAG],
+            "global": {
+                "meshID": settings.mesh_id,
+                "multiCluster": {"clusterName": settings.cluster_name},
+                "network": settings.network,
+                "imagePullSecrets": list(settings.image_pull_secrets),
+            },
+            "pilot": {
+                "resources": dict(settings.resources),
+                "autoscaleMin": settings.autoscale_min,
+                "autoscaleMax": settings.autoscale_max,
+                "env": {
+                    "PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER": None
+                    if settings.remote_credentials
+                    else "false"
+                },
+            },
+        },
+    }
+
+
+def _proxy_metadata(dns_capture: bool | None, version: str) -> dict[str, str]:
+    if dns_capture is None:
+        return {}
+    value = str(dns_capture).lower()
+    metadata = {"ISTIO_META_DNS_CAPTURE": value}
+    # From 1.25 on istiod hands out addresses for ServiceEntries itself, and istioctl warns about this one.
+    if LooseVersion(version.partition("-")[0]) < LooseVersion("1.25"):
+        metadata["ISTIO_META_DNS_AUTO_ALLOCATE"] = value
+    return metadata
+
+
+def _preset(revision: str) -> dict[str, Any]:
+    """Two replicas or more, on nodes of their own where there are some, with a PodDisruptionBudget.
+
+    The charts make that budget as soon as there are two replicas.
+    """
+    return {
+        "values": {
+            "pilot": {
+                "autoscaleMin": 2,
+                "resources": {"requests": {"cpu": "500m", "memory": "2Gi"}},
+                "topologySpreadConstraints": [
+                    {
+                        "maxSkew": 1,
+                        "topologyKey": _HOSTNAME_LABEL,
+                        "whenUnsatisfiable": "ScheduleAnyway",
+                        "labelSelector": {"matchLabels": {"app": "istiod", "istio.io/rev": revision}},
+                    }
+                ],
+            },
+            "gateways": {
+                _INGRESS_VALUES: {
+                    "autoscaleMin": 2,
+                    "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
+                }
+            },
+        },
+        # istioctl's own check does not know what the chart understands here.
+        "unvalidatedValues": {
+            "gateways": {
+                _INGRESS_VALUES: {
+                    "podAntiAffinityTermLabelSelector": [
+                        {
+                            "key": "istio",
+                            "operator": "In",
+                            "values": "eastwestgateway",
+                            "topologyKey": _HOSTNAME_LABEL,
+                        }
+                    ]
+                }
+            }
+        },
+    }
+
+
+def _given(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree without what is None or empty."""
+    pruned = {key: _given(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+    return {key: value for key, value in pruned.items() if value not in (None, "", {}, [])}

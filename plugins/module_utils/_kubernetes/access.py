@@ -1,0 +1,211 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a kubeconfig lets a client do: reach an API, trust it, and say who it is (private to the collection).
+
+The package kubernetes writes keys to temporary files, which are left behind when a process ends as Ansible's
+do. So keys and certificates are read here, and the package gets the rest: tokens and identity providers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .._base.connections import client_context
+from .._base.documents import load_yaml
+from .._base.errors import MissingRequirementError
+from .._base.programs import run_program
+
+try:
+    import urllib3
+    from kubernetes.client import Configuration
+    from kubernetes.config import load_kube_config_from_dict
+    from kubernetes.config.config_exception import ConfigException
+    from requests.utils import should_bypass_proxies
+except ImportError as error:
+    _MISSING: ImportError | None = error
+else:
+    _MISSING = None
+
+Part = dict[str, Any]
+
+_EXEC_SECONDS = 60.0
+"""A plugin may ask its own service, and that is slow at times."""
+
+
+def require_kubernetes() -> None:
+    """Check that the package kubernetes, and what it brings, can be imported.
+
+    :raises MissingRequirementError: it cannot.
+    """
+    if _MISSING:
+        raise MissingRequirementError(
+            f"The Python package kubernetes cannot be imported: {_MISSING}",
+            next_step="Install it for the Python that runs Ansible's modules (pip install kubernetes)",
+        )
+
+
+@dataclass(frozen=True)
+class Access:
+    """The way to one API.
+
+    :param server: its URL.
+    :param proxy: URL of the proxy on the way, with its credentials.
+    """
+
+    server: str
+    tls: ssl.SSLContext
+    proxy: str | None
+    verifies: bool
+    _ca: bytes | None
+    _configuration: Any
+    _token: str | None = None
+
+    @classmethod
+    def of(cls, path: str, context: str | None) -> Access:
+        """Read a kubeconfig.
+
+        :raises OSError: a file cannot be read.
+        :raises ValueError: it cannot be used. Quotes no secret.
+        """
+        folder = Path(path).expanduser().absolute().parent
+        with open(path, encoding="utf-8") as stream:
+            document = load_yaml(stream.read(), path)
+        name, cluster, user = _parts(document, context)
+        ca = _content(cluster, "certificate-authority", folder)
+        certificate, key = _content(user, "client-certificate", folder), _content(user, "client-key", folder)
+        if command := user.pop("exec", None):
+            token, certificate, key = _asked(command, cluster, ca, folder)
+            user |= {"token": token} if token else {}
+        if token_file := user.get("tokenFile"):
+            user["tokenFile"] = str(folder / Path(str(token_file)).expanduser())
+        verifies = not cluster.get("insecure-skip-tls-verify")
+        if not verifies:
+            # Said once by whoever looks at kubeconfigs, not by every connection.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        configuration = Configuration()
+        try:
+            load_kube_config_from_dict(  # type: ignore[no-untyped-call]
+                document, context=name, client_configuration=configuration, persist_config=False
+            )
+        except (ConfigException, TypeError, AttributeError, binascii.Error) as error:
+            raise ValueError(str(error)) from None
+        server = str(cluster["server"]).rstrip("/")
+        proxy = cluster.get("proxy-url") or configuration.proxy
+        if proxy and should_bypass_proxies(server, configuration.no_proxy or ""):
+            proxy = None
+        tls = client_context(ca, certificate, key, verifies)
+        return cls(server, tls, proxy, verifies, ca, configuration)
+
+    def with_token(self, token: str) -> Access:
+        """Return the way to the same API with another identity, and nothing of this one."""
+        return replace(self, tls=client_context(self._ca, None, None, self.verifies), _token=token)
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers that say who we are; none where a certificate does."""
+        if self._token is not None:
+            return {"authorization": f"Bearer {self._token}"}
+        settings = self._configuration.auth_settings()
+        return {each["key"]: each["value"] for each in settings.values() if each.get("in") == "header"}
+
+    def websocket_proxy(self) -> dict[str, Any]:
+        """Return the options by which a WebSocket takes the proxy; none without one."""
+        if not self.proxy:
+            return {}
+        proxy = urlsplit(self.proxy)
+        credentials = (unquote(proxy.username), unquote(proxy.password or "")) if proxy.username else None
+        return {
+            "http_proxy_host": proxy.hostname,
+            "http_proxy_port": proxy.port,
+            "http_proxy_auth": credentials,
+            "proxy_type": proxy.scheme if proxy.scheme.startswith("socks") else "http",
+        }
+
+
+def _parts(document: Any, context: str | None) -> tuple[str, Part, Part]:
+    """The name of the context, its cluster and its user, as they are in the document."""
+    try:
+        name = context or document["current-context"]
+        wanted = _named(document, "contexts", name)["context"]
+        cluster = _named(document, "clusters", wanted["cluster"])["cluster"]
+        users = {"users": document.get("users") or []}
+        user = _named(users, "users", wanted["user"]).setdefault("user", {}) if wanted.get("user") else {}
+    except (KeyError, TypeError, StopIteration):
+        raise ValueError(f"its context {context or 'current-context'} is incomplete") from None
+    if not isinstance(cluster, dict) or not isinstance(user, dict):
+        raise ValueError("its cluster or its user is empty")
+    return name, cluster, user
+
+
+def _named(document: Any, section: str, name: str) -> Part:
+    return next(item for item in document[section] if item["name"] == name)
+
+
+def _content(part: Part, key: str, folder: Path) -> bytes | None:
+    """Take a PEM text out of a part, whether it is in it or in a file that it names."""
+    data, file = part.pop(f"{key}-data", None), part.pop(key, None)
+    try:
+        if data:
+            return base64.b64decode(data)
+    except (binascii.Error, TypeError, ValueError):
+        raise ValueError(f"{key}-data is no base64") from None
+    return (folder / Path(str(file)).expanduser()).read_bytes() if file else None
+
+
+def _asked(
+    command: Part, cluster: Part, ca: bytes | None, folder: Path
+) -> tuple[str | None, bytes | None, bytes | None]:
+    """Run the plugin that a kubeconfig names for its credentials; token, certificate and key.
+
+    What it is: https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
+    """
+    told: Part = {
+        "apiVersion": command.get("apiVersion"),
+        "kind": "ExecCredential",
+        "spec": {"interactive": False},
+    }
+    if command.get("provideClusterInfo"):
+        names = {
+            "server": "server",
+            "tls-server-name": "tls-server-name",
+            "insecure-skip-tls-verify": "insecure-skip-tls-verify",
+        }
+        about = {name: cluster[key] for name, key in names.items() if key in cluster}
+        authority = {"certificate-authority-data": base64.b64encode(ca).decode()} if ca else {}
+        told["spec"]["cluster"] = about | authority
+    variables = {str(item["name"]): str(item["value"]) for item in command.get("env") or []}
+    program = str(command.get("command") or "")
+    if "/" in program:
+        program = str(folder / Path(program).expanduser())
+    try:
+        # It is the user's own plugin, and needs the user's own environment.
+        ended = run_program(
+            [program, *map(str, command.get("args") or [])],
+            {**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(told)},
+            _EXEC_SECONDS,
+        )
+        status = json.loads(ended.output)["status"] if ended.code == 0 else None
+    except TimeoutError:
+        raise ValueError(f"its plugin {program} did not end in time, and was ended") from None
+    except OSError as error:
+        raise ValueError(f"its plugin {program} cannot be run: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"its plugin {program} gave no credentials") from None
+    if status is None:
+        said = ended.errors.strip()[-300:]
+        raise ValueError(f"its plugin {program} failed with exit code {ended.code}: {said}")
+    ends = status.get("expirationTimestamp")
+    if ends and datetime.fromisoformat(ends) <= datetime.now(UTC):
+        raise ValueError(f"its plugin {program} gave credentials that have ended")
+    certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
+    return status.get("token"), certificate and certificate.encode(), key and key.encode()

@@ -1,0 +1,618 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kubeconfigs: parse, check, rename, merge, and decide when to renew one (private to the collection).
+
+Nothing here puts a key, a token or a line of the file into a message or a description.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import copy
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from .._base.documents import DocumentError, load_yaml
+from .._base.errors import ExomeshError, MissingRequirementError
+from .._base.text import is_plain_url, printable
+
+try:
+    import yaml
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.x509.oid import NameOID
+except ImportError as import_error:
+    _MISSING: ImportError | None = import_error
+else:
+    _MISSING = None
+
+RECORD_NAME = "exomesh.istio"
+"""Name of the extension with which this collection marks the contexts it wrote."""
+
+_SECTIONS = (("clusters", "cluster"), ("users", "user"), ("contexts", "context"))
+_FROM_AN_API = {
+    "cluster": {"server", "certificate-authority-data"},
+    "user": {"client-certificate-data", "client-key-data", "token"},
+    "context": {"cluster", "user", "namespace", "extensions"},
+}
+"""All that a kubeconfig from an API may have, by part."""
+
+_MEANINGS = {
+    "exec": "it would run a program on this machine",
+    "auth-provider": "it would run a program on this machine",
+    "insecure-skip-tls-verify": "any server could pass for the cluster's",
+    "tls-server-name": "another server could pass for the cluster's",
+    "proxy-url": "all requests would go to somebody else first",
+    "certificate-authority": "it would read a file of this machine",
+    "client-certificate": "it would read a file of this machine",
+    "client-key": "it would read a file of this machine",
+    "tokenFile": "it would read a file of this machine",
+}
+
+_EMBEDDED_FILES = (
+    ("cluster", "certificate-authority"),
+    ("user", "client-certificate"),
+    ("user", "client-key"),
+)
+
+
+class KubeconfigError(ExomeshError):
+    """A kubeconfig cannot be used, or must not be changed in this way."""
+
+
+def require_libraries() -> None:
+    """Raise a MissingRequirementError unless PyYAML and cryptography can be imported."""
+    if _MISSING:
+        raise MissingRequirementError(
+            f"the Python library {_MISSING.name} is missing",
+            next_step="Install PyYAML and cryptography for the Python that runs this module",
+        )
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What may be told of an X.509 certificate."""
+
+    subject: str
+    common_name: str
+    organizations: tuple[str, ...]
+    serial_number: int
+    not_before: datetime
+    not_after: datetime
+    fingerprint: str
+    """SHA-256 in lower-case hexadecimal."""
+    public_key: bytes = field(repr=False)
+
+    @classmethod
+    def load_all(cls, pem: bytes) -> list[Certificate]:
+        """The certificates of a PEM bundle, in its order. Raises ValueError when one is not a certificate."""
+        return [cls._from_x509(certificate) for certificate in x509.load_pem_x509_certificates(pem)]
+
+    @classmethod
+    def _from_x509(cls, certificate: x509.Certificate) -> Certificate:
+        def values(oid: x509.ObjectIdentifier) -> tuple[str, ...]:
+            attributes = certificate.subject.get_attributes_for_oid(oid)
+            return tuple(str(attribute.value) for attribute in attributes)
+
+        return cls(
+            subject=certificate.subject.rfc4514_string(),
+            common_name=next(iter(values(NameOID.COMMON_NAME)), ""),
+            organizations=values(NameOID.ORGANIZATION_NAME),
+            serial_number=certificate.serial_number,
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+            public_key=certificate.public_key().public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One context of a kubeconfig with the cluster and the user that it names."""
+
+    name: str
+    cluster: dict[str, Any] = field(repr=False)
+    user: dict[str, Any] = field(repr=False)
+    context: dict[str, Any] = field(repr=False)
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return str(self.cluster.get("server", ""))
+
+    @property
+    def certificate_authority(self) -> bytes | None:
+        """PEM bundle that the API server's certificate is checked with."""
+        return _decoded(self.cluster, "certificate-authority-data", self.name)
+
+    @property
+    def client_certificate(self) -> bytes | None:
+        """PEM of the client certificate."""
+        return _decoded(self.user, "client-certificate-data", self.name)
+
+    @property
+    def client_key(self) -> bytes | None:
+        """PEM of the client key: a secret."""
+        return _decoded(self.user, "client-key-data", self.name)
+
+    @property
+    def authentication(self) -> str:
+        """How it authenticates: client-certificate, token, exec, auth-provider, basic or none."""
+        kinds = {
+            "client-certificate-data": "client-certificate",
+            "token": "token",
+            "tokenFile": "token",
+            "exec": "exec",
+            "auth-provider": "auth-provider",
+            "username": "basic",
+        }
+        return next((kind for key, kind in kinds.items() if self.user.get(key)), "none")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What this collection noted when it wrote the context: cluster_id, zone, ca.
+
+        Empty in a context that somebody else wrote.
+        """
+        extensions = self.context.get("extensions")
+        for extension in extensions if isinstance(extensions, list) else []:
+            if isinstance(extension, dict) and extension.get("name") == RECORD_NAME:
+                record = extension.get("extension")
+                return record if isinstance(record, dict) else {}
+        return {}
+
+    def distrust(self) -> str | None:
+        """Why it must not be used where it comes from an API, and not from the user; None where it may.
+
+        An API may say where a cluster is and who we are there. It may not have this machine run a program,
+        read a file or do without the check of a certificate, which a kubeconfig can ask for.
+        """
+        for part, known in _FROM_AN_API.items():
+            content: dict[str, Any] = getattr(self, part)
+            if surplus := sorted(str(key) for key, value in content.items() if value and key not in known):
+                meaning = next(
+                    (_MEANINGS[key] for key in surplus if key in _MEANINGS), "nobody asked for that"
+                )
+                return f"its {part} has {', '.join(surplus)}: {meaning}"
+            if any(not isinstance(content.get(key) or "", str) for key in known if key != "extensions"):
+                return f"its {part} has something else than texts"
+        if not is_plain_url(self.server):
+            return f"its server {self.server} is no https address"
+        if not self.cluster.get("certificate-authority-data"):
+            return "it has no CA, so that any server could pass for the cluster's"
+        if self.authentication == "none":
+            return "it has neither a certificate nor a token"
+        return None
+
+    def doubt(self) -> str | None:
+        """What the user should know of a kubeconfig that the user gave."""
+        without_check = bool(self.cluster.get("insecure-skip-tls-verify"))
+        if not without_check and _place(self.server)[0] == "https":
+            return None
+        what = "insecure-skip-tls-verify" if without_check else "a server without TLS"
+        return (
+            f"its kubeconfig has {what}: whoever stands between this machine and {self.server} can read and "
+            "change all that is sent. Give it the https address of the API server, and its CA"
+        )
+
+    def certificates(self) -> tuple[Certificate | None, list[Certificate]]:
+        """The client certificate, if it has one, and those of the CA bundle.
+
+        Raises KubeconfigError when one cannot be read, or when key and certificate are not a pair.
+        """
+        client: Certificate | None = None
+        authorities: list[Certificate] = []
+        part = "certificate-authority-data"
+        try:
+            if pem := self.certificate_authority:
+                authorities = Certificate.load_all(pem)
+            part = "client-certificate-data"
+            if pem := self.client_certificate:
+                client = Certificate.load_all(pem)[0]
+                part = "client-key-data"
+                # Its primes are not looked at, which takes long; a key that is broken fails when it is used.
+                key = serialization.load_pem_private_key(
+                    self.client_key or b"", password=None, unsafe_skip_rsa_key_validation=True
+                )
+                public_key = key.public_key().public_bytes(
+                    serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+                )
+                if public_key != client.public_key:
+                    raise KubeconfigError(
+                        f"client key and client certificate of context {self.name} are not a pair",
+                        "kubeconfig_invalid",
+                    )
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            # The library's own text might quote what it could not read.
+            message = f"{part} of context {self.name} cannot be read"
+            raise KubeconfigError(message, "kubeconfig_invalid") from None
+        return client, authorities
+
+    def renamed(self, name: str, record: dict[str, Any] | None = None) -> Entry:
+        """The same with cluster, user and context all called ``name``, marked with the record given."""
+        context = {**copy.deepcopy(self.context), "cluster": name, "user": name}
+        if context.get("namespace") is None:
+            context.pop("namespace", None)
+        if record is not None:
+            extensions = context.get("extensions")
+            others = [
+                item
+                for item in (extensions if isinstance(extensions, list) else [])
+                if isinstance(item, dict) and item.get("name") != RECORD_NAME
+            ]
+            context["extensions"] = [*others, {"name": RECORD_NAME, "extension": record}]
+        return Entry(name, copy.deepcopy(self.cluster), copy.deepcopy(self.user), context)
+
+    def flattened(self, directory: Path) -> Entry:
+        """The same with the files it refers to embedded, as ``kubectl config view --flatten`` does.
+
+        :param directory: where relative paths start: the directory of the kubeconfig.
+        """
+        sections = {"cluster": copy.deepcopy(self.cluster), "user": copy.deepcopy(self.user)}
+        for section, key in _EMBEDDED_FILES:
+            content = sections[section]
+            reference = content.pop(key, None)
+            if reference and not content.get(f"{key}-data"):
+                path = directory / Path(str(reference)).expanduser()
+                try:
+                    content[f"{key}-data"] = base64.b64encode(path.read_bytes()).decode()
+                except OSError as error:
+                    raise KubeconfigError(
+                        f"context {self.name} refers to {path}, which cannot be read: {error.strerror}",
+                        "kubeconfig_incomplete",
+                    ) from error
+        if token_file := sections["user"].get("tokenFile"):
+            sections["user"]["tokenFile"] = str(directory / Path(str(token_file)).expanduser())
+        return Entry(self.name, sections["cluster"], sections["user"], self.context)
+
+    def describe(self) -> dict[str, Any]:
+        """What may be told of it: no key, no token. The modules' RETURN documents the fields."""
+        client, authorities = self.certificates()
+        description: dict[str, Any] = {
+            "context": self.name,
+            "server": self.server,
+            "authentication": self.authentication,
+            "ca_fingerprints": [authority.fingerprint for authority in authorities],
+            "ca_not_after": iso_time(min(each.not_after for each in authorities)) if authorities else None,
+        }
+        if token := self.user.get("token"):
+            description["token_sha256"] = hashlib.sha256(str(token).encode()).hexdigest()[:16]
+        if client:
+            description |= {
+                "subject": client.subject,
+                "user": client.common_name,
+                "groups": list(client.organizations),
+                "not_before": iso_time(client.not_before),
+                "not_after": iso_time(client.not_after),
+                "fingerprint": client.fingerprint,
+                "serial_number": client.serial_number,
+            }
+        return description
+
+
+class Kubeconfig:
+    """A parsed kubeconfig. It keeps what it does not know of, and the order of its entries."""
+
+    def __init__(self, data: dict[str, Any] | None = None) -> None:
+        require_libraries()
+        self.data: dict[str, Any] = (
+            copy.deepcopy(data)
+            if data
+            else {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [],
+                "users": [],
+                "contexts": [],
+                "current-context": "",
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: str, source: str = "the kubeconfig") -> Kubeconfig:
+        """Read YAML or JSON; empty text is an empty kubeconfig.
+
+        :param source: what to call it in an error.
+        """
+        require_libraries()
+
+        def invalid(why: str) -> KubeconfigError:
+            return KubeconfigError(f"{source} is not a kubeconfig: {why}", "kubeconfig_invalid")
+
+        try:
+            data = load_yaml(text, source)
+        except DocumentError as error:
+            raise invalid(error.why) from None
+        if data is None:
+            return cls()
+        if not isinstance(data, dict):
+            raise invalid("no mapping at its top")
+        if data.get("kind", "Config") != "Config":
+            raise invalid("its kind is not Config")
+        for section, item_key in _SECTIONS:
+            items = data.get(section)
+            if items is None:
+                data[section] = items = []
+            if not isinstance(items, list):
+                raise invalid(f"{section} is not a list")
+            for item in items:
+                if not (isinstance(item, dict) and isinstance(item.get("name"), str)):
+                    raise invalid(f"an item of {section} has no name")
+                if not isinstance(item.get(item_key), dict):
+                    raise invalid(f"an item of {section} has no {item_key}")
+        if not any(key in data for key in ("apiVersion", "kind", "current-context")) and not data["contexts"]:
+            raise invalid("it has no contexts")
+        return cls(data)
+
+    def dump(self) -> str:
+        """The file's text."""
+        return str(yaml.safe_dump(self.data, sort_keys=False, default_flow_style=False, width=4096))
+
+    @property
+    def current_context(self) -> str:
+        """Name of the current context, or an empty string."""
+        return str(self.data.get("current-context") or "")
+
+    @property
+    def context_names(self) -> list[str]:
+        """Names of the contexts in the file's order."""
+        return [item["name"] for item in self.data["contexts"]]
+
+    def entry(self, context: str | None = None) -> Entry:
+        """The named context, or the current one, or the only one."""
+        names = self.context_names
+        name = context or self.current_context or (names[0] if len(names) == 1 else "")
+        if name not in names:
+            raise KubeconfigError(
+                f"the kubeconfig has no context {name}" if name else "the kubeconfig has no current context",
+                "context_not_found",
+                next_step=f"Its contexts: {_listed(names)}",
+            )
+        content = self._item("contexts", name) or {}
+        parts = {}
+        for section, key in (("clusters", "cluster"), ("users", "user")):
+            part = self._item(section, str(content.get(key, "")))
+            if part is None:
+                raise KubeconfigError(f"context {name} names a {key} that is not there", "kubeconfig_invalid")
+            parts[key] = part
+        entry = Entry(name, parts["cluster"], parts["user"], content)
+        if _place(entry.server)[0] not in ("https", "http"):
+            raise KubeconfigError(f"the server of context {name} is not a URL", "kubeconfig_invalid")
+        return entry
+
+    def put(self, entry: Entry, *, make_current: bool = False, force: bool = False) -> None:
+        """Set a renamed entry's context, cluster and user; others stay as they are.
+
+        Raises KubeconfigError rather than change what belongs to somebody else, unless ``force``.
+        """
+        if not force:
+            self._refuse_foreign(entry)
+        contents = {"clusters": entry.cluster, "users": entry.user, "contexts": entry.context}
+        for section, key in _SECTIONS:
+            items = self.data[section]
+            item = {"name": entry.name, key: copy.deepcopy(contents[section])}
+            positions = [index for index, present in enumerate(items) if present["name"] == entry.name]
+            if positions:
+                items[positions[0]] = item
+            else:
+                items.append(item)
+        if make_current or not self.current_context:
+            self.data["current-context"] = entry.name
+
+    def drop(self, name: str) -> bool:
+        """Remove a context, and its cluster and user unless others use them; whether it was there."""
+        content = self._item("contexts", name)
+        if content is None:
+            return False
+        self.data["contexts"] = [item for item in self.data["contexts"] if item["name"] != name]
+        for section, key in (("clusters", "cluster"), ("users", "user")):
+            if not self._users_of(key, content.get(key)):
+                self.data[section] = [item for item in self.data[section] if item["name"] != content.get(key)]
+        if self.current_context == name:
+            self.data["current-context"] = ""
+        return True
+
+    def _item(self, section: str, name: str) -> dict[str, Any] | None:
+        key = dict(_SECTIONS)[section]
+        # As kubectl does, the first of two items of one name counts.
+        return next((item[key] for item in self.data[section] if item["name"] == name), None)
+
+    def _users_of(self, key: str, name: str | None, besides: str | None = None) -> list[str]:
+        return [
+            item["name"]
+            for item in self.data["contexts"]
+            if item["context"].get(key) == name and item["name"] != besides
+        ]
+
+    def _refuse_foreign(self, entry: Entry) -> None:
+        next_step = "Give another context name, or set force=true to replace it"
+        if entry.name in self.context_names:
+            present = self.entry(entry.name)
+            if not present.record and not same_server(present.server, entry.server):
+                raise KubeconfigError(
+                    f"context {entry.name} is already there, for another server, {present.server}",
+                    "context_taken",
+                    next_step=next_step,
+                )
+        for section, key, content in (("clusters", "cluster", entry.cluster), ("users", "user", entry.user)):
+            users = self._users_of(key, entry.name, besides=entry.name)
+            if users and self._item(section, entry.name) not in (None, content):
+                raise KubeconfigError(
+                    f"the {key} entry {entry.name} is already there and is used by context {users[0]}",
+                    "context_taken",
+                    next_step=next_step,
+                )
+
+
+def described(text: str | None) -> str:
+    """A kubeconfig's contexts without a secret, for a diff; None, no file, is empty."""
+    if text is None:
+        return ""
+    try:
+        config = Kubeconfig.parse(text)
+    except KubeconfigError:
+        return "(not a kubeconfig)\n"
+    blocks = []
+    for name in config.context_names:
+        try:
+            description = config.entry(name).describe()
+        except KubeconfigError:
+            description = {"context": f"{name} (cannot be read)"}
+        blocks.append("".join(f"{key}: {value}\n" for key, value in description.items() if value is not None))
+    return printable("\n".join([*blocks, f"current-context: {config.current_context}\n"]), None)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the kubeconfig of one cluster is to be."""
+
+    context: str
+    server: str
+    """The cluster's endpoint as the API tells it."""
+    cluster_id: str
+    user: str
+    groups: tuple[str, ...]
+    renew_before: timedelta | None
+    """How long before a certificate's end to renew; None is a third of the client certificate's lifetime."""
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """Why a kubeconfig has to be replaced: a code for programs and words for people."""
+
+    code: str
+    text: str
+
+
+def why_renew(text: str | None, wanted: Wanted, now: datetime) -> Renewal | None:
+    """Decide whether a cluster's kubeconfig is kept (None) or replaced, and why: the one place for it.
+
+    :param text: the file's text; None when there is no file.
+    """
+    if text is None:
+        return Renewal("missing", "there is no kubeconfig yet")
+    if not text.strip():
+        return Renewal("unreadable", "the file is empty")
+    try:
+        config = Kubeconfig.parse(text, "the file")
+        if config.context_names != [wanted.context] or config.current_context != wanted.context:
+            names = _listed(config.context_names)
+            return Renewal("other_context", f"it does not hold context {wanted.context} alone, but {names}")
+        entry = config.entry(wanted.context)
+        client, authorities = entry.certificates()
+    except KubeconfigError as error:
+        return Renewal("unreadable", error.message)
+    if client is None:
+        return Renewal("no_certificate", "it has no client certificate")
+    return next(_differences(entry, client, authorities, wanted), None) or next(
+        _endings(client, authorities, wanted.renew_before, now), None
+    )
+
+
+def ends_soon(text: str, renew_before: timedelta | None, now: datetime) -> bool:
+    """Whether a certificate of the current context has ended, or ends too soon.
+
+    :param renew_before: see Wanted.
+    :raises KubeconfigError: there is no such context, or its certificates cannot be read.
+    """
+    client, authorities = Kubeconfig.parse(text).entry().certificates()
+    return client is not None and next(_endings(client, authorities, renew_before, now), None) is not None
+
+
+def _differences(
+    entry: Entry, client: Certificate, authorities: list[Certificate], wanted: Wanted
+) -> Iterator[Renewal]:
+    """What an entry has that is not as wanted."""
+    record = entry.record
+    other_id = record.get("cluster_id", wanted.cluster_id) != wanted.cluster_id
+    if other_id or not same_server(entry.server, wanted.server):
+        yield Renewal("other_cluster", f"it is of another cluster, {entry.server}")
+    fingerprints = [authority.fingerprint for authority in authorities]
+    if not fingerprints or record.get("ca", fingerprints) != fingerprints:
+        yield Renewal("other_ca", "its certificate authority is not the cluster's")
+    if client.common_name != wanted.user:
+        yield Renewal("other_user", f"its user is {client.common_name}, not {wanted.user}")
+    if set(client.organizations) != set(wanted.groups):
+        present, asked = _listed(client.organizations), _listed(wanted.groups)
+        yield Renewal("other_groups", f"its groups are {present}, not {asked}")
+    if reason := entry.distrust():
+        yield Renewal("refused", reason)
+
+
+def _endings(
+    client: Certificate, authorities: list[Certificate], renew_before: timedelta | None, now: datetime
+) -> Iterator[Renewal]:
+    """Which certificates end too soon."""
+    if renew_before is None:
+        renew_before = (client.not_after - client.not_before) / 3
+    named = [("client certificate", client), *(("CA certificate", authority) for authority in authorities)]
+    for what, certificate in named:
+        end = iso_time(certificate.not_after)
+        if certificate.not_after <= now:
+            yield Renewal("expired", f"its {what} expired at {end}")
+        elif certificate.not_after - now <= renew_before:
+            yield Renewal("expires_soon", f"its {what} expires at {end}")
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two API server URLs are the same; the API leaves out the port that a kubeconfig gives."""
+
+    return _place(one) == _place(other)
+
+
+def _place(url: str) -> tuple[str, str | None, int | None, str]:
+    """Scheme, host, port and path of a URL; its text where it is none."""
+    try:
+        parts = urlsplit(url)
+        default = {"https": 443, "http": 80}.get(parts.scheme)
+        return parts.scheme, parts.hostname, parts.port or default, parts.path.rstrip("/")
+    except ValueError:
+        return "", None, None, url
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_duration(text: str, option: str) -> timedelta:
+    """``3600``, ``90s``, ``12h``, ``30d``, ``1d12h``: seconds, or numbers with the units w, d, h, m, s."""
+    text = text.strip()
+    if re.fullmatch(r"\d+", text):
+        return timedelta(seconds=int(text))
+    if not re.fullmatch(r"(\d+[wdhms])+", text):
+        raise ExomeshError(
+            f"{option} is no duration: {text!r}",
+            "invalid_option",
+            next_step="Give seconds, or a number with a unit of w, d, h, m or s, as in 30d or 1d12h",
+        )
+    parts = re.findall(r"(\d+)([wdhms])", text)
+    return timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
+
+
+def iso_time(moment: datetime) -> str:
+    """UTC in RFC 3339, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _decoded(content: dict[str, Any], key: str, context: str) -> bytes | None:
+    value = content.get(key)
+    if not value:
+        return None
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        raise KubeconfigError(f"{key} of context {context} is not base64", "kubeconfig_invalid") from None

@@ -1,0 +1,93 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One context in a kubeconfig that others use as well (private to the collection)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .._base import files
+from .kubeconfig import Entry, Kubeconfig, KubeconfigError, described
+
+
+@dataclass(frozen=True)
+class Target:
+    """The shared file, and how it may be changed."""
+
+    path: Path
+    backup: bool
+    check_mode: bool
+
+
+def source_entry(path: Path | None, content: str | None, context: str | None) -> Entry:
+    """The context to merge, from a file or from its content, with the files it refers to embedded.
+
+    :param context: the current one when None.
+    """
+    if path is None:
+        return _checked(Kubeconfig.parse(content or "", "the content").entry(context))
+    text = files.read_text(path)
+    if text is None:
+        raise KubeconfigError(
+            f"there is no kubeconfig {path}",
+            "kubeconfig_missing",
+            next_step="Correct the path, or fetch it first",
+        )
+    return _checked(Kubeconfig.parse(text, str(path)).entry(context).flattened(path.parent))
+
+
+def merge(target: Target, entry: Entry, name: str, *, make_current: bool, force: bool) -> dict[str, Any]:
+    """Set the context ``name``; all else keeps its meaning. Returns the module's result."""
+    renamed = entry.renamed(name, entry.record or {"server": entry.server})
+
+    def put(config: Kubeconfig) -> None:
+        config.put(renamed, make_current=make_current, force=force)
+
+    return {**_change(target, put), **renamed.describe()}
+
+
+def remove(target: Target, name: str) -> dict[str, Any]:
+    """Remove the context ``name`` with its cluster and user. Returns the module's result."""
+
+    def drop(config: Kubeconfig) -> None:
+        config.drop(name)
+
+    return {**_change(target, drop), "context": name}
+
+
+def _change(target: Target, change: Callable[[Kubeconfig], None]) -> dict[str, Any]:
+    # A dry run must not create the directory that the lock is taken on.
+    with nullcontext() if target.check_mode else files.locked(target.path):
+        before = files.read_text(target.path)
+        config = Kubeconfig.parse(before or "", str(target.path))
+        data_before = copy.deepcopy(config.data)
+        change(config)
+        changed = config.data != data_before
+        after = config.dump() if changed else before
+        result: dict[str, Any] = {
+            "changed": changed,
+            "dest": str(target.path),
+            "contexts": config.context_names,
+            "current_context": config.current_context,
+            "diff": {"before": described(before), "after": described(after)},
+        }
+        if before is not None and not changed and not files.is_private(target.path):
+            result |= {"changed": True, "diff": {"before": "mode: not 0600\n", "after": "mode: 0600\n"}}
+            if not target.check_mode:
+                files.make_private(target.path)
+        if changed and not target.check_mode:
+            if target.backup and before is not None:
+                result["backup_file"] = str(files.back_up(target.path))
+            files.write_private(target.path, config.dump())
+        return result
+
+
+def _checked(entry: Entry) -> Entry:
+    entry.certificates()
+    return entry

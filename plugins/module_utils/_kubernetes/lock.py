@@ -1,0 +1,568 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A lock in the cluster itself, so that runs on several controllers do not meet (private to the collection).
+
+It is a Lease of namespace kube-system, which every cluster has before anything is installed. The holder
+renews it. Another one may take it over when it was not renewed for its duration, or at once where the holder
+is proved to have ended. A holder that cannot renew it takes it for lost before anybody else can have it, and
+writes nothing more.
+
+No clock of a controller is relied on: times are those of the API server, carried on by a clock that nobody
+sets, and that goes on while the machine sleeps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+from .._base.errors import ExomeshError
+from .._base.processes import Process, user_name
+from .._base.text import printable_line
+from .._base.waiting import TimeUpError, cleaning_up, concurrently, pause, remaining, time_limit
+from .client import MANAGED_BY, MANAGED_BY_LABEL, ApiError, KubernetesClient, Object, ObjectRef
+
+Result = TypeVar("Result")
+
+NAMESPACE = "kube-system"
+DURATION = 30
+"""Seconds after which a lock that nobody renewed is free."""
+
+RUN_LOCK = "run"
+"""What changes the mesh in several steps: a run of a playbook."""
+INSTALL_LOCK = "istio-install"
+"""An installation of Istio."""
+VERIFY_LOCK = "verify"
+"""The namespace of the verification."""
+
+HOLDER_ANNOTATION = "exomesh.istio/holder"
+
+_REQUEST_PART = 0.25
+"""Part of the duration between two renewals, and what one request may take of it at most."""
+
+_SAFE_PART = 0.75
+"""Part of the duration for which the holder may rely on a renewal; others wait for all of it."""
+
+_MAX_DURATION = 300
+"""No lock is waited for longer than that, whatever stands in it."""
+
+_TAKE_SECONDS = 7.5
+"""For a request before the lock is held."""
+
+_TELL_SECONDS = 2.0
+"""For a request after it was lost, or is not wanted any more."""
+
+_JOIN_SECONDS = 2.0
+"""For a renewal that is under way when the lock is released."""
+
+_RESERVE_SECONDS = 3.0
+"""Of the task's time, for telling who has the lock."""
+
+_REPEATS = 3
+_LONGEST = 200
+"""Letters of a name that a Lease holds."""
+
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+def lock_ref(name: str) -> ObjectRef:
+    """The Lease that is the lock called ``name``."""
+    return ObjectRef("coordination.k8s.io/v1", "Lease", f"exomesh-{name}", NAMESPACE)
+
+
+def clock() -> float:
+    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps, if there is one."""
+    with suppress(AttributeError, OSError):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock.
+
+    :param process: it holds the lock as long as this process lives.
+    :param run: the playbook, where it is known.
+    :param token: no two holders have the same.
+    """
+
+    process: Process
+    user: str
+    run: str = ""
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        return cls(Process.of(os.getpid()), user_name())
+
+    @property
+    def identity(self) -> str:
+        return f"{self.user}@{self.process.host}/{self.process.pid}/{self.token}"
+
+    def told(self) -> str:
+        """Return all that helps others to know it again."""
+        told = {**self.process.told(), "user": self.user, "run": self.run, "identity": self.identity}
+        return json.dumps(told)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a Lease says, whoever wrote it: nothing in it is relied on to have any form.
+
+    :param identity: its holder; empty when nobody has it.
+    :param who: its holder, for people.
+    """
+
+    identity: str
+    who: str
+    since: str
+    process: Process | None
+    renewed: datetime | None
+    duration: float | None
+
+    @classmethod
+    def of(cls, lease: Object) -> Claim:
+        spec = _mapping(lease.get("spec"))
+        identity = spec.get("holderIdentity")
+        identity = identity if isinstance(identity, str) else ""
+        told: dict[str, Any] = {}
+        with suppress(ValueError, TypeError, RecursionError):
+            annotations = _mapping(_mapping(lease.get("metadata")).get("annotations"))
+            told = _mapping(json.loads(annotations.get(HOLDER_ANNOTATION) or "{}"))
+        # One of an older version leaves the annotation of whom it follows.
+        process = Process.parse(told) if told.get("identity") == identity else None
+        who = printable_line(identity, _LONGEST)
+        if process:
+            run = f"playbook {told['run']}, " if told.get("run") else ""
+            who = printable_line(f"{told.get('user')}@{process.host} ({run}process {process.pid})", _LONGEST)
+        acquired = _time(spec.get("acquireTime"))
+        since = acquired.strftime("%Y-%m-%d %H:%M:%S UTC") if acquired else "an unknown time"
+        seconds = spec.get("leaseDurationSeconds")
+        duration = None
+        if isinstance(seconds, int) and not isinstance(seconds, bool) and 0 < seconds <= _MAX_DURATION:
+            duration = float(seconds)
+        return cls(identity, who, since, process, _time(spec.get("renewTime")), duration)
+
+
+class LockLostError(ExomeshError):
+    """The lock is no longer ours, or is not known to be."""
+
+
+class ClusterLock:
+    """Holds the lock for the time of a ``with`` statement.
+
+    What is written meanwhile goes through :attr:`client`, which refuses once the lock is lost. The end of the
+    ``with`` statement tells of a loss, too.
+
+    :param name: what it guards, as in ``istio-install``.
+    :param timeout: seconds to wait for another holder.
+    :param holder: who holds it; this process when None.
+    :param how_to_break: the option that takes it from whoever has it, where there is one.
+    :raises ExomeshError: ``locked``, with who holds it; ``lock_lost``, with who has it by now.
+    """
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        name: str,
+        timeout: float = 0.0,
+        duration: int = DURATION,
+        holder: Holder | None = None,
+        how_to_break: str = "",
+    ) -> None:
+        self._client = client
+        self._ref = lock_ref(name)
+        self._timeout = timeout
+        self._duration = duration
+        self._holder = holder or Holder.this_process()
+        self._how_to_break = how_to_break
+        self._lease: Object = {}
+        self._acquired = ""
+        self._renewed = 0.0
+        self._offset: float | None = None
+        """What the API server's time is ahead of our clock."""
+        self._seen: tuple[Any, float] = (None, 0.0)
+        self._loss: LockLostError | None = None
+        self._released = threading.Event()
+        self._renewal: threading.Thread | None = None
+        self.client: KubernetesClient = _HeldClient(client, self)
+        self.had_to_wait = False
+        """Whether another one held it in the meantime, so that what was known before may be no longer so."""
+        self.followed = ""
+        """Who had it before; nobody where it was free."""
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """Those who want several locks take them in this order."""
+        return self._client.server, self._ref.name
+
+    @property
+    def cluster(self) -> str:
+        return self._client.name
+
+    def __enter__(self) -> ClusterLock:
+        for error in take_all([self], self._timeout).values():
+            raise error
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+        if self._loss and (error is None or isinstance(error, Exception)) and error is not self._loss:
+            raise self._loss from error
+
+    def acquire(self, force: bool = False) -> bool:
+        """Take the lock if it is free, and keep it; returns whether it is ours now.
+
+        :param force: take it from whoever has it.
+        """
+        if not self._acquire(force):
+            return False
+        self._released.clear()
+        self._renewal = threading.Thread(target=self._keep, daemon=True)
+        self._renewal.start()
+        return True
+
+    def release(self) -> None:
+        """Let others have it. What became of it meanwhile is told by :meth:`require`."""
+        if self._renewal is None:
+            return
+        renewal, self._renewal = self._renewal, None
+        with cleaning_up(), suppress(ExomeshError):  # it ends by itself
+            self._note_loss()
+            self._released.set()
+            renewal.join(_JOIN_SECONDS)
+            for _attempt in range(_REPEATS):
+                try:
+                    self._ask(self._delete, _TELL_SECONDS)
+                except ApiError as error:
+                    if error.status != 409:
+                        raise
+                    self._lease = self._still_ours()
+                else:
+                    return
+
+    def _delete(self) -> bool:
+        return self._client.delete(self._ref, resource_version=_version(self._lease))
+
+    def require(self) -> None:
+        """Raise ``lock_lost`` unless the lock is still ours."""
+        self._note_loss()
+        self.tell_loss()
+
+    def tell_loss(self) -> None:
+        """Raise ``lock_lost`` where it was lost before it was released."""
+        if self._loss:
+            raise self._loss
+
+    @property
+    def is_lost(self) -> bool:
+        self._note_loss()
+        return self._loss is not None
+
+    def refusal(self, waited: float) -> ExomeshError:
+        """Why it cannot be had."""
+        claim = Claim.of(self._lease)
+        next_step = (
+            f"Wait for that run, or end it. Of a run that is gone the lock is free {self._duration} s later"
+        )
+        if self._how_to_break:
+            next_step += f", and with {self._how_to_break} at once"
+        return ExomeshError(
+            f"{claim.who or 'another run'} has been changing this cluster since {claim.since}, and was not "
+            f"done after another {waited:.0f} s",
+            "locked",
+            cluster=self._client.name,
+            next_step=next_step,
+            details={"holder": claim.who, "since": claim.since, "lease": str(self._ref)},
+        )
+
+    def loss(self) -> LockLostError:
+        """What became of a lock that should be ours, as the cluster says it now."""
+        try:
+            found = self._ask(lambda: self._client.get(self._ref), _TELL_SECONDS)
+        except ExomeshError as error:
+            return self._lost(f"it could not be renewed ({error.message})")
+        if found is None:
+            return self._lost("its Lease is gone, as who had taken it has ended, or somebody deleted it")
+        claim = Claim.of(found)
+        if claim.identity == self._holder.identity or not claim.identity:
+            return self._lost("it was not renewed in time, and nobody has it now")
+        return self._lost(f"{claim.who} has had it since {claim.since}", claim)
+
+    # Taking
+
+    def _acquire(self, force: bool = False) -> bool:
+        for _attempt in range(_REPEATS):
+            found = self._ask(lambda: self._client.get(self._ref), _TAKE_SECONDS)
+            if found:
+                self.followed = Claim.of(found).who
+            if found and self._is_held(found) and not force:
+                self._lease = found
+                return False
+            metadata = _mapping(found.get("metadata")) if found else {}
+            self._acquired = self._now().strftime(_TIME)
+            write = self._client.replace if found else self._client.create
+            asked = clock()
+            try:
+                self._lease = self._ask(partial(write, self._as_lease(metadata)), _TAKE_SECONDS)
+            except ApiError as error:
+                # Its holder, who has ended, let it go in between; or renewed it, while it is taken from them.
+                if (found and error.status == 404) or (force and error.status == 409):
+                    continue
+                if error.status == 409:  # another one was quicker
+                    return False
+                raise
+            self._renewed = asked
+            # Its holder died: what it left behind is not what was seen before.
+            self.had_to_wait |= found is not None
+            return True
+        return False
+
+    def _is_held(self, lease: Object) -> bool:
+        claim = Claim.of(lease)
+        # An attempt whose answer did not come in time may have been ours.
+        if not claim.identity or claim.identity == self._holder.identity:
+            return False
+        if claim.process and claim.process.is_gone():
+            return False
+        duration = claim.duration or self._duration
+        # Where the times in it are of no use, it is enough that nobody has touched it for that long.
+        if self._seen[0] != _version(lease):
+            self._seen = (_version(lease), clock())
+        if clock() - self._seen[1] >= duration:
+            return False
+        try:
+            return claim.renewed is None or self._now() < claim.renewed + timedelta(seconds=duration)
+        except OverflowError:
+            return True
+
+    def _as_lease(self, metadata: dict[str, Any]) -> Object:
+        labels = {**_mapping(metadata.get("labels")), MANAGED_BY_LABEL: MANAGED_BY}
+        annotations = {**_mapping(metadata.get("annotations")), HOLDER_ANNOTATION: self._holder.told()}
+        return {
+            "apiVersion": self._ref.api_version,
+            "kind": self._ref.kind,
+            "metadata": {
+                **metadata,
+                "name": self._ref.name,
+                "namespace": NAMESPACE,
+                "labels": labels,
+                "annotations": annotations,
+            },
+            "spec": {
+                "holderIdentity": self._holder.identity,
+                "leaseDurationSeconds": self._duration,
+                "acquireTime": self._acquired,
+                "renewTime": self._now().strftime(_TIME),
+            },
+        }
+
+    # Keeping
+
+    def _keep(self) -> None:
+        pause = self._duration * _REQUEST_PART
+        while not self._released.wait(pause) and not self.is_lost:
+            pause = self._duration * _REQUEST_PART
+            try:
+                self._renew()
+            except LockLostError as error:
+                self._loss = error
+            except ExomeshError:  # the API may be away for a moment
+                pause = self._duration / 20
+
+    def _renew(self) -> None:
+        for _attempt in range(_REPEATS):
+            asked = clock()
+            try:
+                self._lease = self._ask(
+                    lambda: self._client.replace(self._as_lease(_mapping(self._lease.get("metadata")))),
+                    self._duration * _REQUEST_PART,
+                )
+            except ApiError as error:
+                if error.status not in (404, 409):
+                    raise
+                self._lease = self._still_ours()  # somebody wrote a label to it, say
+            else:
+                self._renewed = asked
+                return
+
+    def _still_ours(self) -> Object:
+        """Read it again.
+
+        :raises LockLostError: it is not ours any more.
+        """
+        found = self._ask(lambda: self._client.get(self._ref), self._duration * _REQUEST_PART)
+        if found and Claim.of(found).identity == self._holder.identity:
+            return found
+        self._loss = self._loss or self.loss()
+        raise self._loss
+
+    def _note_loss(self) -> None:
+        """Take it for lost while nobody else can have it yet, as others judge by their own clocks."""
+        if self._loss is None and clock() - self._renewed >= self._duration * _SAFE_PART:
+            self._loss = self.loss()
+
+    def _lost(self, what: str, claim: Claim | None = None) -> LockLostError:
+        return LockLostError(
+            f"The lock of this run was lost: {what}",
+            "lock_lost",
+            cluster=self._client.name,
+            cause="Nothing more is changed; what was under way may be half done",
+            next_step="Let the other run end, then run this again: it goes on where it stopped",
+            details={
+                "holder": claim.who if claim else "",
+                "since": claim.since if claim else "",
+                "lease": str(self._ref),
+            },
+        )
+
+    def _ask(self, request: Callable[[], Result], seconds: float) -> Result:
+        """Make a request that ends in so many seconds, and learn what time it is there."""
+        try:
+            with time_limit(seconds):
+                answer = request()
+        except TimeUpError:
+            remaining()  # it is the task's time that is over
+            raise ExomeshError(
+                f"The API server did not answer within {seconds:g} s when it was asked about {self._ref}",
+                "api_silent",
+                cluster=self._client.name,
+                next_step="See whether the cluster is overloaded, then run this again",
+            ) from None
+        if self._client.clock_skew is not None:
+            self._offset = time.time() + self._client.clock_skew - clock()
+        return answer
+
+    def _now(self) -> datetime:
+        """By the clock of the API server, as controllers' clocks differ, and are set."""
+        if self._offset is None:
+            return datetime.now(UTC)
+        return datetime.fromtimestamp(clock() + self._offset, UTC)
+
+
+class _HeldClient(KubernetesClient):
+    """The same client for the holder of a lock: it writes nothing once the lock is lost."""
+
+    def __init__(self, client: KubernetesClient, lock: ClusterLock) -> None:
+        self.__dict__.update(client.__dict__)
+        self._lock = lock
+
+    def _send(self, method: str, *arguments: Any, **options: Any) -> Any:
+        if method != "GET":
+            self._lock.require()
+        return super()._send(method, *arguments, **options)
+
+
+def take_all(
+    locks: Sequence[ClusterLock],
+    timeout: float,
+    force: bool = False,
+    sleep: Callable[[float], Any] = pause,
+) -> dict[ClusterLock, ExomeshError]:
+    """Take all locks, or none: nobody waits while holding one, so that no two can wait for each other.
+
+    :param sleep: waits so many seconds.
+    :returns: those that nobody can tell about, as the cluster does not answer or refuses, and why.
+    :raises ExomeshError: ``locked``, with who holds one of them.
+    """
+    ordered = sorted(locks, key=lambda lock: lock.order)
+    failed: dict[ClusterLock, ExomeshError] = {}
+    left = remaining()
+    deadline = clock() + min(timeout, left - min(_RESERVE_SECONDS, left / 10))
+
+    def take(lock: ClusterLock) -> bool:
+        try:
+            return lock.acquire(force)
+        except TimeUpError:
+            raise
+        except ExomeshError as error:
+            failed[lock] = error
+            return True
+
+    refused: list[ClusterLock] = []
+    while True:
+        held_by_others = refused
+        refused = []
+        # Two who want the same ones meet at the first that answers.
+        todo = [lock for lock in ordered if lock not in failed]
+        has_first = False
+        try:
+            while todo and not refused:
+                some = todo if has_first else todo[:1]
+                todo = todo[len(some) :]
+                got = concurrently(take, some)
+                refused = [lock for lock, is_free in zip(some, got, strict=True) if not is_free]
+                has_first = has_first or some[0] not in failed
+            if not refused:
+                return failed
+            release_all(ordered)
+            for lock in ordered:
+                lock.had_to_wait = True
+            if clock() >= deadline:
+                raise refused[0].refusal(timeout)
+            sleep(0.3 + 0.4 * random.random())  # noqa: S311 - so that two do not go in step
+        except TimeUpError:
+            release_all(ordered)
+            for lock in refused or held_by_others:
+                raise lock.refusal(timeout) from None
+            raise
+        except BaseException:
+            release_all(ordered)
+            raise
+
+
+def release_all(locks: Sequence[ClusterLock]) -> None:
+    """Release those of the locks that are ours."""
+    with cleaning_up():
+        concurrently(lambda lock: lock.release(), locks)
+
+
+@contextmanager
+def holding(locks: Sequence[ClusterLock], timeout: float) -> Iterator[None]:
+    """Hold all locks for the time of a ``with`` statement.
+
+    :raises ExomeshError: one of them cannot be had, or was lost.
+    """
+    try:
+        for error in take_all(locks, timeout).values():
+            raise error
+        yield
+    finally:
+        release_all(locks)
+    for lock in locks:
+        lock.tell_loss()
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _version(lease: Object) -> Any:
+    return _mapping(lease.get("metadata")).get("resourceVersion")
+
+
+def _time(text: Any) -> datetime | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,281 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTPS requests from inside a cluster, by a pod that lives for a moment (private to the collection).
+
+What this machine reaches says nothing of what a cluster's pods reach. The pod runs one curl, whose
+configuration, with addresses and CAs, comes from a Secret, so that none of them is in an argument.
+
+No credential is ever given to it: its image is somebody else's, and whoever swaps that would have them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from math import ceil
+from urllib.parse import urlsplit
+
+from .._base.cleanup import afterwards
+from .._base.errors import ExomeshError
+from .._base.text import new_mark
+from .client import (
+    ISTIO_NAMESPACE,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+    pod_unmet,
+    wait_until_met,
+)
+from .images import PULL_POLICY, require_image
+from .objects import delete_for_sure
+
+PROBE_LABEL = "exomesh.istio/probe"
+
+_CONNECT_SECONDS = 5
+_REQUEST_SECONDS = 10
+_IN_THE_MAKING = timedelta(minutes=1)
+"""So long a Secret may be there before its pod, and a pod that ended before its log was read."""
+_OTHER_NAMESPACE = "default"
+"""Where probes run before Istio is there."""
+
+_NAMESPACES = (ISTIO_NAMESPACE, _OTHER_NAMESPACE)
+_FOLDER = "/etc/exomesh-probe"
+_CONTAINER = "curl"
+
+
+@dataclass(frozen=True)
+class Target:
+    """An address to ask.
+
+    :param ca: certificates (PEM) that must have signed the server's; None to see only whether it answers.
+    :param tls_server_name: the name in the server's certificate, where that is not the address's.
+    """
+
+    name: str
+    url: str
+    ca: bytes | None = None
+    tls_server_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: an HTTP status, or the reason why none did, in curl's words."""
+
+    name: str
+    status: int | None
+    error: str | None
+    seconds: float
+
+
+def api_hash(server: str, ca: bytes, tls_server_name: str | None) -> str:
+    """Which API it is that pods reach: by address and CA, in a form that facts may hold."""
+    told = [server.rstrip("/"), ca.decode(errors="replace").strip(), tls_server_name]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeout: float) -> list[Answer]:
+    """Ask all targets at once from one pod of the cluster; their answers in order. Leaves nothing behind.
+
+    :param image: has curl as its entrypoint, or in its path.
+    :param timeout: seconds that the pod may take to run and end.
+    :raises ExomeshError: ``probe_failed``: the pod did not run, so nothing is known; ``left_behind``: what
+        was made could not be deleted; ``image_invalid``.
+    """
+    if not targets:
+        return []
+    # curl's words quote those of servers, as the subject of a certificate: none of them can know the mark.
+    mark = new_mark()
+    with _running(client, curl_files(targets, mark), require_image(image), timeout) as pod:
+        missing = wait_until_met(lambda: _not_ended(client.get(pod)), timeout, 0.25)
+        log = "" if missing else client.logs(pod.namespace or "", pod.name, _CONTAINER)
+        answers = _answers(log, mark)
+        if not answers:
+            said = log.strip()[-300:] or missing or "it said nothing"
+            events = client.events("Pod", pod.namespace or "", pod.name, 3, warnings_only=True)
+            raise ExomeshError(
+                f"A pod that was to ask {', '.join(target.url for target in targets[:3])} did not",
+                "probe_failed",
+                cluster=client.name,
+                cause="; ".join([said, *events]),
+                next_step=f"Check that the cluster can run pods of image {image}, or name another with curl",
+            )
+    unanswered = (None, "curl gave no answer in time", 0.0)
+    return [Answer(target.name, *answers.get(i, unanswered)) for i, target in enumerate(targets)]
+
+
+@contextmanager
+def _running(
+    client: KubernetesClient, files: Mapping[str, bytes], image: str, timeout: float
+) -> Iterator[ObjectRef]:
+    in_istio = client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE))
+    metadata = {
+        "name": f"exomesh-probe-{secrets.token_hex(4)}",
+        "namespace": ISTIO_NAMESPACE if in_istio else _OTHER_NAMESPACE,
+        "labels": {
+            MANAGED_BY_LABEL: MANAGED_BY,
+            PROBE_LABEL: "true",
+            "sidecar.istio.io/inject": "false",
+            "istio.io/dataplane-mode": "none",
+        },
+    }
+    secret = _secret(metadata, files)
+    pod = _pod(metadata, image, timeout)
+    refs = [ObjectRef.of(obj) for obj in (pod, secret)]
+    with afterwards(*(partial(delete_for_sure, client, ref) for ref in refs)):
+        _remove_left_behind(client, client.create(secret))
+        client.create(pod)
+        yield refs[0]
+
+
+def _remove_left_behind(client: KubernetesClient, secret: Object) -> None:
+    """Delete what other runs could not delete themselves; by the cluster's own clock.
+
+    Pods end by themselves (``activeDeadlineSeconds``). What belongs to one that runs is another run's.
+    """
+    now = _created(secret)
+    places = [(kind, namespace) for kind in ("Pod", "Secret") for namespace in _NAMESPACES]
+    found = concurrently(
+        lambda place: client.list_objects("v1", *place, labels=f"{PROBE_LABEL}=true"), places
+    )
+    objects = [obj for listed in found for obj in listed]
+    running = {_place(obj) for obj in objects if obj["kind"] == "Pod" and not _has_ended(obj, now)}
+    for obj in objects:
+        if _place(obj) not in running and now - _created(obj) > _IN_THE_MAKING:
+            # The one that made it was told; this run has work of its own.
+            with suppress(ExomeshError):
+                client.delete(ObjectRef.of(obj))
+
+
+def _place(obj: Object) -> tuple[str, str]:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _has_ended(pod: Object, now: datetime) -> bool:
+    limit = pod.get("spec", {}).get("activeDeadlineSeconds", 0)
+    overdue = now - _created(pod) > timedelta(seconds=limit) + _IN_THE_MAKING  # its node is gone
+    return overdue or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _created(obj: Object) -> datetime:
+    return datetime.fromisoformat(obj["metadata"]["creationTimestamp"])
+
+
+def curl_files(targets: Sequence[Target], mark: str) -> dict[str, bytes]:
+    """The files of the one curl that asks all targets."""
+    files = {f"ca-{i}.pem": target.ca for i, target in enumerate(targets) if target.ca is not None}
+    return {**files, "curl.conf": curl_config(targets, mark).encode()}
+
+
+def _secret(metadata: Object, files: Mapping[str, bytes]) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": "Opaque",
+        "data": {name: base64.b64encode(value).decode() for name, value in files.items()},
+    }
+
+
+def curl_config(targets: Sequence[Target], mark: str) -> str:
+    """Its options; see ``curl --config``."""
+    lines = ["silent", "parallel", "parallel-immediate"]
+    for i, target in enumerate(targets):
+        options = {
+            "url": target.url,
+            "output": "/dev/null",
+            "write-out": f"{mark} {i} %{{http_code}} %{{time_total}} %{{exitcode}} %{{errormsg}}\n",
+            "connect-timeout": str(_CONNECT_SECONDS),
+            "max-time": str(_REQUEST_SECONDS),
+        }
+        if target.tls_server_name:
+            # curl takes the name for TLS from the URL only.
+            address = urlsplit(target.url)
+            port = address.port or 443
+            server = f"{target.tls_server_name}:{port}"
+            options["url"] = address._replace(netloc=server).geturl()
+            host = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname
+            options["connect-to"] = f"{server}:{host}:{port}"
+        if target.ca is not None:
+            options["cacert"] = f"{_FOLDER}/ca-{i}.pem"
+        lines += ["next"] if i else []
+        lines += [f"{name} = {_quoted(value)}" for name, value in options.items()]
+        lines += [] if target.ca is not None else ["insecure"]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: str) -> str:
+    for character, written in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r")):
+        value = value.replace(character, written)
+    return f'"{value}"'
+
+
+def _pod(metadata: Object, image: str, timeout: float) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": max(1, ceil(timeout)),
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": _CONTAINER,
+                    "image": image,
+                    "imagePullPolicy": PULL_POLICY,
+                    "command": ["curl", "--config", f"{_FOLDER}/curl.conf"],
+                    "resources": {
+                        "requests": {"cpu": "10m", "memory": "16Mi"},
+                        "limits": {"cpu": "500m", "memory": "128Mi"},
+                    },
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [{"name": "config", "mountPath": _FOLDER, "readOnly": True}],
+                }
+            ],
+            "volumes": [{"name": "config", "secret": {"secretName": metadata["name"], "defaultMode": 0o440}}],
+        },
+    }
+
+
+def _not_ended(pod: Object | None) -> str | None:
+    # curl's exit code tells of one target only; its log of each.
+    ended = pod is not None and pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return None if ended else pod_unmet(pod) or "it still runs"
+
+
+def _answers(log: str, mark: str) -> dict[int, tuple[int | None, str | None, float]]:
+    """Status, error and seconds by number of the target."""
+    found = re.finditer(rf"^{mark} (\d+) (\d+) ([\d.]+) (\d+) (.*)$", log, re.MULTILINE)
+    return {
+        int(number): (
+            int(status) or None,
+            None if code == "0" else message or f"curl ended with exit code {code}",
+            float(seconds),
+        )
+        for number, status, seconds, code, message in (match.groups() for match in found)
+    }

@@ -1,0 +1,418 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes out of a cluster what this collection put into it, and tells what stays (private to the collection).
+
+Ours is what carries our label, what the installer made for our IstioOperators, and what istiod makes of
+itself. A plan is made of what is there; the run does the plan and makes a new one, until none is left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from .._base.documents import MALFORMED, load_yaml
+from .._base.errors import ExomeshError
+from .._base.waiting import told_in_time
+from .._kubernetes.client import (
+    FIELD_MANAGER,
+    ISTIO_NAMESPACE,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    OWNER_LABEL,
+    ApiError,
+    Kind,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+    is_ours,
+    wait_until_met,
+)
+from .._kubernetes.load_balancer import likely_cause
+from .._kubernetes.lock import INSTALL_LOCK, RUN_LOCK, ClusterLock, lock_ref
+from .._kubernetes.objects import DELETE, UNCHANGED, ObjectChange, compare_all
+from .._trust.cluster import CACERTS_REF
+from .._verify.state import SIDECAR_LABEL, labels_of
+
+_LEADER_ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
+_BACKUP_PREFIX = f"{CACERTS_REF.name}-backup-"
+
+_WEBHOOKS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+_DERIVED = ("Event", "Endpoints", "EndpointSlice")
+"""Kinds that Kubernetes makes of others, with their labels."""
+
+_ROOT_CONFIG_MAPS = ("istio-ca-root-cert", "istio-ca-crl")
+_BORN_WITH_A_NAMESPACE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+
+_ROUNDS = 3
+_NAMED = 10
+"""Names that a line about what is left shows at most."""
+
+_Key: TypeAlias = "tuple[str, str | None, str]"
+
+
+@dataclass(frozen=True)
+class Left:
+    """What stays in the cluster, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What goes together, before the next stage begins.
+
+    :param awaited: what goes with it by itself.
+    """
+
+    name: str
+    refs: list[ObjectRef]
+    awaited: list[ObjectRef] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    :param released: namespaces that stay, without the labels that we gave them.
+    """
+
+    stages: list[Stage]
+    released: list[ObjectChange]
+    left: list[Left]
+
+    def changes(self) -> list[ObjectChange]:
+        deleted = [ObjectChange(ref, DELETE, {}, {}) for stage in self.stages for ref in stage.refs]
+        return deleted + self.released
+
+
+class Teardown:
+    """The teardown of one cluster.
+
+    :param cluster: its name in the mesh.
+    :param mesh_id: ID of the mesh.
+    :param operators: names of the IstioOperators of which the collection installs.
+    """
+
+    def __init__(
+        self, client: KubernetesClient, cluster: str, mesh_id: str, operators: Sequence[str]
+    ) -> None:
+        self._client = client
+        self._cluster = cluster
+        self._mesh_id = mesh_id
+        self._is_locked = False
+        self._installed = f"{OWNER_LABEL} in ({','.join(operators)})"
+
+    def plan(self) -> Plan:
+        """What there is of ours, in the order in which it has to go; only reads.
+
+        :raises ExomeshError: ``foreign_istio``, where istiod is one of another mesh.
+        """
+        client = self._client
+        kinds = client.kinds()
+        ours = self._find(kinds, f"{MANAGED_BY_LABEL}={MANAGED_BY}")
+        # Locks that are held go when they are released.
+        held = {lock_ref(RUN_LOCK), *([lock_ref(INSTALL_LOCK)] if self._is_locked else [])}
+        ours = [obj for obj in ours if ObjectRef.of(obj) not in held]
+        installed = [
+            obj for obj in self._find(kinds, self._installed) if _key(obj) not in set(map(_key, ours))
+        ]
+        self._refuse_foreign(installed)
+        left: list[Left] = []
+        balancers = [obj for obj in ours + installed if _is_balancer(obj)]
+        rest = [obj for obj in ours + installed if not _is_balancer(obj)]
+        crds = [obj for obj in rest if obj["kind"] == "CustomResourceDefinition"]
+        mesh, istio, last = [], [], []
+        for obj in rest:
+            if obj["kind"] in ("Namespace", "CustomResourceDefinition"):
+                continue
+            if _is_backup(obj):
+                left.append(Left(str(ObjectRef.of(obj)), "it keeps a CA that something else had made"))
+            elif ObjectRef.of(obj) == CACERTS_REF:
+                last.append(obj)
+            elif obj["kind"] in _WEBHOOKS or is_ours(obj):
+                mesh.append(obj)
+            else:
+                istio.append(obj)
+        foreign = self._foreign_istiods(installed)
+        if foreign:
+            left.append(Left(_list(foreign), "another istiod than ours; what it needs stays with it"))
+        else:
+            last += self._what_istiod_made()
+        going = {_key(obj) for obj in [*balancers, *mesh, *istio, *last]}
+        crds = self._removable(crds, kinds, going, foreign, left)
+        namespaces, kept = self._namespaces(ours, kinds, going, left)
+        if foreign:
+            kept = [name for name in kept if name != ISTIO_NAMESPACE]
+        self._look_at_users(namespaces, left)
+        stages = [
+            Stage("load balancers", _refs(balancers), self._services_of(balancers)),
+            Stage("webhooks, peering and workloads", _refs(mesh)),
+            Stage("Istio", _refs(istio)),
+            Stage("what Istio leaves behind", _refs(last)),
+            Stage("Istio's kinds", _refs(crds)),
+            Stage("namespaces", [ObjectRef("v1", "Namespace", name) for name in namespaces]),
+        ]
+        released = compare_all(client, [_bare_namespace(name) for name in kept], FIELD_MANAGER)
+        return Plan(
+            [stage for stage in stages if stage.refs],
+            [change for change in released if change.action != UNCHANGED],
+            left,
+        )
+
+    def run(self, timeout: float) -> tuple[list[ObjectChange], list[Left]]:
+        """Do it; gives what went, and what stays.
+
+        :raises ExomeshError: ``not_deleted``, with what holds it, or ``locked``.
+        """
+        plan = self.plan()
+        if not plan.changes():
+            return [], plan.left
+        gone = {change.ref: change for change in plan.changes()}
+        with ClusterLock(self._client, INSTALL_LOCK, timeout) as lock:
+            self._client = lock.client
+            self._is_locked = True
+            deadline = time.monotonic() + timeout
+            for _round in range(_ROUNDS):
+                plan = self.plan()
+                if not plan.changes():
+                    break
+                gone |= {change.ref: change for change in plan.changes()}
+                for stage in plan.stages:
+                    self._delete(stage, deadline)
+                for change in plan.released:
+                    self._client.apply(_bare_namespace(change.ref.name))
+        return list(gone.values()), self.plan().left
+
+    # Finding
+
+    def _find(self, kinds: Iterable[Kind], selector: str) -> list[Object]:
+        def of(kind: Kind) -> list[Object]:
+            return [obj for obj in self._list(kind, labels=selector) if not _is_derived(obj)]
+
+        return [obj for found in concurrently(of, kinds) for obj in found]
+
+    def _list(self, kind: Kind, namespace: str | None = None, labels: str | None = None) -> list[Object]:
+        try:
+            return self._client.list_objects(kind.api_version, kind.name, namespace, labels=labels)
+        except ApiError as error:
+            if error.status == 404:  # the kind has just gone
+                return []
+            raise
+
+    def _refuse_foreign(self, installed: list[Object]) -> None:
+        for obj in installed:
+            if obj["kind"] == "Deployment" and labels_of(obj).get("app") == "istiod":
+                found, wanted, what = _cluster_id(obj), self._cluster, "cluster"
+            elif obj["kind"] == "ConfigMap" and "mesh" in (obj.get("data") or {}):
+                found, wanted, what = _mesh_id(obj), self._mesh_id, "mesh"
+            else:
+                continue
+            if found and found != wanted:
+                raise ExomeshError(
+                    f"Its Istio is that of {what} {found}, not of {wanted}. Nothing was deleted",
+                    "foreign_istio",
+                    cluster=self._cluster,
+                    cause="the kubeconfig is another cluster's, or mesh_id or mesh_cluster_name has changed",
+                    next_step=f"See {ObjectRef.of(obj)}, and correct the inventory",
+                )
+
+    def _foreign_istiods(self, installed: list[Object]) -> list[str]:
+        ours = set(map(_key, installed))
+        found = self._client.list_objects("apps/v1", "Deployment", labels="app=istiod")
+        return [str(ObjectRef.of(obj)) for obj in found if _key(obj) not in ours]
+
+    def _what_istiod_made(self) -> list[Object]:
+        """Roots of trust in every namespace, and what replicas elect their leaders with."""
+        client = self._client
+        roots = client.list_objects("v1", "ConfigMap", labels="istio.io/config=true")
+        maps = client.list_objects("v1", "ConfigMap", ISTIO_NAMESPACE)
+        leases = client.list_objects("coordination.k8s.io/v1", "Lease", ISTIO_NAMESPACE)
+        return [
+            *(obj for obj in roots if obj["metadata"]["name"] in _ROOT_CONFIG_MAPS),
+            *(obj for obj in maps if _LEADER_ANNOTATION in (obj["metadata"].get("annotations") or {})),
+            *(
+                obj
+                for obj in leases
+                if str(obj["spec"].get("holderIdentity", "")).startswith("istiod") and not is_ours(obj)
+            ),
+        ]
+
+    def _removable(
+        self, crds: list[Object], kinds: list[Kind], going: set[_Key], foreign: list[str], left: list[Left]
+    ) -> list[Object]:
+        """Istio's kinds, unless somebody uses them."""
+        if not crds or foreign:
+            if crds:
+                left.append(Left(f"{len(crds)} CustomResourceDefinitions", "the other istiod uses them"))
+            return []
+        served = {(crd["spec"]["group"], crd["spec"]["names"]["kind"]) for crd in crds}
+        istios = [kind for kind in kinds if (kind.api_version.split("/")[0], kind.name) in served]
+        found = [obj for objects in concurrently(self._list, istios) for obj in objects]
+        users = [str(ObjectRef.of(obj)) for obj in found if _key(obj) not in going]
+        if not users:
+            return crds
+        left += [
+            Left(_list(users), "Istio objects of users"),
+            Left(f"{len(crds)} CustomResourceDefinitions", "with them the objects of users would go"),
+        ]
+        return []
+
+    def _namespaces(
+        self, ours: list[Object], kinds: list[Kind], going: set[_Key], left: list[Left]
+    ) -> tuple[list[str], list[str]]:
+        """The namespaces that are empty without what goes, and those that stay."""
+        candidates = [obj["metadata"]["name"] for obj in ours if obj["kind"] == "Namespace"]
+        if self._client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)):
+            candidates.append(ISTIO_NAMESPACE)
+        namespaced = [kind for kind in kinds if kind.namespaced]
+        empty, kept = [], []
+        for name in dict.fromkeys(candidates):
+            found = concurrently(lambda kind, name=name: self._list(kind, name), namespaced)  # type: ignore[misc]
+            others = [
+                str(ObjectRef.of(obj))
+                for objects in found
+                for obj in objects
+                if _key(obj) not in going and not _goes_with_its_namespace(obj)
+            ]
+            if others:
+                kept.append(name)
+                left.append(Left(f"Namespace {name}", f"it holds what is not ours: {_list(others)}"))
+            else:
+                empty.append(name)
+        return empty, kept
+
+    def _look_at_users(self, namespaces: list[str], left: list[Left]) -> None:
+        """What users have to see to, as nothing serves it any more."""
+        pods = self._client.list_objects("v1", "Pod", labels=SIDECAR_LABEL)
+        running = [
+            str(ObjectRef.of(pod))
+            for pod in pods
+            if pod["metadata"]["namespace"] not in (*namespaces, ISTIO_NAMESPACE)
+        ]
+        if running:
+            why = "they run with a sidecar, whose certificate ends within a day: restart their workloads"
+            left.append(Left(_list(running), why))
+        injected = [
+            obj["metadata"]["name"]
+            for obj in self._client.list_objects("v1", "Namespace", labels="istio-injection=enabled")
+            if obj["metadata"]["name"] not in namespaces and not is_ours(obj)
+        ]
+        if injected:
+            left.append(Left(f"Label istio-injection of {_list(injected)}", "users have set it"))
+
+    def _services_of(self, balancers: list[Object]) -> list[ObjectRef]:
+        """The Services that Istio made for Gateways."""
+        owners = {obj["metadata"]["uid"] for obj in balancers if obj["kind"] == "Gateway"}
+        if not owners:
+            return []
+        return [
+            ObjectRef.of(service)
+            for service in self._client.list_objects("v1", "Service")
+            if owners & {owner["uid"] for owner in service["metadata"].get("ownerReferences", [])}
+        ]
+
+    # Deleting
+
+    def _delete(self, stage: Stage, deadline: float) -> None:
+        def one(ref: ObjectRef) -> None:
+            # A Deployment is gone when its pods are: istiod writes as long as it runs.
+            self._client.delete(ref, "Foreground" if ref.kind == "Deployment" else "Background")
+
+        concurrently(one, stage.refs)
+        waiting = [*stage.refs, *stage.awaited]
+
+        def remaining() -> str | None:
+            found = concurrently(self._client.get, waiting)
+            waiting[:] = [ref for ref, obj in zip(waiting, found, strict=True) if obj]
+            return _list(map(str, waiting)) if waiting else None
+
+        unmet = wait_until_met(remaining, max(0.0, deadline - time.monotonic()))
+        if unmet:
+            cause, next_step = told_in_time(
+                lambda: self._why_held(waiting[0]),
+                ("the API does not tell in time what holds it", "Look at its metadata.finalizers and status"),
+            )
+            raise ExomeshError(
+                f"Not gone in time ({stage.name}): {unmet}",
+                "not_deleted",
+                cluster=self._cluster,
+                cause=cause,
+                next_step=f"{next_step}. Then run this again; it goes on where it stopped",
+            )
+
+    def _why_held(self, ref: ObjectRef) -> tuple[str, str]:
+        obj = self._client.get(ref)
+        if ref.kind == "Service" and ref.namespace:
+            return likely_cause(self._client.events("Service", ref.namespace, ref.name))
+        conditions = ((obj or {}).get("status") or {}).get("conditions") or []
+        told = [
+            str(condition.get("message"))
+            for condition in conditions
+            if condition.get("status") == "True" and condition.get("message")
+        ]
+        finalizers = (obj or {}).get("metadata", {}).get("finalizers") or []
+        if finalizers:
+            told.append(f"its finalizers are {', '.join(finalizers)}")
+        return "; ".join(told) or "its pods have not ended yet", f"Look at {ref}"
+
+
+def _refs(objects: Iterable[Object]) -> list[ObjectRef]:
+    return [ObjectRef.of(obj) for obj in objects]
+
+
+def _key(obj: Object) -> _Key:
+    """Names an object whatever version of its kind it was read in."""
+    return obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]
+
+
+def _is_derived(obj: Object) -> bool:
+    return obj["kind"] in _DERIVED or bool(obj["metadata"].get("ownerReferences"))
+
+
+def _is_balancer(obj: Object) -> bool:
+    if obj["kind"] == "Gateway":
+        return str(obj["apiVersion"]).startswith("gateway.networking.k8s.io/")
+    return bool(obj["kind"] == "Service" and obj["spec"].get("type") == "LoadBalancer")
+
+
+def _is_backup(obj: Object) -> bool:
+    return obj["kind"] == "Secret" and str(obj["metadata"]["name"]).startswith(_BACKUP_PREFIX)
+
+
+def _goes_with_its_namespace(obj: Object) -> bool:
+    name = obj["metadata"]["name"]
+    return (
+        _is_derived(obj)
+        or (obj["kind"], name) in _BORN_WITH_A_NAMESPACE
+        or (obj["kind"] == "ConfigMap" and name in _ROOT_CONFIG_MAPS)
+    )
+
+
+def _cluster_id(istiod: Object) -> str | None:
+    containers = istiod["spec"]["template"]["spec"]["containers"]
+    variables = (variable for container in containers for variable in container.get("env") or [])
+    return next((entry.get("value") for entry in variables if entry["name"] == "CLUSTER_ID"), None)
+
+
+def _mesh_id(config_map: Object) -> str | None:
+    try:
+        config = load_yaml(config_map["data"]["mesh"], "The mesh configuration")
+        return str(config["defaultConfig"]["meshId"])
+    except MALFORMED:
+        return None
+
+
+def _bare_namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def _list(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

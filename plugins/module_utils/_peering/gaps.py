@@ -1,0 +1,161 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which members of a mesh lack something of their peers (private to the collection).
+
+Peering asks the peers' APIs for each pair, some ten requests each. Here every cluster is read once, whatever
+the number of its peers, and the same code judges what was read.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import threading
+from collections.abc import Sequence
+
+from .._base.documents import MALFORMED, load_json
+from .._base.errors import ExomeshError
+from .._base.members import Member
+from .._kubernetes.client import (
+    ISTIO_NAMESPACE,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+)
+from .._kubernetes.objects import UNCHANGED
+from .peering import Options, Peering, look
+from .remote_secrets import RBAC
+
+_READ = {
+    ("v1", "Secret"): ISTIO_NAMESPACE,
+    ("v1", "ServiceAccount"): ISTIO_NAMESPACE,
+    (f"{RBAC}/v1", "Role"): ISTIO_NAMESPACE,
+    (f"{RBAC}/v1", "RoleBinding"): ISTIO_NAMESPACE,
+    (f"{RBAC}/v1", "ClusterRole"): None,
+    (f"{RBAC}/v1", "ClusterRoleBinding"): None,
+}
+"""Kinds that peering makes, and where."""
+
+
+class ClusterReadOnce(KubernetesClient):
+    """Answers from lists of what this collection made, which are read at the beginning.
+
+    What others made of these kinds does not exist for it.
+    """
+
+    def __init__(self, member: Member) -> None:
+        super().__init__(member.kubeconfig, name=member.name)
+        self._accepted: dict[str, bool] = {}
+        self._accepted_lock = threading.Lock()
+        ours = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+        ask = super().list_objects
+        lists = concurrently(lambda kind: ask(*kind, _READ[kind], labels=ours), _READ)
+        self._lists = dict(zip(_READ, lists, strict=True))
+        self._objects = {ObjectRef.of(obj): obj for objects in lists for obj in objects}
+
+    def get(self, ref: ObjectRef) -> Object | None:
+        return (
+            self._objects.get(ref)
+            if self._holds(ref.api_version, ref.kind, ref.namespace)
+            else super().get(ref)
+        )
+
+    def list_objects(
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None = None,
+        labels: str | None = None,
+        fields: str | None = None,
+    ) -> list[Object]:
+        if fields or not self._holds(api_version, kind, namespace):
+            return super().list_objects(api_version, kind, namespace, labels, fields)
+        return [obj for obj in self._lists[api_version, kind] if _has_labels(obj, labels or "")]
+
+    def accepts(self, token: str) -> bool:
+        """As of any client, but tokens that one key has signed stand for each other.
+
+        Whether account and Secret of each still exist shows in the lists.
+        """
+        signer = _signer(token)
+        with self._accepted_lock:
+            if signer not in self._accepted:
+                self._accepted[signer] = super().accepts(token)
+            return self._accepted[signer]
+
+    @staticmethod
+    def _holds(api_version: str, kind: str, namespace: str | None) -> bool:
+        return (api_version, kind) in _READ and _READ[api_version, kind] == namespace
+
+
+def gaps(members: Sequence[Member], options: Options) -> dict[str, str]:
+    """Members for which peering has something to do, or to complain of, each with the first reason.
+
+    :param options: those of the peering; nothing is changed.
+    """
+    options = dataclasses.replace(options, check_mode=True, timeout=0)
+    clusters = dict(zip((member.name for member in members), concurrently(_read, members), strict=True))
+    unread = dict(zip(clusters, concurrently(lambda member: _unread(clusters, member), members), strict=True))
+
+    def connect(member: Member) -> KubernetesClient:
+        cluster = clusters[member.name]
+        if isinstance(cluster, ExomeshError):
+            raise cluster
+        return cluster
+
+    def gap(member: Member) -> str | None:
+        for name in (member.name, *member.peers):
+            if isinstance(unanswered := clusters[name], ExomeshError):
+                return str(unanswered)
+        try:
+            changes = Peering(connect(member), members, options, connect).run().changes
+        except ExomeshError as error:
+            return str(error)
+        for change in changes:
+            if change.action != UNCHANGED:
+                return f"{change.action} {change.title}"
+        told = [unread[member.name].get(peer) for peer in member.peers]
+        if options.reciprocal:
+            told += [unread[peer].get(member.name) for peer in member.peers]
+        return next(filter(None, told), None)
+
+    found = dict(zip(clusters, map(gap, members), strict=True))
+    return {name: reason for name, reason in found.items() if reason}
+
+
+def _read(member: Member) -> ClusterReadOnce | ExomeshError:
+    try:
+        return ClusterReadOnce(member)
+    except ExomeshError as error:
+        return error
+
+
+def _unread(clusters: dict[str, ClusterReadOnce | ExomeshError], member: Member) -> dict[str, str]:
+    """What istiod of a member has not read of its peers, by peer."""
+    cluster = clusters[member.name]
+    try:
+        missing = {} if isinstance(cluster, ExomeshError) else look(cluster, member.peers, {})
+    except ExomeshError as error:
+        missing = {peer: [str(error)] for peer in member.peers}
+    return {peer: "; ".join(lines) for peer, lines in missing.items()}
+
+
+def _has_labels(obj: Object, selector: str) -> bool:
+    """Whether an object has labels of the forms ``key`` and ``key=value``."""
+    labels = obj["metadata"].get("labels") or {}
+    wanted = [part.partition("=") for part in selector.split(",") if part]
+    return all(key in labels and (not equals or labels[key] == value) for key, equals, value in wanted)
+
+
+def _signer(token: str) -> str:
+    """The key that signed a token, by its header; the token itself where that does not tell."""
+    header = token.partition(".")[0]
+    try:
+        said = base64.urlsafe_b64decode(header + "=" * (-len(header) % 4))
+        return str(load_json(said, "The header of a token")["kid"])
+    except MALFORMED:
+        return token

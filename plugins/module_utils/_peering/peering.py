@@ -1,0 +1,514 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Peering: from the members of a mesh to istiods that have read each other (private to the collection).
+
+The order matters. Peers let a reader in; what the reader would get is proved from inside it; then its secrets
+are written; then every replica of its istiod must have read the peers; and only then goes what is not used
+any more. A peer that fails does not hold up the others.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import urlparse
+
+from .._base.errors import ExomeshError
+from .._base.members import Member
+from .._base.waiting import pause, told_in_time
+from .._istio import istiod
+from .._kubernetes.client import (
+    ISTIO_NAMESPACE,
+    NETWORK_LABEL,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+    wait_until_met,
+)
+from .._kubernetes.load_balancer import service_addresses
+from .._kubernetes.objects import CREATE, UNCHANGED, ObjectChange
+from .._kubernetes.probe import Answer, Target, api_hash, probe
+from .reader_access import binding_for_secrets, grant, grant_shared, our_shared_token, readers, revoke, roles
+from .remote_secrets import Access, compare_secret, holds_token, prune_secrets, secret_ref, write_secret
+
+REMOTE_CREDENTIALS = "PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER"
+LAST_WITHOUT_OPT_OUT = (1, 31, 1)
+"""Up to here istiod is known to die of its first remote secret when it is told not to read those Secrets."""
+
+_PATH = "/version"
+_ANSWERS_TO_NOBODY = (200, 401, 403)
+"""Of a Kubernetes API to one who does not say who it is, as its administrator has it."""
+
+_NOTICED_AFTER = 1.0
+_RESTART_SECONDS = 300
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for.
+
+    :param own_accounts: an account and a token for each reader, in place of Istio's one for all.
+    :param least_privilege: those accounts may not read Secrets.
+    :param prune: remove what we made for clusters that are no peers any more.
+    :param reciprocal: also give each peer its secret for this cluster.
+    :param probe_image: image with curl for the proof from inside; None for no proof.
+    :param reached: APIs, as :func:`_probe.api_hash` has them, that pods of the reader were shown to reach.
+    :param before_istiod: istiod is still to come, and reads the secrets for those APIs when it starts.
+    :param timeout: seconds that each wait may take.
+    """
+
+    own_accounts: bool = True
+    least_privilege: bool = False
+    prune: bool = False
+    reciprocal: bool = False
+    probe_image: str | None = None
+    reached: frozenset[str] = frozenset()
+    before_istiod: bool = False
+    timeout: float = 60
+    check_mode: bool = False
+
+
+@dataclass
+class Outcome:
+    """What changed, or would, and the clusters whose istiod had to be restarted."""
+
+    changes: list[ObjectChange] = field(default_factory=list)
+    restarted: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """From a reader to one peer: what the reader's secret for it is to hold."""
+
+    peer: Member
+    client: KubernetesClient
+    access: Access
+
+    @property
+    def url(self) -> str:
+        return self.access.server + _PATH
+
+    def target(self) -> Target:
+        ca = base64.b64decode(self.access.ca or "")
+        return Target(self.peer.name, self.url, ca, self.access.tls_server_name)
+
+    def is_among(self, reached: Collection[str]) -> bool:
+        ca = base64.b64decode(self.access.ca or "")
+        return api_hash(self.access.server, ca, self.access.tls_server_name) in reached
+
+
+def connect(member: Member) -> KubernetesClient:
+    """The API of a member, by its kubeconfig."""
+    return KubernetesClient(member.kubeconfig, name=member.name)
+
+
+class Peering:
+    """The peering of one member with its peers.
+
+    :param client: the member's cluster; its name is the member's.
+    :param connect: how to get to the API of another member.
+    """
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        members: Sequence[Member],
+        options: Options,
+        connect: Callable[[Member], KubernetesClient] = connect,
+    ) -> None:
+        self._client = client
+        self._connect = connect
+        self._members = members
+        self._peers = [member for member in members if client.name in member.peers]
+        self._options = options
+        self._outcome = Outcome()
+        self._failures: list[ExomeshError] = []
+
+    def run(self) -> Outcome:
+        """Do it all.
+
+        :raises ExomeshError: naming everything that failed, when all else is done.
+        """
+        self._give(self._client, self._peers)
+        if self._options.reciprocal:
+            here = [member for member in self._members if member.name == self._client.name]
+            self._attempt(lambda peer: self._give_peer(peer, here), self._peers)
+        if self._options.prune:
+            self._attempt(self._prune, [self._client])
+        if len(self._failures) == 1:
+            raise self._failures[0]
+        if self._failures:
+            raise ExomeshError(
+                f"{len(self._failures)} things failed: " + " ".join(map(str, self._failures)),
+                "peers_failed",
+                cluster=self._client.name,
+                details={"failures": [error.failure() for error in self._failures]},
+            )
+        return self._outcome
+
+    # One reader
+
+    def _give_peer(self, peer: Member, here: Sequence[Member]) -> None:
+        if self._is_to_come(peer):
+            self._report(peer.name, [ObjectChange(secret_ref(self._client.name), CREATE, {}, {})])
+        else:
+            self._give(self._connect(peer), here)
+
+    def _give(self, reader: KubernetesClient, peers: Sequence[Member]) -> None:
+        """Give a reader the secrets of these peers, and see that its istiod takes them up."""
+        deployments = self._attempt(self._usable_istiods, [reader])
+        if not deployments:
+            return
+        ways = [way for way in self._attempt(lambda peer: self._open(reader, peer), peers) if way]
+        compared = self._attempt(lambda way: (way, compare_secret(reader, way.access)), ways)
+        same = [way for way, change in compared if change.action == UNCHANGED]
+        different = [(way, change) for way, change in compared if change.action != UNCHANGED]
+        for way in same:
+            self._report(reader.name, [ObjectChange(secret_ref(way.peer.name), UNCHANGED, {}, {})])
+        if self._options.check_mode:
+            for _way, change in different:
+                self._report(reader.name, [change])
+            self._attempt(lambda way: self._clear(reader, way), ways)
+            return
+        proved = self._proved(reader, [way for way, _change in different])
+        written = self._attempt(lambda way: self._write(reader, way), proved)
+        given = same + written
+        if self._options.before_istiod:
+            return
+        if not deployments[0]:
+            self._outcome.warnings.append(f"{reader.name} has no istiod that could read its remote secrets")
+        elif given:
+            given = self._synced(reader, given, wait=bool(written))
+        self._attempt(lambda way: self._clear(reader, way), given)
+
+    def _usable_istiods(self, reader: KubernetesClient) -> list[Object]:
+        """The reader's istiods, if they can do with what they would get.
+
+        :raises ExomeshError: ``least_privilege_impossible``.
+        """
+        deployments = istiod.istiods(reader)
+        if not self._options.least_privilege:
+            return deployments
+        for deployment in deployments:
+            version = istiod.version(deployment)
+            if version and version <= LAST_WITHOUT_OPT_OUT:
+                raise ExomeshError(
+                    f"istiod {'.'.join(map(str, version))} cannot do without the Secrets of other clusters",
+                    "least_privilege_impossible",
+                    cluster=reader.name,
+                    cause=f"with {REMOTE_CREDENTIALS}=false it ends with a panic as soon as it has a remote "
+                    "secret, and without it waits for Secrets that it may not read",
+                    next_step="Leave mesh_least_privilege off until a later release of Istio can do it",
+                )
+            if (
+                not self._options.check_mode
+                and istiod.environment(deployment).get(REMOTE_CREDENTIALS) != "false"
+            ):
+                raise ExomeshError(
+                    f"istiod still reads the Secrets of other clusters: {REMOTE_CREDENTIALS} is not false",
+                    "least_privilege_impossible",
+                    cluster=reader.name,
+                    cause="it would not get ready with a token that may not read them",
+                    next_step="Run role istio for this cluster first, with mesh_least_privilege",
+                )
+        return deployments
+
+    def _open(self, reader: KubernetesClient, peer: Member) -> _Way | None:
+        """Have the peer let the reader in; None in check mode where nothing can be known of it yet."""
+        if self._is_to_come(peer):
+            ref = secret_ref(peer.name)
+            self._report(reader.name, [ObjectChange(ref, UNCHANGED if reader.get(ref) else CREATE, {}, {})])
+            return None
+        options = self._options
+        client = self._connect(peer)
+        server = (peer.server or client.server).rstrip("/")
+        _refuse_loopback(peer.name, server)
+        try:
+            if options.own_accounts:
+                secrets = not options.least_privilege
+                way_in = grant(client, reader.name, secrets, options.timeout, options.check_mode)
+            else:
+                way_in = grant_shared(client, options.timeout, options.check_mode)
+        except ExomeshError as error:
+            raise error.about(cluster=peer.name) from None
+        self._report(peer.name, way_in.changes)
+        access = Access(peer.name, server, client.tls_server_name, way_in.ca, way_in.token)
+        return _Way(peer, client, access)
+
+    def _write(self, reader: KubernetesClient, way: _Way) -> _Way:
+        try:
+            self._report(reader.name, [write_secret(reader, way.access)])
+        except ExomeshError as error:
+            raise error.about(cluster=reader.name) from None
+        return way
+
+    # The proof from inside
+
+    def _proved(self, reader: KubernetesClient, ways: Sequence[_Way]) -> list[_Way]:
+        """Those ways on which the peer's API answers a pod of the reader."""
+        # The reader's account and its token are of the API's own making: what is left to prove is the way.
+        reached = [way for way in ways if way.is_among(self._options.reached)]
+        unproved = [way for way in ways if way not in reached]
+        if self._options.before_istiod:
+            return reached
+        if not unproved or self._options.probe_image is None:
+            return list(ways)
+        try:
+            refused = self._refused(reader, unproved)
+        except ExomeshError as error:
+            error.next_step = f"{error.next_step}. peering_probe: false does without this proof"
+            self._failures.append(error.about(cluster=reader.name))
+            return reached
+        for way in ways:
+            peer = way.peer.name
+            if peer in refused:
+                refusal = ExomeshError(
+                    f"It does not get a secret for {peer}: its pods cannot use {way.access.server}",
+                    "peer_api_unreachable",
+                    cluster=reader.name,
+                    cause=refused[peer],
+                    next_step=f"Set peering_server of {peer} to the address of its API that pods of "
+                    f"{reader.name} reach, and let firewalls through",
+                )
+                self._failures.append(refusal)
+        return [way for way in ways if way.peer.name not in refused]
+
+    def _refused(self, reader: KubernetesClient, ways: Sequence[_Way]) -> dict[str, str]:
+        """Why a pod of the reader gets nothing from a peer's API, by peer; asked in one go."""
+        image, timeout = self._options.probe_image or "", self._options.timeout
+        answers = probe(reader, [way.target() for way in ways], image, timeout)
+        return {answer.name: reason for answer in answers if (reason := _refusal(answer))}
+
+    # istiod
+
+    def _synced(self, reader: KubernetesClient, ways: list[_Way], wait: bool) -> list[_Way]:
+        """Those ways that every replica of the reader's istiod has taken up; a stale istiod is restarted.
+
+        :param wait: the secrets have just been written.
+        """
+        try:
+            if wait:
+                # Until it has noticed, istiod shows the state that it had with the secret of before.
+                pause(_NOTICED_AFTER, f"istiod of {reader.name} to notice its secrets")
+            gateways = {way.peer.name: _gateway_addresses(way) for way in ways} if wait else {}
+            missing = self._wait(reader, ways, gateways)
+            stale = [way for way in ways if way.peer.name in missing]
+            if stale:
+                unreachable = self._refused(reader, stale) if self._options.probe_image else {}
+                if set(unreachable) != set(missing):
+                    # The peers answer, so istiod does not do what it should.
+                    istiod.restart(reader, _RESTART_SECONDS)
+                    self._outcome.restarted.append(reader.name)
+                    missing = self._wait(reader, ways, gateways)
+                for way in stale:
+                    if way.peer.name in missing:
+                        evidence = missing[way.peer.name]
+                        self._failures.append(
+                            self._not_synced(reader, way, evidence, unreachable.get(way.peer.name))
+                        )
+        except ExomeshError as error:
+            self._failures.append(error.about(cluster=reader.name))
+            return []
+        return [way for way in ways if way.peer.name not in missing]
+
+    def _wait(
+        self, reader: KubernetesClient, ways: Sequence[_Way], gateways: Mapping[str, set[str]]
+    ) -> dict[str, list[str]]:
+        """What istiod lacks of each peer, when it is complete or the time is up."""
+        missing: dict[str, list[str]] = {}
+
+        def unmet() -> str | None:
+            missing.clear()
+            missing.update(look(reader, [way.peer.name for way in ways], gateways))
+            return "; ".join(line for lines in missing.values() for line in lines) or None
+
+        wait_until_met(unmet, self._options.timeout)
+        return missing
+
+    def _not_synced(
+        self, reader: KubernetesClient, way: _Way, evidence: Sequence[str], unreachable: str | None
+    ) -> ExomeshError:
+        said: list[str] = told_in_time(
+            lambda: [
+                line
+                for replica in istiod.replicas(reader)[0]
+                for line in istiod.lines_about(reader, replica, way.peer.name)
+            ],
+            [],
+        )
+        return ExomeshError(
+            f"istiod has not read {way.peer.name} ({way.access.server}) after {self._options.timeout:.0f} s: "
+            + "; ".join(evidence),
+            "peer_not_synced",
+            cluster=reader.name,
+            cause=". ".join(([unreachable] if unreachable else []) + said) or None,
+            next_step=f"Look for {way.peer.name} in the log of istiod, and check the address and firewalls",
+        )
+
+    # What is not used any more
+
+    def _clear(self, reader: KubernetesClient, way: _Way) -> None:
+        """Remove what the peer had for the reader and nobody uses now."""
+        check_mode = self._options.check_mode
+        doomed: list[ObjectRef] = []
+        if self._options.own_accounts:
+            if self._options.least_privilege:
+                doomed += binding_for_secrets(way.client, reader.name)
+            doomed += self._unused_shared_token(reader, way)
+        else:
+            found = readers(way.client)
+            doomed += found.pop(reader.name, [])
+            if doomed and (not found or (check_mode and self._is_last(reader, way))):
+                doomed += roles(way.client)
+        self._report(way.peer.name, revoke(way.client, doomed, check_mode))
+
+    def _unused_shared_token(self, reader: KubernetesClient, way: _Way) -> list[ObjectRef]:
+        """The token that the peer's readers shared, when this reader is the last to have changed over."""
+        shared = our_shared_token(way.client)
+        if shared is None:
+            return []
+        ref, token = shared
+        if self._options.check_mode:
+            return [ref] if self._options.prune and self._is_last(reader, way) else []
+        for other in self._members:
+            if way.peer.name in other.peers and other.name != reader.name:
+                try:
+                    held = self._connect(other).get(secret_ref(way.peer.name))
+                    if holds_token(held, way.peer.name, token):
+                        return []
+                except ExomeshError:
+                    return []  # it may still use it
+        return [ref]
+
+    def _is_last(self, reader: KubernetesClient, way: _Way) -> bool:
+        """Whether the reader is the last of the peer's; which one will be in fact shows in the run only."""
+        return [member.name for member in self._members if way.peer.name in member.peers][-1:] == [
+            reader.name
+        ]
+
+    def _prune(self, client: KubernetesClient) -> None:
+        """Remove, here, secrets of clusters that left and the accounts they had."""
+        peers = {peer.name for peer in self._peers}
+        left = [refs for reader, refs in readers(client).items() if reader not in peers]
+        check_mode = self._options.check_mode
+        self._report(client.name, prune_secrets(client, peers, check_mode))
+        self._report(client.name, revoke(client, (ref for refs in left for ref in refs), check_mode))
+
+    # Bookkeeping
+
+    def _is_to_come(self, member: Member) -> bool:
+        return self._options.check_mode and not os.path.exists(member.kubeconfig)
+
+    def _report(self, cluster: str, changes: Iterable[ObjectChange]) -> None:
+        where = None if cluster == self._client.name else cluster
+        self._outcome.changes += [dataclasses.replace(change, cluster=where) for change in changes]
+
+    def _attempt(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """``work`` on every item at once; results of those that did not fail."""
+        results: list[Result] = []
+
+        def one(item: Item) -> list[Result]:
+            try:
+                return [work(item)]
+            except ExomeshError as error:
+                self._failures.append(error)
+                return []
+
+        for result in concurrently(one, items):
+            results += result
+        return results
+
+
+def unsynced(
+    states: Mapping[str, Mapping[str, str]],
+    known: Mapping[str, Mapping[str, set[str]]],
+    peers: Iterable[str],
+    gateways: Mapping[str, set[str]],
+) -> dict[str, list[str]]:
+    """What replicas of istiod lack of each peer, in words; empty when all is well.
+
+    :param states: state of the peers by replica.
+    :param known: addresses of gateways by peer by replica.
+    :param gateways: what those addresses should be, for the peers of which that is known.
+    """
+    missing: dict[str, list[str]] = {}
+    for peer in peers:
+        lines = [
+            f"{replica} says {seen.get(peer, 'that it does not know it')}"
+            for replica, seen in states.items()
+            if seen.get(peer) != istiod.SYNCED
+        ]
+        wanted = gateways.get(peer)
+        if wanted and not lines:
+            lines = [
+                f"{replica} has {', '.join(sorted(seen.get(peer, ()))) or 'no address'} as its gateway, not "
+                + ", ".join(sorted(wanted))
+                for replica, seen in known.items()
+                if seen.get(peer) != wanted
+            ]
+        if lines:
+            missing[peer] = lines
+    return missing
+
+
+def look(
+    reader: KubernetesClient, peers: Sequence[str], gateways: Mapping[str, set[str]]
+) -> dict[str, list[str]]:
+    """What the istiod of a reader lacks of each peer now, in words; empty when all is well."""
+    ready, lacking = istiod.replicas(reader)
+    if not ready:
+        return {peer: ["no replica of istiod is ready", *lacking] for peer in peers}
+    states = dict(zip(ready, concurrently(lambda name: istiod.sync_states(reader, name), ready), strict=True))
+    known = {name: istiod.known_gateways(reader, name) for name in ready} if any(gateways.values()) else {}
+    return unsynced(states, known, peers, gateways)
+
+
+def _gateway_addresses(way: _Way) -> set[str]:
+    """Addresses of a peer's gateway; none where it has none yet, or a host name, which istiod resolves."""
+    label = f"{NETWORK_LABEL}={way.peer.network}"
+    services = way.client.list_objects("v1", "Service", ISTIO_NAMESPACE, labels=label)
+    found = {address for service in services for address in service_addresses(service)}
+    return found if all(re.fullmatch(r"[0-9.]+|.*:.*", address) for address in found) else set()
+
+
+def _refusal(answer: Answer) -> str | None:
+    """Why an answer is not the one that a peer's API should give; None when it is.
+
+    The pod has no token, as an image that somebody swapped would have it, too. That the API takes the token
+    was asked from here; TLS proves that it is the same API.
+    """
+    if answer.status in _ANSWERS_TO_NOBODY:
+        return None
+    if answer.status is not None:
+        return f"it answers {answer.status}, which is no answer of a Kubernetes API: another server is there"
+    said = answer.error or "no answer"
+    for pattern, meaning in (
+        ("resolve", "the name is not known there"),
+        ("SSL|certificate|TLS", "what answers there has not the certificate of the peer's API"),
+        ("connect|timed out|timeout", "a firewall, or an address that is not routed from there"),
+    ):
+        if re.search(pattern, said, re.IGNORECASE):
+            return f"curl says: {said} ({meaning})"
+    return f"curl says: {said}"
+
+
+def _refuse_loopback(peer: str, server: str) -> None:
+    host = urlparse(server).hostname or ""
+    if host in ("localhost", "::1") or host.startswith("127."):
+        raise ExomeshError(
+            f"Its kubeconfig names the API {server}, which no other cluster can reach",
+            "server_is_loopback",
+            cluster=peer,
+            next_step="Set peering_server for this cluster to the address that its peers reach",
+        )

@@ -1,0 +1,311 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Remote secrets: how istiod of one cluster gets to the APIs of the others (private to the collection).
+
+Names, labels, keys and content are those of ``istioctl create-remote-secret``, so either can take over from
+the other. Tokens stay in here: what leaves are hashes. What is in a peer for each of its readers is said
+here, too; who makes it is in ``_reader_access``.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .._base.documents import MALFORMED, load_yaml
+from .._kubernetes.client import (
+    ISTIO_NAMESPACE,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+)
+from .._kubernetes.objects import CREATE, DELETE, UNCHANGED, UPDATE, Fields, ObjectChange, hash_of, write_anew
+
+with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+    import yaml
+
+MULTI_CLUSTER_LABEL = "istio/multiCluster"
+CLUSTER_ANNOTATION = "networking.istio.io/cluster"
+ACCOUNT_ANNOTATION = "kubernetes.io/service-account.name"
+TOKEN_TYPE = "kubernetes.io/service-account-token"  # noqa: S105 - a type
+READER_LABEL = "exomesh.istio/reader"
+SHARED_ACCOUNT = "istio-reader-service-account"
+SHARED_TOKEN = f"{SHARED_ACCOUNT}-istio-remote-secret-token"
+SECRET_PREFIX = "istio-remote-secret-"  # noqa: S105 - a name
+
+RBAC = "rbac.authorization.k8s.io"
+READER_ROLE = "exomesh-reader"
+READER_OF_SECRETS_ROLE = f"{READER_ROLE}:secrets"
+
+_UNKNOWN = "known once the peer has made its token"
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a remote secret holds; ``ca`` (base64) and ``token`` are None until the peer has made them."""
+
+    cluster: str
+    server: str
+    tls_server_name: str | None
+    ca: str | None
+    token: str | None
+
+    def kubeconfig(self) -> dict[str, Any]:
+        """The document in the form that istiod accepts: one cluster, one user with a token."""
+        name = self.cluster
+        cluster = {"certificate-authority-data": self.ca, "server": self.server}
+        if self.tls_server_name:
+            cluster["tls-server-name"] = self.tls_server_name
+        return {
+            "apiVersion": "v1",
+            "clusters": [{"cluster": cluster, "name": name}],
+            "contexts": [{"context": {"cluster": name, "user": name}, "name": name}],
+            "current-context": name,
+            "kind": "Config",
+            "users": [{"name": name, "user": {"token": self.token}}],
+        }
+
+    def secret(self) -> Object:
+        content = base64.b64encode(yaml.safe_dump(self.kubeconfig()).encode()).decode()
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": SECRET_PREFIX + self.cluster,
+                "namespace": ISTIO_NAMESPACE,
+                "labels": {MULTI_CLUSTER_LABEL: "true", MANAGED_BY_LABEL: MANAGED_BY},
+                "annotations": {CLUSTER_ANNOTATION: self.cluster},
+            },
+            "type": "Opaque",
+            "data": {self.cluster: content},
+        }
+
+
+def secret_ref(cluster: str) -> ObjectRef:
+    """Where a cluster keeps its access to ``cluster``."""
+    return ObjectRef("v1", "Secret", SECRET_PREFIX + cluster, ISTIO_NAMESPACE)
+
+
+def reader_account(reader: str) -> str:
+    """Name of the service account that a cluster has for one of its readers; its bindings have it, too."""
+    return f"{READER_ROLE}-{reader}"
+
+
+def token_ref(reader: str) -> ObjectRef:
+    """The token of the account that a cluster has for one of its readers."""
+    return ObjectRef("v1", "Secret", f"{reader_account(reader)}-token", ISTIO_NAMESPACE)
+
+
+def token_secret(reader: str) -> Object:
+    """A Secret into which the cluster puts a token of the reader's account."""
+    return _token_secret(token_ref(reader).name, reader_account(reader), {READER_LABEL: reader})
+
+
+def shared_token_secret() -> Object:
+    """The same for the account that all readers share, as ``istioctl`` makes it."""
+    return _token_secret(SHARED_TOKEN, SHARED_ACCOUNT, {})
+
+
+def _token_secret(name: str, account: str, labels: Mapping[str, str]) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": ISTIO_NAMESPACE,
+            "labels": {MANAGED_BY_LABEL: MANAGED_BY, **labels},
+            "annotations": {ACCOUNT_ANNOTATION: account},
+        },
+        "type": TOKEN_TYPE,
+    }
+
+
+def reader_objects(reader: str, secrets: bool = False) -> list[Object]:
+    """What a cluster has for one of its readers, without the token.
+
+    The roles are the same for all readers; they allow what istiod watches in a remote cluster, and no more.
+
+    :param secrets: also let it read all Secrets, which istiod insists on unless told otherwise.
+    """
+    account = reader_account(reader)
+    roles = [_role("ClusterRole", READER_ROLE, _CLUSTER_RULES), _role("Role", READER_ROLE, _NAMESPACE_RULES)]
+    bindings = [("ClusterRole", account, READER_ROLE), ("Role", account, READER_ROLE)]
+    if secrets:
+        roles.append(_role("ClusterRole", READER_OF_SECRETS_ROLE, _SECRETS_RULES))
+        bindings.append(("ClusterRole", secrets_binding(reader), READER_OF_SECRETS_ROLE))
+    own = {MANAGED_BY_LABEL: MANAGED_BY, READER_LABEL: reader}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": account, "namespace": ISTIO_NAMESPACE, "labels": own},
+        },
+        *roles,
+        *(_binding(kind, name, role, own, account) for kind, name, role in bindings),
+    ]
+
+
+def reader_refs(reader: str) -> list[ObjectRef]:
+    """All that a cluster may have for one of its readers alone, bindings first."""
+    objects = [*reader_objects(reader, secrets=True), token_secret(reader)]
+    own = [ObjectRef.of(obj) for obj in objects if READER_LABEL in obj["metadata"]["labels"]]
+    return sorted(own, key=lambda ref: not ref.kind.endswith("Binding"))
+
+
+def secrets_binding(reader: str) -> str:
+    """Name of the binding that lets a reader read Secrets."""
+    return f"{reader_account(reader)}:secrets"
+
+
+def _role(kind: str, name: str, rules: list[Object]) -> Object:
+    labels = {MANAGED_BY_LABEL: MANAGED_BY}
+    metadata: Object = {"name": name, "labels": labels, **_namespace(kind)}
+    return {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": metadata, "rules": rules}
+
+
+def _binding(kind: str, name: str, role: str, labels: Mapping[str, str], account: str) -> Object:
+    metadata: Object = {"name": name, "labels": labels, **_namespace(kind)}
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": f"{kind}Binding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": kind, "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": ISTIO_NAMESPACE}],
+    }
+
+
+def _namespace(kind: str) -> Object:
+    return {"namespace": ISTIO_NAMESPACE} if kind == "Role" else {}
+
+
+def _watch(group: str, *resources: str) -> Object:
+    return {"apiGroups": [group], "resources": list(resources), "verbs": ["list", "watch"]}
+
+
+_CLUSTER_RULES = [
+    _watch("", "namespaces", "nodes", "pods", "services"),
+    _watch("discovery.k8s.io", "endpointslices"),
+    _watch("apiextensions.k8s.io", "customresourcedefinitions"),
+    _watch("networking.istio.io", "workloadentries"),
+    _watch("gateway.networking.k8s.io", "gateways"),
+    # Where multi-cluster services (MCS) are switched on.
+    _watch("multicluster.x-k8s.io", "serviceexports", "serviceimports"),
+]
+# The mesh configuration, for the trust domain.
+_NAMESPACE_RULES = [_watch("", "configmaps")]
+_SECRETS_RULES = [_watch("", "secrets")]
+
+
+def compare_secret(client: KubernetesClient, access: Access) -> ObjectChange:
+    """What making the remote secret would change."""
+    return _compare(client.get(secret_ref(access.cluster)), access)
+
+
+def write_secret(client: KubernetesClient, access: Access) -> ObjectChange:
+    """Make the remote secret; a change made by someone else in between is looked at again."""
+    seen: list[ObjectChange] = []
+
+    def write(live: Object | None) -> Object | None:
+        seen.append(_compare(live, access))
+        if seen[-1].action == UNCHANGED:
+            return None
+        if live is None:
+            return client.create(access.secret())
+        return client.replace(_replacement(live, access.secret()))
+
+    write_anew(client, secret_ref(access.cluster), write)
+    return seen[-1]
+
+
+def holds_token(secret: Object | None, cluster: str, token: str) -> bool:
+    """Whether a remote secret gives access to ``cluster`` by this token."""
+    fields = _live_fingerprint(secret, cluster) if secret else {}
+    return fields.get("token") == hash_of(token)
+
+
+def prune_secrets(client: KubernetesClient, peers: set[str], check_mode: bool) -> list[ObjectChange]:
+    """Delete the remote secrets that we once made for clusters that are no peers any more."""
+    selector = f"{MULTI_CLUSTER_LABEL}=true,{MANAGED_BY_LABEL}={MANAGED_BY}"
+    found = client.list_objects("v1", "Secret", ISTIO_NAMESPACE, labels=selector)
+    wanted = {secret_ref(peer).name for peer in peers}
+    surplus = [ObjectRef.of(secret) for secret in found if secret["metadata"]["name"] not in wanted]
+    if not check_mode:
+        concurrently(client.delete, surplus)
+    return [ObjectChange(ref, DELETE, {}, {}) for ref in surplus]
+
+
+def _compare(live: Object | None, access: Access) -> ObjectChange:
+    ref, after = secret_ref(access.cluster), _fingerprint(access)
+    before = _live_fingerprint(live, access.cluster) if live else {}
+    different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    action = UPDATE if live else CREATE
+    return ObjectChange(
+        ref,
+        action if different else UNCHANGED,
+        {key: before[key] for key in different if key in before},
+        {key: after[key] for key in different if key in after},
+    )
+
+
+def _replacement(live: Object, secret: Object) -> Object:
+    """Our secret in place of the live one; labels and annotations of others stay, other keys do not."""
+    metadata = secret["metadata"]
+    merged = {
+        "name": metadata["name"],
+        "namespace": metadata["namespace"],
+        "resourceVersion": live["metadata"]["resourceVersion"],
+        "labels": {**(live["metadata"].get("labels") or {}), **metadata["labels"]},
+        "annotations": {**annotations_of(live), **metadata["annotations"]},
+    }
+    return {**secret, "metadata": merged, "type": live.get("type", secret["type"])}
+
+
+def _fingerprint(access: Access) -> Fields:
+    """What counts in a remote secret, with hashes for what is secret; for comparison and diff."""
+    return {
+        "label": "true",
+        "annotation": access.cluster,
+        "keys": [access.cluster],
+        **_kubeconfig_fingerprint(access.kubeconfig()),
+    }
+
+
+def _live_fingerprint(secret: Object, cluster: str) -> Fields:
+    data = secret.get("data") or {}
+    fields: Fields = {
+        "label": (secret["metadata"].get("labels") or {}).get(MULTI_CLUSTER_LABEL),
+        "annotation": annotations_of(secret).get(CLUSTER_ANNOTATION),
+        "keys": sorted(data),
+    }
+    try:
+        document = load_yaml(base64.b64decode(data[cluster]), "A remote secret")
+        return fields | _kubeconfig_fingerprint(document)
+    except MALFORMED:
+        return fields | {"kubeconfig": "not one with a certificate and a token"}
+
+
+def _kubeconfig_fingerprint(document: Any) -> Fields:
+    """The kubeconfig with hashes for certificate and token; ``rest`` tells apart whatever else is in it."""
+    document = copy.deepcopy(document)
+    document.pop("preferences", None)  # an empty map that some versions of istioctl write
+    cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+    ca, token = cluster.pop("certificate-authority-data"), user.pop("token")
+    return {
+        "server": cluster.pop("server"),
+        "ca": hash_of(ca) if ca else _UNKNOWN,
+        "token": hash_of(token) if token else _UNKNOWN,
+        "rest": hash_of(json.dumps(document, sort_keys=True)),
+    }
+
+
+def annotations_of(obj: Mapping[str, Any]) -> dict[str, str]:
+    return obj["metadata"].get("annotations") or {}

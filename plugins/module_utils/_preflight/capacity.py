@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether nodes have room for pods to come, as the scheduler counts (private to the collection)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from .._base.errors import ExomeshError
+from .._kubernetes.client import Object
+
+_UNITS = {
+    "m": Decimal("0.001"),
+    "": Decimal(1),
+    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTP", 1)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTP", 1)},
+}
+
+
+def quantity(text: str | float) -> Decimal:
+    """A quantity of Kubernetes, as in ``500m``, ``2Gi`` or ``1e3``, as a number. Raises ExomeshError."""
+    match = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)", str(text))
+    if not match or match[2] not in _UNITS:
+        raise ExomeshError(
+            f"{text!r} is not a quantity of Kubernetes",
+            "invalid_quantity",
+            next_step="Give one as in 500m or 2Gi",
+        )
+    return Decimal(match[1]) * _UNITS[match[2]]
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An amount of CPU (cores) and memory (bytes)."""
+
+    cpu: Decimal = Decimal(0)
+    memory: Decimal = Decimal(0)
+
+    @classmethod
+    def of(cls, resources: dict[str, Any] | None) -> Amount:
+        """From ``cpu`` and ``memory`` as Kubernetes has them."""
+        resources = resources or {}
+        return cls(quantity(resources.get("cpu", 0)), quantity(resources.get("memory", 0)))
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.cpu + other.cpu, self.memory + other.memory)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.cpu - other.cpu, self.memory - other.memory)
+
+    def at_least(self, other: Amount) -> Amount:
+        """The larger of both, for each resource."""
+        return Amount(max(self.cpu, other.cpu), max(self.memory, other.memory))
+
+    def has(self, other: Amount) -> bool:
+        """Whether the other one fits into this one."""
+        return self.cpu >= other.cpu and self.memory >= other.memory
+
+    def __str__(self) -> str:
+        return f"{self.cpu * 1000:.0f}m CPU and {self.memory / 2**20:.0f} Mi memory"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that takes pods, and what is left of it."""
+
+    name: str
+    free: Amount
+    pods: int
+    """Number of further pods that it takes."""
+
+    def with_pod(self, request: Amount) -> Node:
+        return replace(self, free=self.free - request, pods=self.pods - 1)
+
+
+def usable_nodes(nodes: Iterable[Object], pods: Sequence[Object]) -> list[Node]:
+    """The nodes on which an ordinary pod may be started, with what the pods there leave of them."""
+    found = []
+    for node in nodes:
+        name = node["metadata"]["name"]
+        if not _takes_pods(node):
+            continue
+        there = [pod for pod in pods if pod["spec"].get("nodeName") == name and not has_ended(pod)]
+        allocatable = node["status"].get("allocatable") or {}
+        free = Amount.of(allocatable)
+        for pod in there:
+            free -= request_of(pod)
+        found.append(Node(name, free, int(quantity(allocatable.get("pods", 110))) - len(there)))
+    return found
+
+
+def has_ended(pod: Object) -> bool:
+    """Whether a pod does not use its node any more."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def request_of(pod: Object) -> Amount:
+    """What a pod asks of its node: its containers together, or more where an init container needs more."""
+    spec = pod["spec"]
+    sidecars = peak = Amount()
+    for container in spec.get("initContainers") or []:
+        request = _requests(container)
+        if container.get("restartPolicy") == "Always":  # it runs on beside the containers
+            sidecars += request
+            peak = peak.at_least(sidecars)
+        else:
+            peak = peak.at_least(sidecars + request)
+    total = sidecars
+    for container in spec.get("containers") or []:
+        total += _requests(container)
+    return total.at_least(peak) + Amount.of(spec.get("overhead"))
+
+
+def unplaced(nodes: Sequence[Node], requests: Iterable[tuple[str, Amount]]) -> list[str]:
+    """Names of the pods to come that find no node, largest first."""
+    left = list(nodes)
+    without = []
+    for name, request in sorted(requests, key=lambda entry: (entry[1].memory, entry[1].cpu), reverse=True):
+        for index, node in enumerate(left):
+            if node.pods > 0 and node.free.has(request):
+                left[index] = node.with_pod(request)
+                break
+        else:
+            without.append(name)
+    return without
+
+
+def _takes_pods(node: Object) -> bool:
+    if node["spec"].get("unschedulable"):
+        return False
+    if any(taint["effect"] in ("NoSchedule", "NoExecute") for taint in node["spec"].get("taints") or []):
+        return False
+    conditions = node.get("status", {}).get("conditions") or []
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def _requests(container: Object) -> Amount:
+    return Amount.of((container.get("resources") or {}).get("requests"))

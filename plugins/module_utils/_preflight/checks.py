@@ -1,0 +1,707 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What would make an installation fail or break what runs, found beforehand (private to the collection).
+
+Reads one cluster, and lets a short-lived pod in it ask for the peers. Every check gives an outcome; the
+caller decides what becomes of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .._base.documents import MALFORMED, load_json, load_yaml
+from .._base.errors import ExomeshError
+from .._base.members import Member
+from .._istio.install import INSTALLER_FIELD_MANAGER
+from .._istio.registries import REPLACEMENT_HUB, retired
+from .._istio.releases import Release, kubernetes_window, unsupported
+from .._kubernetes.api_server import Window, parse_version
+from .._kubernetes.client import (
+    GATEWAY_PORT,
+    ISTIO_NAMESPACE,
+    NETWORK_LABEL,
+    OWNER_LABEL,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+)
+from .._kubernetes.kubeconfig_merge import source_entry
+from .._kubernetes.load_balancer import service_addresses
+from .._kubernetes.probe import Answer, Target, api_hash, probe
+from .._peering.remote_secrets import MULTI_CLUSTER_LABEL, SECRET_PREFIX
+from .capacity import Amount, has_ended, unplaced, usable_nodes
+
+ERROR, WARNING, NOTE, OK = "error", "warning", "note", "ok"
+
+VERSION_LABEL = "operator.istio.io/version"
+NODE_POOL_LABEL = "node.exoscale.net/nodepool-id"
+ANNOTATION_PREFIX = "service.beta.kubernetes.io/exoscale-loadbalancer-"
+POOL_ANNOTATIONS = (
+    f"{ANNOTATION_PREFIX}service-instancepool-id",
+    f"{ANNOTATION_PREFIX}service-sks-nodepool-name",
+)
+
+_DEACTIVATED = {"istio.io/deactivated": "never-match"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one check.
+
+    :param code: machine-readable, stable across releases.
+    :param outcome: ERROR, WARNING, NOTE (nothing to do, but good to know) or OK.
+    """
+
+    code: str
+    outcome: str
+    message: str
+    evidence: list[str] = field(default_factory=list)
+    cause: str = ""
+    next_step: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "ok": self.outcome in (OK, NOTE),
+            "outcome": self.outcome,
+            "message": self.message,
+            "evidence": self.evidence,
+            "cause": self.cause,
+            "next_step": self.next_step,
+        }
+
+    def __str__(self) -> str:
+        """For people, in sentences."""
+        saw = f"Saw: {'; '.join(self.evidence)}" if self.evidence else ""
+        sentences = [
+            text.rstrip(". ") + "." for text in (self.message, saw, self.cause, self.next_step) if text
+        ]
+        return f"[{self.code}] {' '.join(sentences)}"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A Deployment to come, with what each of its pods asks for."""
+
+    name: str
+    replicas: int
+    request: Amount
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be installed.
+
+    :param owner: name of the IstioOperator of istiod.
+    :param trust_domains: those of all members, by name.
+    :param annotations: those of the east-west gateway's Service.
+    :param accepted: codes of checks that may fail; they warn.
+    """
+
+    version: str
+    revision: str
+    owner: str
+    mesh_id: str
+    cluster: str
+    network: str
+    trust_domain: str
+    trust_domains: Mapping[str, str]
+    workloads: Sequence[Workload]
+    annotations: Mapping[str, str]
+    max_clock_skew: float
+    accepted: frozenset[str]
+
+    @property
+    def istiod(self) -> str:
+        """Name of its Deployment and Service."""
+        return f"istiod-{self.revision}" if self.revision else "istiod"
+
+
+@dataclass
+class _Seen:
+    """What was read of the cluster."""
+
+    kubernetes: str
+    nodes: list[Object]
+    pods: list[Object]
+    istiods: list[Object]
+    namespace: Object | None
+    webhooks: list[Object]
+    remote_secrets: set[str]
+    gateways: list[Object]
+
+
+class Preflight:
+    """The preflight of one cluster."""
+
+    def __init__(self, client: KubernetesClient, wanted: Wanted, members: Sequence[Member]) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._members = members
+        self._release = Release.parse(wanted.version)
+        self._seen = self._look()
+        self.reached: list[str] = []
+        """APIs that answered a pod of this cluster, as :func:`_probe.api_hash` has them."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is no istiod yet."""
+        return not self._seen.istiods
+
+    def checks(self) -> list[Check]:
+        """Everything that can be told by reading."""
+        return [self._judged(check) for check in self._all_checks()]
+
+    def unproven_peers(self) -> list[Member]:
+        """The peers that this cluster was never shown to reach.
+
+        All of them where istiod is not there yet, else those of which it has no remote secret.
+        """
+        me = next((member for member in self._members if member.name == self._wanted.cluster), None)
+        names = set(me.peers) if me else set()
+        if self._seen.istiods:
+            names -= self._seen.remote_secrets
+        return [member for member in self._members if member.name in names]
+
+    def probe(self, image: str, timeout: float) -> list[Check]:
+        """Ask for the unproven peers from inside the cluster."""
+        found = concurrently(_targets_of, self.unproven_peers())
+        checks = [check for _targets, unknown in found for check in unknown]
+        targets = [target for known, _unknown in found for target in known]
+        if targets:
+            try:
+                answers = probe(self._client, targets, image, timeout)
+                found_out = [
+                    self._reached(target, answer) for target, answer in zip(targets, answers, strict=True)
+                ]
+                self.reached = [
+                    target.api
+                    for target, check in zip(targets, found_out, strict=True)
+                    if target.api and check.outcome == OK
+                ]
+                checks += found_out
+            except ExomeshError as error:
+                checks.append(
+                    Check(
+                        "probe",
+                        WARNING,
+                        "No pod in the cluster could be asked whether it reaches its peers",
+                        [error.message],
+                        error.cause or "",
+                        error.next_step or "",
+                    )
+                )
+        return [self._judged(check) for check in checks]
+
+    def _judged(self, check: Check) -> Check:
+        if check.outcome == ERROR and check.code in self._wanted.accepted:
+            return replace(check, outcome=WARNING)
+        return check
+
+    def _look(self) -> _Seen:
+        client = self._client
+        registration = "admissionregistration.k8s.io/v1"
+        kubernetes = client.version()
+        kinds: list[tuple[str, str, str | None, str | None]] = [
+            ("v1", "Node", None, None),
+            ("v1", "Pod", None, None),
+            ("apps/v1", "Deployment", None, "app=istiod"),
+            (registration, "MutatingWebhookConfiguration", None, None),
+            (registration, "ValidatingWebhookConfiguration", None, None),
+            ("v1", "Secret", ISTIO_NAMESPACE, f"{MULTI_CLUSTER_LABEL}=true"),
+            ("v1", "Service", ISTIO_NAMESPACE, f"{NETWORK_LABEL}={self._wanted.network}"),
+        ]
+        nodes, pods, istiods, mutating, validating, secrets, gateways = concurrently(
+            lambda arguments: client.list_objects(*arguments), kinds
+        )
+        namespace = client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE))
+        names = {secret["metadata"]["name"].removeprefix(SECRET_PREFIX) for secret in secrets}
+        return _Seen(kubernetes, nodes, pods, istiods, namespace, mutating + validating, names, gateways)
+
+    def _all_checks(self) -> Iterator[Check]:
+        yield self._kubernetes()
+        yield from self._support()
+        yield from self._installed()
+        yield self._trust_domains()
+        yield from self._network_label()
+        yield self._webhooks()
+        yield self._capacity()
+        yield self._node_pools()
+        yield self._registries()
+        yield self._clock()
+
+    def _kubernetes(self) -> Check:
+        oldest, newest = kubernetes_window(self._release)
+        window = Window.parse(oldest, newest)
+        version = parse_version(self._seen.kubernetes)
+        said = f"Kubernetes {self._seen.kubernetes.removeprefix('v')}"
+        if window.oldest and version < window.oldest:
+            return Check(
+                "kubernetes-version",
+                ERROR,
+                f"{said} is older than {oldest}, the oldest that Istio {self._wanted.version} supports",
+                next_step="Upgrade the cluster, or set mesh_istio_version to an older Istio that supports it",
+            )
+        if window.newest and version > window.newest:
+            return Check(
+                "kubernetes-version",
+                WARNING,
+                f"{said} is newer than {newest}, the newest known to work with Istio {self._wanted.version}",
+                next_step="See whether a newer Istio supports it",
+            )
+        known = (
+            f"Istio {self._wanted.version} supports {oldest} to {newest}"
+            if oldest
+            else "its window is not known"
+        )
+        return Check("kubernetes-version", OK, said, [known])
+
+    def _support(self) -> Iterator[Check]:
+        if reason := unsupported(self._release, datetime.now(UTC).date()):
+            yield Check(
+                "istio-support",
+                WARNING,
+                f"Istio {self._wanted.version} gets no more fixes: {reason}",
+                next_step="Set mesh_istio_version to a release that is supported",
+            )
+
+    # Istio that is there
+
+    def _installed(self) -> Iterator[Check]:
+        if not self._seen.istiods:
+            yield Check("istio-owner", OK, "There is no Istio yet")
+        for istiod in self._seen.istiods:
+            yield self._owner(istiod)
+            yield self._version(istiod)
+            yield from self._identity(istiod)
+
+    def _owner(self, istiod: Object) -> Check:
+        where = f"Deployment {_name(istiod)}"
+        owner = _foreign_owner(istiod, self._wanted.owner)
+        if owner is None:
+            return Check("istio-owner", OK, f"{where} is of IstioOperator {self._wanted.owner}")
+        revision = _revision(istiod)
+        if revision != (self._wanted.revision or "default"):
+            return Check(
+                "istio-owner",
+                WARNING,
+                f"{where}, revision {revision}, belongs to {owner}; it stays beside what is installed",
+                next_step="Remove it when no workload uses it any more",
+            )
+        return Check(
+            "istio-owner",
+            ERROR,
+            f"{where} belongs to {owner}",
+            cause="Two owners of one istiod undo each other's changes, and delete what only the other knows",
+            next_step="Remove that Istio first, or install beside it with another istio_revision",
+        )
+
+    def _version(self, istiod: Object) -> Check:
+        installed, wanted = _version_of(istiod), self._wanted.version
+        where = f"Deployment {_name(istiod)}"
+        if installed == wanted or _revision(istiod) != (self._wanted.revision or "default"):
+            return Check("istio-version", OK, f"{where} is of Istio {installed}")
+        try:
+            old = Release.parse(installed)
+        except ExomeshError:
+            return Check("istio-version", NOTE, f"{where} is of Istio {installed}; it will be {wanted}")
+        if old > self._release:
+            return Check(
+                "istio-version",
+                ERROR,
+                f"{where} is of Istio {installed}, newer than the wanted {wanted}",
+                cause="An older istiod does not know what a newer one has written",
+                next_step=f"Set mesh_istio_version to {installed} or newer",
+            )
+        if old.line[0] != self._release.line[0] or self._release.minor - old.minor > 1:
+            return Check(
+                "istio-version",
+                ERROR,
+                f"{where} is of Istio {installed}; {wanted} is more than one minor release ahead",
+                cause="Istio is upgraded in place by one minor release at a time",
+                next_step=f"Set mesh_istio_version to the newest {old.major}.{old.minor + 1} first",
+            )
+        return Check(
+            "istio-version",
+            WARNING,
+            f"{where} is of Istio {installed}, and will be upgraded in place to {wanted}",
+            next_step="Restart the workloads afterwards: their sidecars stay of the old release until then",
+        )
+
+    def _identity(self, istiod: Object) -> Iterator[Check]:
+        wanted = self._wanted
+        values = {
+            "mesh-id": ("mesh ID", "mesh_id", wanted.mesh_id),
+            "cluster-name": ("cluster name", "mesh_cluster_name", wanted.cluster),
+            "network": ("network", "mesh_network", wanted.network),
+            "trust-domain": ("trust domain", "istio_trust_domain", wanted.trust_domain),
+        }
+        found = identity_of(self._client, istiod)
+        for code, (words, variable, value) in values.items():
+            if found.get(code) in (None, value):
+                continue
+            yield Check(
+                code,
+                ERROR,
+                f"Deployment {_name(istiod)} has the {words} {found[code]}, not {value}",
+                cause=f"Running proxies have the {words}, too: a change cuts them off until a restart",
+                next_step=f"Set {variable} to {found[code]}, or accept that: preflight_accept: [{code}]",
+            )
+
+    def _trust_domains(self) -> Check:
+        wanted = self._wanted
+        others = [
+            f"{name} has {domain}"
+            for name, domain in wanted.trust_domains.items()
+            if domain != wanted.trust_domain
+        ]
+        if not others:
+            return Check("trust-domain", OK, f"All members have the trust domain {wanted.trust_domain}")
+        return Check(
+            "trust-domain",
+            ERROR,
+            f"The trust domain is {wanted.trust_domain} here, and another one elsewhere in the mesh",
+            others,
+            "Proxies take the identities of another trust domain for strangers",
+            "Set istio_trust_domain to the same for all members",
+        )
+
+    def _network_label(self) -> Iterator[Check]:
+        if self._seen.namespace is None:
+            return
+        label = (self._seen.namespace["metadata"].get("labels") or {}).get(NETWORK_LABEL)
+        wanted = self._wanted.network
+        why = "istiod takes the network of pods and gateways without a label of their own from it"
+        if label is None:
+            yield Check(
+                "network-label",
+                WARNING,
+                f"Namespace {ISTIO_NAMESPACE} has no label {NETWORK_LABEL}; it will be set to {wanted}",
+                cause=why,
+            )
+        elif label != wanted:
+            yield Check(
+                "network-label",
+                WARNING,
+                f"Namespace {ISTIO_NAMESPACE} has {NETWORK_LABEL}={label}; it will be set to {wanted}",
+                cause=why,
+                next_step=f"Set mesh_network to {label} if that is the cluster's network",
+            )
+        else:
+            yield Check("network-label", OK, f"Namespace {ISTIO_NAMESPACE} has {NETWORK_LABEL}={label}")
+
+    def _webhooks(self) -> Check:
+        """Webhooks of an Istio that is gone keep the API from creating pods, or take what nobody checks."""
+        blocking: list[str] = []
+        passed_over: list[str] = []
+        waiting: list[str] = []
+        find = functools.cache(self._client.get)  # many webhooks are of one service
+        for configuration in self._seen.webhooks:
+            for webhook in configuration.get("webhooks") or []:
+                service = (webhook.get("clientConfig") or {}).get("service")
+                if not service or not _is_of_istio(configuration, webhook) or _deactivated(webhook):
+                    continue
+                place = (service["namespace"], service["name"])
+                if find(ObjectRef("v1", "Service", place[1], place[0])):
+                    continue
+                where = f"{configuration['kind']} {configuration['metadata']['name']}"
+                line = (
+                    f"{where}, webhook {webhook['name']}: there is no Service {'/'.join(place)}, "
+                    f"failurePolicy {webhook.get('failurePolicy', 'Fail')}"
+                )
+                if place == (ISTIO_NAMESPACE, self._wanted.istiod):
+                    waiting.append(line)
+                elif webhook.get("failurePolicy") == "Ignore":
+                    passed_over.append(line)
+                else:
+                    blocking.append(line)
+        if blocking:
+            return Check(
+                "webhook-leftover",
+                ERROR,
+                "Webhooks of an Istio that is gone are still asked, and nobody answers",
+                blocking,
+                "With failurePolicy Fail no pod is created in the namespaces that they select",
+                "Delete these webhook configurations",
+            )
+        if passed_over:
+            return Check(
+                "webhook-leftover",
+                WARNING,
+                "Webhooks are asked that nobody answers; failurePolicy Ignore lets requests pass",
+                passed_over,
+                next_step="Delete these webhooks if nothing needs them",
+            )
+        if waiting:
+            return Check(
+                "webhook-leftover",
+                NOTE,
+                "Webhooks wait for an istiod that is gone; the one to be installed will answer them",
+                waiting,
+            )
+        return Check("webhook-leftover", OK, "Every webhook of Istio has its Service")
+
+    # What the cluster has
+
+    def _capacity(self) -> Check:
+        nodes = usable_nodes(self._seen.nodes, self._seen.pods)
+        to_come = [
+            (f"{workload.name} ({workload.request})", workload.request)
+            for workload in self._wanted.workloads
+            for _number in range(workload.replicas - self._running(workload.name))
+        ]
+        evidence = [f"node {node.name} has {node.free} and {node.pods} pods left" for node in nodes]
+        without = unplaced(nodes, to_come)
+        if without:
+            return Check(
+                "capacity",
+                ERROR,
+                f"No node has room for {', '.join(without)}",
+                evidence or ["no node takes pods: none is ready, or all are cordoned or tainted"],
+                next_step="Add nodes, take larger ones, or lower the requests (istio_resources)",
+            )
+        return Check("capacity", OK, f"There is room for {len(to_come)} pods to come", evidence)
+
+    def _running(self, name: str) -> int:
+        """Pods of the Deployment that have a node."""
+        return sum(
+            pod["spec"].get("nodeName") is not None and not has_ended(pod)
+            for pod in self._seen.pods
+            if pod["metadata"]["namespace"] == ISTIO_NAMESPACE and _is_of_deployment(pod, name)
+        )
+
+    def _node_pools(self) -> Check:
+        pools: dict[str, int] = {}
+        for node in self._seen.nodes:
+            if pool := (node["metadata"].get("labels") or {}).get(NODE_POOL_LABEL):
+                pools[pool] = pools.get(pool, 0) + 1
+        evidence = [f"node pool {pool}: {count} nodes" for pool, count in pools.items()]
+        chosen = set(self._wanted.annotations).union(
+            *(gateway["metadata"].get("annotations") or {} for gateway in self._seen.gateways)
+        )
+        if len(pools) < 2 or chosen.intersection(POOL_ANNOTATIONS):
+            return Check("node-pools", OK, "The gateway's load balancer has one node pool to serve", evidence)
+        return Check(
+            "node-pools",
+            ERROR,
+            f"The cluster has {len(pools)} node pools, and none is chosen for the gateway's load balancer",
+            evidence,
+            "A load balancer of Exoscale serves one node pool; without a choice the gateway gets no address",
+            "Name the pool whose nodes are to take the mesh's traffic: gateway_nlb: {node_pool: NAME}",
+        )
+
+    def _registries(self) -> Check:
+        users: dict[str, list[str]] = {}
+        for pod in self._seen.pods:
+            if has_ended(pod):
+                continue
+            for image in sorted(_images(pod)):
+                if retired(image):
+                    users.setdefault(image, []).append(_name(pod))
+        if not users:
+            return Check("retired-registry", OK, "No pod's image is on a registry that Istio gives up")
+        return Check(
+            "retired-registry",
+            WARNING,
+            f"{sum(map(len, users.values()))} containers are of registries that go away in December 2026",
+            [f"{image} in {_few(pods)}" for image, pods in sorted(users.items())],
+            "These pods cannot be started on another node once the registry is gone",
+            f"Take the images from {REPLACEMENT_HUB} or a mirror; sidecars do so at their pods' restart",
+        )
+
+    def _clock(self) -> Check:
+        skew = self._client.clock_skew
+        if skew is None:
+            return Check("clock", NOTE, "The API server does not tell the time")
+        if abs(skew) <= self._wanted.max_clock_skew:
+            return Check("clock", OK, f"The API server's clock is {skew:+.0f} s off this machine's")
+        return Check(
+            "clock",
+            WARNING,
+            f"The API server's clock is {skew:+.0f} s off this machine's",
+            cause="New certificates may seem not to be valid yet",
+            next_step="Set the clocks: this machine's, or have the cluster's looked at",
+        )
+
+    def _reached(self, target: _PeerTarget, answer: Answer) -> Check:
+        if answer.error is None or (target.ca is None and not _unconnected(answer.error)):
+            return Check(
+                target.code,
+                OK,
+                f"{target.what} answers pods of this cluster in {answer.seconds:.2f} s",
+                [target.url],
+            )
+        return Check(
+            target.code,
+            target.severity,
+            f"Pods of this cluster do not reach {target.what}",
+            [f"{target.url}: {answer.error}"],
+            target.cause,
+            target.next_step,
+        )
+
+
+@dataclass(frozen=True)
+class _PeerTarget(Target):
+    """What is asked for in a peer, and what it means when it does not answer."""
+
+    code: str = ""
+    what: str = ""
+    api: str = ""
+    severity: str = ERROR
+    cause: str = ""
+    next_step: str = ""
+
+
+def _targets_of(peer: Member) -> tuple[list[_PeerTarget], list[Check]]:
+    """What to ask for of a peer, or why that is not known."""
+    try:
+        entry = source_entry(Path(peer.kubeconfig), None, None)
+        addresses = _gateway_addresses(peer)
+    except ExomeshError as error:
+        unknown = f"Whether pods of this cluster reach the peer {peer.name} is not known"
+        return [], [Check("peer-api", NOTE, unknown, [error.message], error.cause or "")]
+    server = peer.server or entry.server
+    api = _PeerTarget(
+        name=f"{peer.name}-api",
+        url=f"{server.rstrip('/')}/version",
+        ca=entry.certificate_authority,
+        tls_server_name=entry.cluster.get("tls-server-name"),
+        code="peer-api",
+        what=f"the API server of {peer.name}",
+        api=api_hash(server, entry.certificate_authority or b"", entry.cluster.get("tls-server-name")),
+        cause="A firewall or a proxy stands between, or the address is for this machine only",
+        next_step=(
+            f"Let the nodes of this cluster connect to {server}, or set peering_server of {peer.name} to an "
+            f"address that they reach"
+        ),
+    )
+    gateways = [
+        _PeerTarget(
+            name=f"{peer.name}-gateway-{number}",
+            url=f"https://{address}:{GATEWAY_PORT}/",
+            ca=None,
+            tls_server_name=None,
+            code="peer-gateway",
+            what=f"the east-west gateway of {peer.name}",
+            severity=WARNING,
+            cause="A firewall stands between, or the gateway has no ready pod",
+            next_step=(
+                f"Let the nodes of this cluster connect to {address} port {GATEWAY_PORT}; see the security "
+                f"groups and gateway_source_ranges of {peer.name}"
+            ),
+        )
+        for number, address in enumerate(addresses)
+    ]
+    return [api, *gateways], []
+
+
+def _unconnected(error: str) -> bool:
+    """Whether curl did not even connect. A gateway takes no request that names no service of its cluster."""
+    return re.search(r"(?i)failed to connect|could ?n.t connect|resolv|time(d )?out", error) is not None
+
+
+def _gateway_addresses(peer: Member) -> list[str]:
+    """Addresses of the peer's gateways that are there already."""
+    client = KubernetesClient(peer.kubeconfig, name=peer.name)
+    label = f"{NETWORK_LABEL}={peer.network}"
+    services = client.list_objects("v1", "Service", ISTIO_NAMESPACE, labels=label)
+    return [address for service in services for address in service_addresses(service)]
+
+
+def identity_of(client: KubernetesClient, istiod: Object) -> dict[str, str]:
+    """Mesh ID, cluster name, network and trust domain of an istiod, by their checks, where known."""
+    namespace, suffix = istiod["metadata"]["namespace"], istiod["metadata"]["name"].removeprefix("istiod")
+    mesh_config, injector = concurrently(
+        client.get,
+        [
+            ObjectRef("v1", "ConfigMap", f"istio{suffix}", namespace),
+            ObjectRef("v1", "ConfigMap", f"istio-sidecar-injector{suffix}", namespace),
+        ],
+    )
+    found: dict[str, Any] = {}
+    if injector:
+        with suppress(*MALFORMED):
+            settings = load_json(injector["data"].get("values") or "{}", "values").get("global") or {}
+            found["mesh-id"] = settings.get("meshID")
+            found["cluster-name"] = (settings.get("multiCluster") or {}).get("clusterName")
+            found["network"] = settings.get("network")
+    if mesh_config:
+        with suppress(*MALFORMED):
+            document = load_yaml(mesh_config["data"].get("mesh") or "", "mesh") or {}
+            found["trust-domain"] = document.get("trustDomain")
+    return {code: str(value) for code, value in found.items() if value}
+
+
+def _foreign_owner(istiod: Object, owner: str) -> str | None:
+    """Who else an istiod belongs to; None where it is the IstioOperator ``owner``."""
+    metadata = istiod["metadata"]
+    annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
+    for reference in metadata.get("ownerReferences") or []:
+        return f"{reference['kind']} {reference['name']}, of an operator"
+    if release := annotations.get("meta.helm.sh/release-name"):
+        return f"the Helm release {annotations.get('meta.helm.sh/release-namespace', '?')}/{release}"
+    operator = labels.get(OWNER_LABEL)
+    if operator is None and any(
+        entry["manager"] == INSTALLER_FIELD_MANAGER for entry in metadata.get("managedFields") or []
+    ):
+        return None  # istioctl made it, and somebody took the label away
+    if operator is None:
+        return f"somebody unknown (it lacks istioctl's label {OWNER_LABEL})"
+    if metadata["namespace"] != ISTIO_NAMESPACE or operator != owner:
+        return f"another installation by istioctl, IstioOperator {metadata['namespace']}/{operator}"
+    return None
+
+
+def _revision(istiod: Object) -> str:
+    return str((istiod["metadata"].get("labels") or {}).get("istio.io/rev") or "default")
+
+
+def _version_of(istiod: Object) -> str:
+    labels = istiod["metadata"].get("labels") or {}
+    image = istiod["spec"]["template"]["spec"]["containers"][0]["image"]
+    return str(labels.get(VERSION_LABEL) or image.partition("@")[0].rpartition(":")[2])
+
+
+def _is_of_istio(configuration: Object, webhook: Object) -> bool:
+    return str(configuration["metadata"]["name"]).startswith("istio") or str(webhook["name"]).endswith(
+        "istio.io"
+    )
+
+
+def _deactivated(webhook: Object) -> bool:
+    """Whether the installer has switched the webhook off, in favour of a revision tag's."""
+    return (webhook.get("namespaceSelector") or {}).get("matchLabels") == _DEACTIVATED
+
+
+def _is_of_deployment(pod: Object, name: str) -> bool:
+    """Whether a ReplicaSet of the Deployment has made the pod."""
+    return any(
+        reference["kind"] == "ReplicaSet" and reference["name"].rpartition("-")[0] == name
+        for reference in pod["metadata"].get("ownerReferences") or []
+    )
+
+
+def _images(pod: Object) -> set[str]:
+    spec = pod["spec"]
+    containers = (spec.get("initContainers") or []) + (spec.get("containers") or [])
+    return {str(container.get("image", "")) for container in containers}
+
+
+def _name(obj: Object) -> str:
+    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

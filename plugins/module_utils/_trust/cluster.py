@@ -1,0 +1,230 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a cluster trusts, and whether that is the mesh's root (private to the collection).
+
+Trust is in three places: secret ``cacerts``, from which istiod takes its CA when it starts; config map
+``istio-ca-root-cert``, which tells the root that istiod in fact gives to workloads; and, while a CA
+elsewhere is asked to sign, a secret with the key that waits for its certificate.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._base.documents import MALFORMED
+from .._base.errors import ExomeshError
+from .._kubernetes.client import ISTIO_NAMESPACE, KubernetesClient, Object, ObjectRef, concurrently, is_ours
+from .x509 import CertificateError, complete_chain, fingerprint, read_chain, read_key
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+NAMESPACE_REF = ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)
+CACERTS_REF = ObjectRef("v1", "Secret", "cacerts", ISTIO_NAMESPACE)
+REQUEST_REF = ObjectRef("v1", "Secret", "cacerts-request", ISTIO_NAMESPACE)
+RUNNING_ROOT_REF = ObjectRef("v1", "ConfigMap", "istio-ca-root-cert", ISTIO_NAMESPACE)
+
+CA_CERTIFICATE, CA_KEY, CHAIN, ROOT = "ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"
+_TLS_FORM = {"tls.crt": CA_CERTIFICATE, "tls.key": CA_KEY, "ca.crt": ROOT}
+"""The keys by which cert-manager writes a CA; istiod accepts them, too."""
+
+
+@dataclass(frozen=True)
+class Cacerts:
+    """Secret ``cacerts`` of a cluster.
+
+    :param chain: the intermediate CA up to its root.
+    :param roots: what workloads trust; more than one while a root is rotated.
+    :param ours: whether this collection wrote it.
+    :param tls_form: whether it is of type kubernetes.io/tls, as cert-manager writes it.
+    """
+
+    secret: Object
+    chain: tuple[x509.Certificate, ...]
+    roots: tuple[x509.Certificate, ...]
+    ours: bool
+    tls_form: bool
+
+    def key(self) -> Any:
+        """Its private key, to be compared; None when it cannot be read."""
+        try:
+            return read_key(
+                secret_text(self.secret, "tls.key" if self.tls_form else CA_KEY),
+                None,
+                "ca-key.pem",
+                examined=False,
+            )
+        except CertificateError:
+            return None
+
+
+@dataclass(frozen=True)
+class ClusterTrust:
+    """What one cluster trusts now.
+
+    :param running_roots: what istiod gives to workloads; empty before Istio's first start.
+    :param request: the secret with a key that waits for its certificate.
+    :param clock_skew: seconds by which the API server's clock is ahead of ours; None when it does not tell.
+    """
+
+    cluster: str
+    namespace: Object | None
+    cacerts: Cacerts | None
+    running_roots: tuple[x509.Certificate, ...]
+    request: Object | None
+    clock_skew: float | None
+
+    def roots(self) -> list[tuple[str, x509.Certificate]]:
+        """Every root it carries, with where."""
+        held = self.cacerts.roots if self.cacerts else ()
+        return [(f"secret {ISTIO_NAMESPACE}/{CACERTS_REF.name}", root) for root in held] + [
+            (f"config map {ISTIO_NAMESPACE}/{RUNNING_ROOT_REF.name}", root) for root in self.running_roots
+        ]
+
+    def is_foreign(self, root: x509.Certificate) -> bool:
+        """Whether something in the cluster trusts other roots, and not this one."""
+        held = self.cacerts.roots if self.cacerts else ()
+        return any(place and root not in place for place in (held, self.running_roots))
+
+
+def read_trust(client: KubernetesClient) -> ClusterTrust:
+    """Read what a cluster trusts.
+
+    :raises ExomeshError: it does not answer; ``cacerts_partial`` or ``certificate_unreadable``.
+    """
+    refs = (NAMESPACE_REF, CACERTS_REF, RUNNING_ROOT_REF, REQUEST_REF)
+    namespace, secret, running, request = concurrently(client.get, refs)
+    try:
+        return ClusterTrust(
+            client.name,
+            namespace,
+            _cacerts(client, secret) if secret else None,
+            _running_roots(running),
+            request,
+            client.clock_skew,
+        )
+    except ExomeshError as error:
+        raise error.about(cluster=client.name) from None
+
+
+def require_root(root: x509.Certificate, trusts: list[ClusterTrust]) -> None:
+    """Raise CertificateError when a cluster trusts another root than the mesh's.
+
+    ``running_root_differs`` where istiod runs with another one than its secret has, else ``foreign_root``.
+    """
+    foreign = [trust for trust in trusts if trust.is_foreign(root)]
+    if not foreign:
+        return
+    changed_while_running = [
+        trust.cluster for trust in foreign if trust.cacerts is not None and root in trust.cacerts.roots
+    ]
+    names = ", ".join(trust.cluster for trust in foreign)
+    told = (
+        f"The root of this mesh has SHA-256 {fingerprint(root)}, but cluster {names} trusts another one: "
+        f"{'; '.join(_told(trust) for trust in foreign)}. Nothing was changed"
+    )
+    details = {"root": fingerprint(root), "clusters": {trust.cluster: _by_place(trust) for trust in foreign}}
+    if len(changed_while_running) == len(foreign):
+        raise CertificateError(
+            told,
+            "running_root_differs",
+            cause="The root in secret cacerts was changed while istiod ran, or the secret came after "
+            "istiod's first start: istiod ignores that silently, and changes roots at its next restart, "
+            "which cuts off "
+            "every workload that runs",
+            next_step="Either put the running root back into the secret, or rotate the root in phases (both "
+            "roots first, then the new intermediates, then the new root alone), or, where an interruption "
+            "will do: "
+            "delete config map istio-ca-root-cert in istio-system, then restart istiod and all workloads",
+            details=details,
+        )
+    raise CertificateError(
+        told,
+        "foreign_root",
+        cause="Workloads of these clusters would lose their trust",
+        next_step="Either give the mesh the root that they have (certificates_backend: provided, with its "
+        "certificate and key), or rotate their root in phases, or, where nothing needs the other root any "
+        "more, delete it: kubectl -n istio-system delete secret/cacerts configmap/istio-ca-root-cert "
+        "secret/istio-ca-secret --ignore-not-found",
+        details=details,
+    )
+
+
+def require_no_root(trusts: list[ClusterTrust], expected: str) -> None:
+    """Raise CertificateError ``root_missing`` when a cluster has a root already, so that none must be made.
+
+    :param expected: where the mesh's own root was looked for.
+    """
+    carriers = [trust for trust in trusts if trust.roots()]
+    if carriers:
+        raise CertificateError(
+            f"There is no root CA {expected}, but clusters have one already: "
+            f"{'; '.join(_told(trust) for trust in carriers)}; a new root would cut them off. Nothing was "
+            "changed",
+            "root_missing",
+            next_step="Bring back root-key.pem and root-cert.pem, or set mesh_state_dir to the folder whose "
+            "ca has them, or give the root with certificates_backend: provided. Only where nothing needs "
+            "that root "
+            "any more: kubectl -n istio-system delete secret/cacerts configmap/istio-ca-root-cert "
+            "secret/istio-ca-secret --ignore-not-found",
+            details={"clusters": {trust.cluster: _by_place(trust) for trust in carriers}},
+        )
+
+
+def secret_text(secret: Mapping[str, Any], key: str) -> str:
+    """One value of a Secret; "" when it is not there or is no text."""
+    try:
+        return base64.b64decode((secret.get("data") or {}).get(key, "")).decode()
+    except MALFORMED:
+        return ""
+
+
+def _cacerts(client: KubernetesClient, secret: Object) -> Cacerts:
+    tls_form = secret.get("type") == "kubernetes.io/tls"
+    needed = list(_TLS_FORM) if tls_form else [CA_CERTIFICATE, CA_KEY, CHAIN, ROOT]
+    if missing := [key for key in needed if not secret_text(secret, key).strip()]:
+        raise CertificateError(
+            f"Secret {ISTIO_NAMESPACE}/{CACERTS_REF.name} lacks {', '.join(missing)}. Nothing was changed",
+            "cacerts_partial",
+            cluster=client.name,
+            cause="It was written by hand, or a program broke off; istiod would not start with it",
+            next_step=f"Complete it, or delete it and run this again: {_deletion(CACERTS_REF)}",
+        )
+    certificate, root = ("tls.crt", "ca.crt") if tls_form else (CA_CERTIFICATE, ROOT)
+    keys = (certificate, root) if tls_form else (certificate, root, CHAIN)
+    parts = {key: _certificates(secret_text(secret, key), key, CACERTS_REF) for key in keys}
+    chain = complete_chain(parts[certificate], [*parts.get(CHAIN, ()), *parts[root]])
+    return Cacerts(secret, chain, parts[root], is_ours(secret), tls_form)
+
+
+def _running_roots(config_map: Object | None) -> tuple[x509.Certificate, ...]:
+    text = ((config_map or {}).get("data") or {}).get(ROOT, "")
+    return _certificates(text, ROOT, RUNNING_ROOT_REF) if text.strip() else ()
+
+
+def _certificates(text: str, key: str, ref: ObjectRef) -> tuple[x509.Certificate, ...]:
+    try:
+        return read_chain(text, f"{key} in {ref}")
+    except CertificateError as error:
+        error.next_step = f"Complete it, or delete it and run this again: {_deletion(ref)}"
+        raise
+
+
+def _deletion(ref: ObjectRef) -> str:
+    return f"kubectl -n {ref.namespace} delete {ref.kind.lower()} {ref.name}"
+
+
+def _told(trust: ClusterTrust) -> str:
+    places = [f"{place} SHA-256 {fingerprint(root)}" for place, root in trust.roots()]
+    return f"{trust.cluster}: {', '.join(places)}"
+
+
+def _by_place(trust: ClusterTrust) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for place, root in trust.roots():
+        found.setdefault(place, []).append(fingerprint(root))
+    return found

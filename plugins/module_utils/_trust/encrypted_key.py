@@ -1,0 +1,122 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A private key under a passphrase, as PKCS#8 that openssl reads, too (private to the collection).
+
+The package cryptography takes 2048 rounds for PKCS#8, and its builder for another number refuses that format.
+So the few bytes around the encrypted key (RFC 8018: PBES2 with PBKDF2, HMAC-SHA256 and AES-256-CBC) are
+written here; all of the cryptography is the package's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import os
+import re
+import textwrap
+
+from .._base.errors import ExomeshError
+
+with contextlib.suppress(ImportError):
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+    from cryptography.hazmat.primitives.padding import PKCS7
+
+ROUNDS = 600_000
+"""Of PBKDF2 with HMAC-SHA256, as OWASP advises: a third of a second for us, and for each guess of a thief."""
+
+MIN_CHARACTERS = 12
+_MAX_BYTES = 1023  # OpenSSL reads no more
+
+_TITLE = "ENCRYPTED PRIVATE KEY"
+_INTEGER, _OCTETS, _NULL, _OID, _SEQUENCE = b"\x02", b"\x04", b"\x05", b"\x06", b"\x30"
+_PBES2 = bytes.fromhex("2a864886f70d01050d")
+_PBKDF2 = bytes.fromhex("2a864886f70d01050c")
+_SCRYPT = bytes.fromhex("2b06010401da47040b")
+_HMAC_SHA256 = bytes.fromhex("2a864886f70d0209")
+_AES_256_CBC = bytes.fromhex("60864801650304012a")
+
+
+def weakness(passphrase: str) -> str | None:
+    """Why a passphrase protects a key badly; None when it does well."""
+    if len(passphrase.strip()) < MIN_CHARACTERS:
+        return f"it has fewer than {MIN_CHARACTERS} characters"
+    if len(set(passphrase)) < MIN_CHARACTERS // 3:
+        return "it repeats the same few characters"
+    return None
+
+
+def require_strong(passphrase: str, what: str) -> None:
+    """Raise ExomeshError ``passphrase_weak`` unless a passphrase may protect a key from now on.
+
+    :param what: the key, for the message.
+    """
+    reason = weakness(passphrase)
+    if reason is None and len(passphrase.encode()) > _MAX_BYTES:
+        reason = f"it has more than {_MAX_BYTES} bytes, which OpenSSL does not read"
+    if reason:
+        raise ExomeshError(
+            f"The passphrase given is too weak for {what}: {reason}. Nothing was changed",
+            "passphrase_weak",
+            cause="Whoever gets a copy of the file can try as many passphrases as they like",
+            next_step="Give another one, such as five random words, in certificates_root_passphrase, "
+            "certificates_root_passphrase_file, or the environment variable EXOMESH_ROOT_PASSPHRASE",
+        )
+
+
+def encrypted_pem(key: bytes, passphrase: str) -> str:
+    """A key (PKCS#8, DER) encrypted, as PEM text."""
+    salt, vector = os.urandom(16), os.urandom(16)
+    secret = PBKDF2HMAC(hashes.SHA256(), 32, salt, ROUNDS).derive(passphrase.encode())
+    padder = PKCS7(128).padder()
+    encryptor = Cipher(algorithms.AES(secret), modes.CBC(vector)).encryptor()
+    hidden = encryptor.update(padder.update(key) + padder.finalize()) + encryptor.finalize()
+    prf = _der(_SEQUENCE, _der(_OID, _HMAC_SHA256), _der(_NULL))
+    rounds = _der(_INTEGER, ROUNDS.to_bytes(ROUNDS.bit_length() // 8 + 1))
+    derivation = _der(_SEQUENCE, _der(_OID, _PBKDF2), _der(_SEQUENCE, _der(_OCTETS, salt), rounds, prf))
+    cipher = _der(_SEQUENCE, _der(_OID, _AES_256_CBC), _der(_OCTETS, vector))
+    scheme = _der(_SEQUENCE, _der(_OID, _PBES2), _der(_SEQUENCE, derivation, cipher))
+    body = base64.b64encode(_der(_SEQUENCE, scheme, _der(_OCTETS, hidden))).decode()
+    return "\n".join([f"-----BEGIN {_TITLE}-----", *textwrap.wrap(body, 64), f"-----END {_TITLE}-----", ""])
+
+
+def is_quick_to_guess(pem: str) -> bool:
+    """Whether an encrypted key makes guessing its passphrase cheaper than :func:`encrypted_pem` does."""
+    found = re.search(rf"-----BEGIN {_TITLE}-----([\sA-Za-z0-9+/=]+)-----END", pem)
+    if not found:
+        return "ENCRYPTED" in pem  # the old form of OpenSSL, of one round
+    try:
+        scheme = _parts(_parts(_parts(base64.b64decode(found[1]))[0])[0])
+        if scheme[0] != _PBES2:
+            return True  # one of before 2000
+        derivation = _parts(_parts(scheme[1])[0])
+        if derivation[0] != _PBKDF2:
+            return derivation[0] != _SCRYPT
+        return int.from_bytes(_parts(derivation[1])[1]) < ROUNDS
+    except (binascii.Error, IndexError):
+        return False  # not a key at all, as whoever reads it will say
+
+
+def _der(tag: bytes, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    size = len(content)
+    if size < 0x80:
+        return tag + bytes([size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return tag + bytes([0x80 | len(length)]) + length + content
+
+
+def _parts(content: bytes) -> list[bytes]:
+    """The contents of DER values that follow each other."""
+    found = []
+    while content:
+        size, start = content[1], 2
+        if size & 0x80:
+            start += size & 0x7F
+            size = int.from_bytes(content[2:start])
+        found.append(content[start : start + size])
+        content = content[start + size :]
+    return found

@@ -1,0 +1,400 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The certificates that are in use in a mesh: as stored, as istiod serves them, as proxies have them.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from .._base.cleanup import afterwards
+from .._base.documents import MALFORMED, load_json
+from .._base.errors import ExomeshError
+from .._base.members import Member
+from .._base.text import printable_line
+from .._istio import istiod
+from .._kubernetes.client import (
+    ISTIO_NAMESPACE,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    ApiError,
+    KubernetesClient,
+    Object,
+    ObjectRef,
+    concurrently,
+    pod_unmet,
+    wait_until_met,
+)
+from .._kubernetes.objects import apply_patiently, delete_for_sure
+from .cluster import read_trust
+from .x509 import ISTIOD_NAME, CertificateError, describe, fingerprint, issued_by, read_chain, serial
+
+with contextlib.suppress(ImportError):
+    from cryptography import x509
+
+ROOT, INTERMEDIATE, ISTIOD, WORKLOAD = "root", "intermediate", "istiod", "workload"
+SEVERITIES = ("ok", "notice", "warning", "critical", "expired")
+
+_TLS_PORT = 15012
+_PROXY = "istio-proxy"
+_ENVOY_ADMIN_PORT = 15000
+_ANSWER_SECONDS = 20.0
+_PROBE = "exomesh-certificate-probe"
+_PROBE_REF = ObjectRef("v1", "Pod", _PROBE, ISTIO_NAMESPACE)
+_RELOADS_WITHIN = 120.0
+"""Seconds in which istiod takes up a new CA by itself: the kubelet brings it within about one minute.
+
+A quarter of the time at most, as a restart and a proxy may be needed, too.
+"""
+
+_LEAF_SHARE_LEFT = 0.1
+"""Proxies renew their own certificates at half of their life; one with less than this left was not
+renewed."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One certificate of one cluster.
+
+    :param role: root, intermediate, istiod or workload.
+    :param where: the secret or pod that it was seen in.
+    """
+
+    cluster: str
+    role: str
+    where: str
+    certificate: x509.Certificate
+
+    def days_left(self, now: datetime) -> int:
+        """Whole days until it ends; negative when it has."""
+        return (self.certificate.not_valid_after_utc - now) // timedelta(days=1)
+
+    def severity(self, now: datetime, thresholds: Sequence[int]) -> str:
+        """One of :data:`SEVERITIES`. ``thresholds`` are days for a notice, a warning and an alarm, of CAs."""
+        begins, ends = self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
+        if ends <= now:
+            return "expired"
+        if self.role in (ISTIOD, WORKLOAD):
+            return "warning" if (ends - now) / (ends - begins) < _LEAF_SHARE_LEFT else "ok"
+        passed = [days for days in thresholds if ends - now < timedelta(days=days)]
+        return SEVERITIES[min(len(passed), 3)]
+
+    def as_dict(self, now: datetime, thresholds: Sequence[int]) -> dict[str, str | int]:
+        return {
+            "cluster": self.cluster,
+            "role": self.role,
+            "where": self.where,
+            **describe(self.certificate),
+            "days_left": self.days_left(now),
+            "severity": self.severity(now, thresholds),
+        }
+
+
+@dataclass
+class ClusterCertificates:
+    """What was seen of one cluster.
+
+    :param running_roots: what istiod gives to workloads.
+    :param problems: what does not fit together, or could not be seen, in words.
+    """
+
+    name: str
+    seen: list[Seen] = field(default_factory=list)
+    running_roots: tuple[x509.Certificate, ...] = ()
+    problems: list[str] = field(default_factory=list)
+
+    def of(self, role: str) -> list[x509.Certificate]:
+        return [item.certificate for item in self.seen if item.role == role]
+
+
+def look_at_mesh(members: Sequence[Member]) -> list[ClusterCertificates]:
+    """Every certificate of every member, in their order; a cluster that does not answer has that as
+    problem."""
+
+    def look(member: Member) -> ClusterCertificates:
+        try:
+            return look_at_cluster(KubernetesClient(member.kubeconfig, name=member.name))
+        except ExomeshError as error:
+            return ClusterCertificates(member.name, problems=[str(error.about(cluster=member.name))])
+
+    return concurrently(look, members)
+
+
+def same_root(clusters: Sequence[ClusterCertificates]) -> bool:
+    """Whether every cluster has a root, and all of them the same."""
+    roots = [set(cluster.of(ROOT)) for cluster in clusters]
+    return bool(roots) and all(roots) and all(item == roots[0] for item in roots)
+
+
+def table(clusters: Sequence[ClusterCertificates], thresholds: Sequence[int], now: datetime) -> list[str]:
+    """The report for people, line by line."""
+    rows = [["CLUSTER", "ROLE", "SUBJECT", "SERIAL", "NOT AFTER", "DAYS", ""]]
+    for cluster in clusters:
+        for item in cluster.seen:
+            told = item.as_dict(now, thresholds)
+            severity = item.severity(now, thresholds)
+            rows.append(
+                [
+                    item.cluster,
+                    item.role,
+                    str(told["subject"]) or item.where,
+                    str(told["serial"])[:16],
+                    str(told["not_after"]),
+                    str(told["days_left"]),
+                    "" if severity == "ok" else severity.upper(),
+                ]
+            )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    verdict = (
+        "All clusters have the same root." if same_root(clusters) else "THE ROOTS DIFFER, or one is missing."
+    )
+    problems = [problem for cluster in clusters for problem in cluster.problems]
+    return [printable_line(line) for line in (*lines, "", verdict, *problems)]
+
+
+def prometheus(clusters: Sequence[ClusterCertificates]) -> str:
+    """The report in Prometheus' text format, for the textfile collector of the node exporter."""
+    lines = [
+        "# HELP exomesh_certificate_not_after_seconds When a certificate of the mesh ends, in Unix time.",
+        "# TYPE exomesh_certificate_not_after_seconds gauge",
+    ]
+    for cluster in clusters:
+        for item in cluster.seen:
+            labels = {"cluster": item.cluster, "role": item.role, "where": item.where}
+            text = ",".join(f'{key}="{_escaped(value)}"' for key, value in labels.items())
+            ends = int(item.certificate.not_valid_after_utc.timestamp())
+            lines.append(f"exomesh_certificate_not_after_seconds{{{text}}} {ends}")
+    lines += [
+        "# HELP exomesh_certificate_problems Certificates of a cluster that do not fit together.",
+        "# TYPE exomesh_certificate_problems gauge",
+    ]
+    lines += [
+        f'exomesh_certificate_problems{{cluster="{_escaped(cluster.name)}"}} {len(cluster.problems)}'
+        for cluster in clusters
+    ]
+    lines += [
+        "# HELP exomesh_mesh_same_root Whether all clusters have the same root.",
+        "# TYPE exomesh_mesh_same_root gauge",
+        f"exomesh_mesh_same_root {int(same_root(clusters))}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass
+class Reloaded:
+    """How istiod came to serve the CA of its cluster's secret.
+
+    :param restarted: whether it had to be restarted; in check mode, whether it does not serve the CA yet.
+    :param leaf: what a proxy that was started for that got; None when none was.
+    """
+
+    intermediate: x509.Certificate
+    restarted: bool = False
+    seconds: float = 0.0
+    leaf: x509.Certificate | None = None
+
+
+def reload_ca(client: KubernetesClient, timeout: float, probe: bool, check_mode: bool) -> Reloaded | None:
+    """Have istiod serve the CA of secret ``cacerts``, and prove it; None where no istiod runs.
+
+    :param probe: start a proxy for a moment and look at its new certificate.
+    :raises ExomeshError: ``cacerts_missing``, ``istiod_not_reloaded`` or ``leaf_of_another_ca``.
+    """
+    held = read_trust(client).cacerts
+    if held is None:
+        raise CertificateError(
+            f"There is no secret {ISTIO_NAMESPACE}/cacerts",
+            "cacerts_missing",
+            cluster=client.name,
+            next_step="Run role exomesh.istio.certificates first",
+        )
+    result = Reloaded(held.chain[0])
+    if not client.list_objects("apps/v1", "Deployment", ISTIO_NAMESPACE, labels="app=istiod"):
+        return None
+    begun = datetime.now(UTC)
+    if missing := _not_served(client, result.intermediate):
+        if not check_mode:
+            missing = wait_until_met(
+                lambda: _not_served(client, result.intermediate), min(timeout / 4, _RELOADS_WITHIN), 1.0
+            )
+        if missing:
+            result.restarted = True
+            if not check_mode:
+                istiod.restart(client, timeout)
+                missing = wait_until_met(lambda: _not_served(client, result.intermediate), timeout, 1.0)
+        if missing and not check_mode:
+            raise CertificateError(
+                f"istiod does not serve the CA of secret cacerts, even after its restart: {missing}",
+                "istiod_not_reloaded",
+                cluster=client.name,
+                next_step="See what it says of its CA: kubectl -n istio-system logs deployment/istiod",
+            )
+    result.seconds = (datetime.now(UTC) - begun).total_seconds()
+    if probe and not check_mode:
+        result.leaf = _probe(client, result.intermediate, timeout)
+    return result
+
+
+def proxy_chain(client: KubernetesClient, namespace: str, pod: str) -> tuple[x509.Certificate, ...]:
+    """The certificate of a running proxy, with its chain.
+
+    :raises ExomeshError: it cannot be asked, or has none.
+    """
+    path = "/config_dump?resource=dynamic_active_secrets"
+    try:
+        answer = client.get_from_pod(namespace, pod, _ENVOY_ADMIN_PORT, path, _ANSWER_SECONDS)
+        entries = load_json(answer, f"What the proxy of pod {namespace}/{pod} tells").get("configs", [])
+        held = (entry["secret"]["tls_certificate"] for entry in entries if entry.get("name") == "default")
+        data = next((secret["certificate_chain"]["inline_bytes"] for secret in held), "")
+        chain = base64.b64decode(data).decode()
+    except MALFORMED:
+        chain = ""
+    if chain:
+        return read_chain(chain, f"the certificate of pod {namespace}/{pod}")
+    raise CertificateError(f"Pod {namespace}/{pod} shows no certificate", "proxy_silent", cluster=client.name)
+
+
+def look_at_cluster(client: KubernetesClient) -> ClusterCertificates:
+    """Every certificate of one cluster.
+
+    :raises ExomeshError: it does not answer; ``cacerts_partial`` or ``certificate_unreadable``.
+    """
+    trust = read_trust(client)
+    found = ClusterCertificates(client.name, running_roots=trust.running_roots)
+    secret = f"secret {ISTIO_NAMESPACE}/cacerts"
+    held = trust.cacerts
+    if held:
+        found.seen += [Seen(found.name, ROOT, secret, root) for root in held.roots]
+        found.seen.append(Seen(found.name, INTERMEDIATE, secret, held.chain[0]))
+    else:
+        place = f"config map {ISTIO_NAMESPACE}/istio-ca-root-cert"
+        found.seen += [Seen(found.name, ROOT, place, root) for root in trust.running_roots]
+        found.problems.append(f"cluster {found.name}: it has no {secret}")
+    if held and trust.running_roots and not set(held.roots) & set(trust.running_roots):
+        found.problems.append(
+            f"cluster {found.name}: istiod gives out the root SHA-256 {fingerprint(trust.running_roots[0])}, "
+            "not that of its secret"
+        )
+    pods = client.list_objects("v1", "Pod", ISTIO_NAMESPACE)
+    ready = [pod for pod in pods if pod_unmet(pod) is None]
+    for pod in ready:
+        if _label(pod, "app") == "istiod":
+            name = pod["metadata"]["name"]
+            with _noted(found):
+                found.seen.append(Seen(found.name, ISTIOD, f"pod {name}", served_by(client, name)))
+    # The newest proxy shows what istiod signs with now; the east-west gateway is in every cluster of a mesh.
+    proxies = [pod for pod in ready if _has_proxy(pod)]
+    if proxies:
+        name = max(proxies, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
+        with _noted(found):
+            chain = proxy_chain(client, ISTIO_NAMESPACE, name)
+            found.seen.append(Seen(found.name, WORKLOAD, f"pod {ISTIO_NAMESPACE}/{name}", chain[0]))
+    # A proxy keeps what an older intermediate signed until that is half over; istiod must not.
+    served = [item for item in found.seen if item.role == ISTIOD]
+    found.problems += [
+        f"cluster {found.name}: {item.where} does not serve the CA of its secret, serial "
+        f"{serial(held.chain[0])}"
+        for item in served
+        if held and not issued_by(item.certificate, held.chain[0])
+    ]
+    return found
+
+
+def served_by(client: KubernetesClient, istiod: str) -> x509.Certificate:
+    """The certificate with which an istiod answers its proxies."""
+    der = client.served_certificate(ISTIO_NAMESPACE, istiod, _TLS_PORT, ISTIOD_NAME)
+    return x509.load_der_x509_certificate(der)
+
+
+@contextlib.contextmanager
+def _noted(found: ClusterCertificates) -> Iterator[None]:
+    try:
+        yield
+    except ExomeshError as error:
+        found.problems.append(str(error.about(cluster=found.name)))
+
+
+def _not_served(client: KubernetesClient, intermediate: x509.Certificate) -> str | None:
+    """Which istiod does not serve this CA; None when all do."""
+    pods = client.list_objects("v1", "Pod", ISTIO_NAMESPACE, labels="app=istiod")
+    ready = [pod["metadata"]["name"] for pod in pods if pod_unmet(pod) is None]
+    if not ready:
+        return "no istiod is ready"
+    for name in ready:
+        try:
+            served = served_by(client, name)
+        except ApiError as error:
+            return str(error)
+        if not issued_by(served, intermediate):
+            return f"{name} serves a certificate of an older CA (serial {serial(served)})"
+    return None
+
+
+def _probe(client: KubernetesClient, intermediate: x509.Certificate, timeout: float) -> x509.Certificate:
+    """The certificate that a proxy gets now; the proxy is gone afterwards."""
+    client.delete(_PROBE_REF)
+    wait_until_met(lambda: "it is still there" if client.get(_PROBE_REF) else None, timeout)
+    with afterwards(partial(delete_for_sure, client, _PROBE_REF)):
+        apply_patiently(client, _probe_pod(), MANAGED_BY, timeout)
+        if missing := wait_until_met(lambda: pod_unmet(client.get(_PROBE_REF)), timeout):
+            raise CertificateError(
+                f"A proxy that was started to see its certificate did not become ready: {missing}",
+                "probe_not_ready",
+                cluster=client.name,
+                cause="; ".join(client.events("Pod", ISTIO_NAMESPACE, _PROBE)) or None,
+            )
+        chain = proxy_chain(client, ISTIO_NAMESPACE, _PROBE)
+    if not issued_by(chain[0], intermediate):
+        raise CertificateError(
+            f"A new proxy got a certificate (serial {serial(chain[0])}) that is not signed by the CA of "
+            f"secret cacerts (serial {serial(intermediate)})",
+            "leaf_of_another_ca",
+            cluster=client.name,
+            next_step="See whether another program signs for this mesh (an external CA)",
+        )
+    return chain[0]
+
+
+def _probe_pod() -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": _PROBE,
+            "namespace": ISTIO_NAMESPACE,
+            "labels": {MANAGED_BY_LABEL: MANAGED_BY, "sidecar.istio.io/inject": "true"},
+            "annotations": {"inject.istio.io/templates": "gateway"},
+        },
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            # The injector fills in Istio's own proxy, so no other image is needed.
+            "containers": [{"name": _PROXY, "image": "auto", "imagePullPolicy": "IfNotPresent"}],
+        },
+    }
+
+
+def _has_proxy(pod: Object) -> bool:
+    spec = pod["spec"]
+    return any(item["name"] == _PROXY for item in [*spec["containers"], *spec.get("initContainers", [])])
+
+
+def _label(pod: Object, key: str) -> str | None:
+    value = (pod["metadata"].get("labels") or {}).get(key)
+    return None if value is None else str(value)
+
+
+def _escaped(value: str) -> str:
+    return printable_line(value).replace("\\", "\\\\").replace('"', '\\"')

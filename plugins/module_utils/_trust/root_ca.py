@@ -1,0 +1,296 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one root CA of a mesh: kept here, or given by the user (private to the collection)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._base.errors import ExomeshError
+from .._base.files import (
+    have_state_folder,
+    is_private,
+    locked,
+    make_private,
+    read_text,
+    real_path,
+    write_private,
+)
+from .._base.members import Member
+from .._kubernetes.client import KubernetesClient, concurrently
+from .cluster import ClusterTrust, read_trust, require_no_root, require_root
+from .encrypted_key import ROUNDS, is_quick_to_guess, require_strong, weakness
+from .x509 import (
+    MAX_LIFETIME,
+    Authority,
+    CertificateError,
+    KeyKind,
+    chain_pem,
+    chain_problems,
+    chain_weaknesses,
+    complete_chain,
+    is_root,
+    key_belongs,
+    key_is_encrypted,
+    key_pem,
+    new_key,
+    new_root,
+    read_chain,
+    read_key,
+    time_text,
+)
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+
+@dataclass(frozen=True)
+class RootProfile:
+    """What a new root shall be.
+
+    :raises CertificateError: ``lifetime_invalid``.
+    """
+
+    organization: str
+    key: KeyKind
+    lifetime: timedelta
+
+    def __post_init__(self) -> None:
+        if not timedelta(days=1) <= self.lifetime <= MAX_LIFETIME:
+            raise CertificateError(
+                f"A root CA cannot live for {self.lifetime.days} days. Nothing was changed",
+                "lifetime_invalid",
+                next_step=f"Set certificates_root_lifetime to 1 to {MAX_LIFETIME.days} days",
+            )
+
+
+@dataclass
+class RootOutcome:
+    """The mesh's root, and what was done, or would be.
+
+    :param chain: the CA that signs intermediates first, its root last; empty where a root is still to be
+    made.
+    :param changes: what changed, in words.
+    """
+
+    chain: tuple[x509.Certificate, ...] = ()
+    changes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class LocalRoot:
+    """The root CA in files: ``ca/root-key.pem`` and ``ca/root-cert.pem`` of the mesh's state.
+
+    :param state_dir: folder of that state.
+    :param passphrase: of the key; None to keep it in clear.
+    """
+
+    def __init__(self, state_dir: Path, passphrase: str | None) -> None:
+        self._state_dir = state_dir
+        self._passphrase = passphrase
+        self.key_path = state_dir / "ca" / "root-key.pem"
+        self.certificate_path = state_dir / "ca" / "root-cert.pem"
+
+    def ensure(
+        self, members: Sequence[Member], profile: RootProfile, renew_within: timedelta, check_mode: bool
+    ) -> RootOutcome:
+        """Have the root; made only where there is none, here and in every cluster, and never changed.
+
+        :param renew_within: how long an intermediate shall live; a root that ends before is warned of.
+        """
+        outcome = RootOutcome()
+        folder = have_state_folder(self._state_dir, check_mode)
+        outcome.warnings += folder.warnings
+        if check_mode:
+            self._ensure(members, profile, outcome, True)
+        else:
+            with locked(self.certificate_path):
+                self._ensure(members, profile, outcome, False)
+        if outcome.chain:
+            outcome.warnings += _short_root_warnings(outcome.chain, renew_within)
+        return outcome
+
+    def _ensure(
+        self, members: Sequence[Member], profile: RootProfile, outcome: RootOutcome, check_mode: bool
+    ) -> None:
+        text = read_text(self.certificate_path)
+        if text is None:
+            trusts = _read_all(members, None)
+            require_no_root(trusts, str(self.certificate_path))
+            if self._passphrase and not self.key_path.exists():
+                require_strong(self._passphrase, str(self.key_path))
+            outcome.changes.append(f"root CA {self.certificate_path}")
+            if not check_mode:
+                outcome.chain = (self._make(profile),)
+            if not self._passphrase:
+                outcome.warnings.append(
+                    f"The root key {self.key_path} has no passphrase: who reads that file can become every "
+                    "workload of the mesh. Set certificates_root_passphrase; the key is then encrypted in "
+                    "place"
+                )
+            return
+        outcome.chain = read_chain(text, str(self.certificate_path))
+        _judge(outcome.chain, str(self.certificate_path))
+        require_root(outcome.chain[-1], _read_all(members, outcome))
+        self._protect(outcome, check_mode)
+
+    def _make(self, profile: RootProfile) -> x509.Certificate:
+        # A run that was killed may have left a key without its certificate: it serves.
+        text = read_text(self.key_path)
+        key = new_key(profile.key) if text is None else read_key(text, self._passphrase, str(self.key_path))
+        if text is None:
+            write_private(self.key_path, key_pem(key, self._passphrase))
+        root = new_root(key, profile.organization, profile.lifetime, datetime.now(UTC))
+        write_private(self.certificate_path, chain_pem([root]))
+        return root
+
+    def _protect(self, outcome: RootOutcome, check_mode: bool) -> None:
+        """Keep the key private, and encrypted where there is a passphrase."""
+        text = read_text(self.key_path)
+        if text is None:
+            return  # kept elsewhere; it is missed only when something is to be signed
+        if not is_private(self.key_path):
+            outcome.changes.append(f"mode 0600 of {self.key_path}")
+            if not check_mode:
+                make_private(self.key_path)
+        if not self._passphrase:
+            return
+        encrypted = key_is_encrypted(text)
+        if not encrypted:
+            require_strong(self._passphrase, str(self.key_path))
+        elif reason := weakness(self._passphrase):
+            outcome.warnings.append(
+                f"The passphrase of the root key {self.key_path} is weak: {reason}. Choose another one: "
+                f"openssl pkcs8 -topk8 -iter {ROUNDS} -in {self.key_path} -out new.pem, and put new.pem in "
+                "its place"
+            )
+        if not encrypted or is_quick_to_guess(text):
+            self._encrypt(text, encrypted, outcome, check_mode)
+
+    def _encrypt(self, text: str, again: bool, outcome: RootOutcome, check_mode: bool) -> None:
+        try:
+            key = read_key(text, self._passphrase, str(self.key_path))
+        except CertificateError as error:
+            # Where nothing is to be signed, the mesh needs no key.
+            outcome.warnings.append(f"The root key was not encrypted {'anew' if again else ''}: {error}")
+            return
+        what = f" with {ROUNDS} rounds, as those of before make guessing cheap" if again else ""
+        outcome.changes.append(f"encryption of {self.key_path}{what}")
+        if check_mode:
+            return
+        encrypted = key_pem(key, self._passphrase)
+        if read_key(encrypted, self._passphrase, "what was encrypted").public_key() != key.public_key():
+            raise CertificateError("The root key changed while it was encrypted", "key_unreadable")
+        write_private(self.key_path, encrypted)
+
+
+def judge_given_root(
+    members: Sequence[Member], chain: str, renew_within: timedelta, authority: Authority | None
+) -> RootOutcome:
+    """Judge a root that the user, or a CA elsewhere, gives; nothing is made.
+
+    :param chain: PEM text; the CA that signs intermediates first, its root last.
+    :param authority: the same with its key, where that is given, too.
+    :raises CertificateError: why it cannot be the mesh's root.
+    """
+    certificates = complete_chain(read_chain(chain, "The root certificate given"), ())
+    _judge(certificates, "The root certificate given")
+    if authority:
+        require_key(authority, "the root key given")
+    outcome = RootOutcome(certificates, [], chain_weaknesses(certificates))
+    require_root(certificates[-1], _read_all(members, outcome))
+    outcome.warnings += _short_root_warnings(certificates, renew_within)
+    return outcome
+
+
+def load_authority(
+    chain: str,
+    key_path: str | None,
+    key_content: str | None,
+    passphrase: str | None,
+    issuers: str | None = None,
+) -> Authority:
+    """A CA with its key, out of a file or of a text.
+
+    :param issuers: PEM text of CAs that may be missing at the end of the chain.
+    :raises CertificateError: ``key_lost`` where the file does not exist; chain or key cannot be read.
+    """
+    text = read_text(real_path(key_path)) if key_path else key_content
+    if text is None:
+        raise CertificateError(
+            f"The CA cannot sign: its key {key_path} is lost. Nothing was changed, and no second root is "
+            "made, as clusters trust this one",
+            "key_lost",
+            next_step="Bring the key back from where you keep a copy, or set certificates_backend to "
+            "csr or vault",
+        )
+    what = f"the key {key_path}" if key_path else "the key given"
+    known = read_chain(issuers, "the mesh's CA") if issuers else ()
+    return Authority(
+        complete_chain(read_chain(chain, "The chain given"), known), read_key(text, passphrase, what)
+    )
+
+
+def require_key(authority: Authority, what: str) -> None:
+    """Raise CertificateError ``key_mismatch`` unless the key is the CA's own."""
+    if not key_belongs(authority.certificate, authority.key):
+        raise CertificateError(
+            f"{what[0].upper()}{what[1:]} belongs to another certificate than "
+            f"{authority.certificate.subject.rfc4514_string()}. Nothing was changed",
+            "key_mismatch",
+            next_step="Give the key with which that certificate was made",
+        )
+
+
+def _judge(chain: tuple[x509.Certificate, ...], what: str) -> None:
+    # Below it are the intermediates of the clusters.
+    if problems := chain_problems(chain, datetime.now(UTC), cas_below=1):
+        raise CertificateError(
+            f"{what} cannot be the root CA of a mesh: {'; '.join(problems)}. Nothing was changed, and no "
+            "second root is made, as clusters may trust this one",
+            "root_unfit",
+            next_step="Give a CA that may sign intermediates. An expired root must be rotated",
+        )
+
+
+def _short_root_warnings(chain: Sequence[x509.Certificate], renew_within: timedelta) -> list[str]:
+    first = min(chain, key=lambda item: item.not_valid_after_utc)
+    ends = time_text(first.not_valid_after_utc)
+    if first.not_valid_after_utc - datetime.now(UTC) >= renew_within:
+        return []
+    if is_root(first):
+        return [f"The root CA ends at {ends}, and intermediates with it: plan its rotation"]
+    told = (
+        f"The CA {first.subject.rfc4514_string()}, by which the clusters' are signed, ends at {ends}, and "
+        "intermediates with it: have it renewed by what issued it, and give it with its new certificate"
+    )
+    return [told]
+
+
+def _read_all(members: Sequence[Member], lenient: RootOutcome | None) -> list[ClusterTrust]:
+    """What every member trusts that has a kubeconfig by now.
+
+    :param lenient: where to warn of clusters that do not answer, or whose secret cannot be read. They are
+        refused when their own turn comes, and the others need not wait for that. None to raise for them.
+    """
+
+    def read(member: Member) -> ClusterTrust | str | None:
+        if not Path(member.kubeconfig).is_file():
+            return None
+        try:
+            return read_trust(KubernetesClient(member.kubeconfig, name=member.name))
+        except ExomeshError as error:
+            error.about(cluster=member.name)
+            if lenient is None:
+                raise
+            return f"What it trusts is not known: {error}"
+
+    found = concurrently(read, members)
+    if lenient:
+        lenient.warnings += [item for item in found if isinstance(item, str)]
+    return [item for item in found if isinstance(item, ClusterTrust)]

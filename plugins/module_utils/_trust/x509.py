@@ -1,0 +1,592 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The X.509 of a mesh: making CAs, judging chains, and why to renew (private to the collection).
+
+Nothing here knows files or clusters. Certificates and keys go in and out as PEM text; times are aware, in
+UTC. A chain begins with the CA that signs for workloads and ends with its root.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from .._base.errors import ExomeshError, MissingRequirementError
+from .encrypted_key import encrypted_pem
+
+try:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+    from cryptography.x509.oid import NameOID
+
+    IMPORT_ERROR: str | None = None
+except ImportError as error:
+    IMPORT_ERROR = str(error)
+
+ISTIOD_NAME = "istiod.istio-system.svc"
+BACKDATING = timedelta(minutes=5)
+"""Clocks differ: a new certificate is valid from this long ago."""
+
+KEY_TYPES = ("rsa", "ecdsa-p256", "ecdsa-p384")
+_MIN_RSA_BITS = 2048
+MAX_LIFETIME = timedelta(days=36500)
+_WORTH_RENEWING = timedelta(hours=1)
+"""A new intermediate CA that does not live longer than the old one by this much is none."""
+
+
+class CertificateError(ExomeshError):
+    """A certificate, a key or a chain that is not what it must be."""
+
+
+@dataclass(frozen=True)
+class KeyKind:
+    """What a key is made of.
+
+    :param type: one of :data:`KEY_TYPES`.
+    :param bits: size of an RSA key; without meaning for the others.
+    """
+
+    type: str
+    bits: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.type != "rsa":
+            object.__setattr__(self, "bits", 0)
+
+    def __str__(self) -> str:
+        return f"RSA {self.bits}" if self.type == "rsa" else self.type.upper().replace("-P", " P-")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the intermediate CA of one cluster shall be.
+
+    :param renew_before: an intermediate with less than this left is due.
+    :raises CertificateError: ``lifetime_invalid``.
+    """
+
+    cluster: str
+    organization: str
+    key: KeyKind
+    lifetime: timedelta
+    renew_before: timedelta
+
+    def __post_init__(self) -> None:
+        if not timedelta(days=1) <= self.lifetime <= MAX_LIFETIME or self.renew_before < timedelta():
+            raise CertificateError(
+                f"An intermediate CA cannot live for {self.lifetime.days} days and be renewed "
+                f"{self.renew_before.days} days before its end. Nothing was changed",
+                "lifetime_invalid",
+                cluster=self.cluster,
+                next_step=f"Set certificates_lifetime to 1 to {MAX_LIFETIME.days} days, and "
+                "certificates_renew_before to fewer days than that, not below 0",
+            )
+
+    @property
+    def subject(self) -> x509.Name:
+        return _name(
+            (NameOID.ORGANIZATION_NAME, self.organization),
+            (NameOID.COMMON_NAME, "Intermediate CA"),
+            (NameOID.LOCALITY_NAME, self.cluster),
+        )
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A CA with its key: ``chain`` begins with its own certificate and ends with the root."""
+
+    chain: tuple[x509.Certificate, ...]
+    key: Any
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        return self.chain[0]
+
+
+def require_cryptography() -> None:
+    """Raise MissingRequirementError when there is no package cryptography."""
+    if IMPORT_ERROR:
+        raise MissingRequirementError(
+            f"The Python package cryptography cannot be imported: {IMPORT_ERROR}",
+            next_step="Install it for the Python that runs Ansible's modules (pip install cryptography)",
+        )
+
+
+# Reading and writing
+
+
+def read_chain(pem: str, what: str) -> tuple[x509.Certificate, ...]:
+    """The certificates of a PEM text, in its order.
+
+    :param what: what the text is, for the message of the CertificateError that is raised when it is not one.
+    """
+    try:
+        found = tuple(x509.load_pem_x509_certificates(pem.encode()))
+        for certificate in found:
+            # They are read when they are asked for; all that is judged later must be there.
+            certificate.subject, certificate.issuer, certificate.public_key()
+            certificate.not_valid_before_utc, certificate.not_valid_after_utc  # noqa: B018
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CertificateError(
+            f"{what} is no PEM certificate", "certificate_unreadable", cause=str(error)
+        ) from None
+    # What comes after the last whole one is passed over without a word. A key may be in the same file.
+    if len(found) != (begun := len(re.findall(r"-----BEGIN (?![A-Z0-9 ]+ (?:KEY|PARAMETERS)-----)", pem))):
+        raise CertificateError(
+            f"{what} is no PEM certificate",
+            "certificate_unreadable",
+            cause=f"{begun} begin in it, and {len(found)} are whole: it was cut off, or holds something else",
+        )
+    return found
+
+
+def read_key(pem: str, passphrase: str | None, what: str, examined: bool = True) -> Any:
+    """The private key of a PEM text; an unencrypted one is read whatever the passphrase.
+
+    :param examined: whether to look at the primes of an RSA key, which takes up to a second. Without, a key
+        is only good for being compared.
+    :raises CertificateError: ``passphrase_missing``, ``passphrase_wrong`` or ``key_unreadable``.
+    """
+    encrypted = key_is_encrypted(pem)
+    if encrypted and not passphrase:
+        raise CertificateError(
+            f"{what} has a passphrase, and none was given",
+            "passphrase_missing",
+            next_step="Give it in certificates_root_passphrase, certificates_root_passphrase_file, "
+            "or the environment variable EXOMESH_ROOT_PASSPHRASE",
+        )
+    try:
+        key = serialization.load_pem_private_key(
+            pem.encode(),
+            passphrase.encode() if encrypted and passphrase else None,
+            unsafe_skip_rsa_key_validation=not examined,
+        )
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # The library's words may quote what it could not read.
+        if encrypted:
+            raise CertificateError(
+                f"{what} does not open with the passphrase given",
+                "passphrase_wrong",
+                next_step="Give the passphrase with which the key was made",
+            ) from None
+        raise CertificateError(f"{what} is no PEM private key", "key_unreadable") from None
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise CertificateError(f"{what} is neither an RSA nor an ECDSA key", "key_unreadable")
+    return key
+
+
+def key_is_encrypted(pem: str) -> bool:
+    """Whether a PEM private key needs a passphrase."""
+    return "ENCRYPTED" in pem
+
+
+def key_pem(key: Any, passphrase: str | None = None) -> str:
+    """The key as PKCS#8, encrypted when there is a passphrase."""
+    encoding = serialization.Encoding.DER if passphrase else serialization.Encoding.PEM
+    content: bytes = key.private_bytes(
+        encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return encrypted_pem(content, passphrase) if passphrase else content.decode()
+
+
+def chain_pem(chain: Sequence[x509.Certificate]) -> str:
+    """The certificates as one PEM text."""
+    return "".join(item.public_bytes(serialization.Encoding.PEM).decode() for item in chain)
+
+
+def request_pem(request: x509.CertificateSigningRequest) -> str:
+    """The signing request as PEM text."""
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+# Telling
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the certificate in hex with colons, as browsers and openssl show it."""
+    return certificate.fingerprint(hashes.SHA256()).hex(":")
+
+
+def serial(certificate: x509.Certificate) -> str:
+    """The serial number in hex, as openssl shows it."""
+    text = f"{certificate.serial_number:x}"
+    return text if len(text) % 2 == 0 else f"0{text}"
+
+
+def time_text(moment: datetime) -> str:
+    """A time as in ``2027-11-23T04:40:00Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def kind_of(public_key: Any) -> KeyKind | None:
+    """The kind of a public key; None for one that is none of ours."""
+    if isinstance(public_key, rsa.RSAPublicKey):
+        return KeyKind("rsa", public_key.key_size)
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        return {"secp256r1": KeyKind("ecdsa-p256"), "secp384r1": KeyKind("ecdsa-p384")}.get(
+            public_key.curve.name
+        )
+    return None
+
+
+def describe(certificate: x509.Certificate) -> dict[str, str]:
+    """What people compare of a certificate; it holds no secret."""
+    return {
+        "subject": certificate.subject.rfc4514_string(),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "serial": serial(certificate),
+        "fingerprint": fingerprint(certificate),
+        "not_before": time_text(certificate.not_valid_before_utc),
+        "not_after": time_text(certificate.not_valid_after_utc),
+        "key": str(kind_of(certificate.public_key()) or "of another kind"),
+    }
+
+
+# Making
+
+
+def new_key(kind: KeyKind) -> Any:
+    """A new private key."""
+    if kind.type == "rsa":
+        return rsa.generate_private_key(65537, kind.bits)
+    return ec.generate_private_key(ec.SECP256R1() if kind.type == "ecdsa-p256" else ec.SECP384R1())
+
+
+def new_root(key: Any, organization: str, lifetime: timedelta, now: datetime) -> x509.Certificate:
+    """A root CA with this key."""
+    subject = _name((NameOID.ORGANIZATION_NAME, organization), (NameOID.COMMON_NAME, "Root CA"))
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATING)
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_ca_usage(), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    return builder.sign(key, _hash_for(key))
+
+
+def new_request(key: Any, profile: Profile) -> x509.CertificateSigningRequest:
+    """A request for the intermediate CA of a cluster; with it a CA elsewhere knows all that is wanted."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(profile.subject)
+    for extension, critical in _intermediate_extensions(key.public_key()):
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(key, _hash_for(key))
+
+
+def sign_intermediate(
+    authority: Authority, key: Any, profile: Profile, now: datetime
+) -> tuple[x509.Certificate, ...]:
+    """An intermediate CA with this key, and its chain up to the root; ends when one of its issuers does."""
+    issuer = authority.certificate
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(profile.subject)
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATING)
+        .not_valid_after(min(now + profile.lifetime, end_of(authority.chain)))
+        .add_extension(_authority_key_identifier(issuer), critical=False)
+    )
+    for extension, critical in _intermediate_extensions(key.public_key()):
+        builder = builder.add_extension(extension, critical)
+    return (builder.sign(authority.key, _hash_for(authority.key)), *authority.chain)
+
+
+# Judging
+
+
+def end_of(chain: Sequence[x509.Certificate]) -> datetime:
+    """When a chain ends: with the first of its certificates that does."""
+    return min(certificate.not_valid_after_utc for certificate in chain)
+
+
+def key_belongs(certificate: x509.Certificate, key: Any) -> bool:
+    """Whether this is the certificate's private key: what it signs, the certificate's key verifies."""
+    public_key: Any = certificate.public_key()
+    if public_key != key.public_key():
+        return False
+    algorithm: tuple[Any, ...] = (hashes.SHA256(),)
+    if isinstance(key, rsa.RSAPrivateKey):
+        algorithm = (padding.PKCS1v15(), *algorithm)
+    else:
+        algorithm = (ec.ECDSA(*algorithm),)
+    try:
+        public_key.verify(key.sign(b"exomesh.istio", *algorithm), b"exomesh.istio", *algorithm)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def is_root(certificate: x509.Certificate) -> bool:
+    """Whether a certificate is signed by itself."""
+    return certificate.issuer == certificate.subject and issued_by(certificate, certificate)
+
+
+def chain_problems(chain: Sequence[x509.Certificate], now: datetime, cas_below: int = 0) -> list[str]:
+    """Why a chain cannot serve as the CA of a mesh, in words; none when it can.
+
+    Judged are, for every certificate: CA:true, path length, key usage, dates, strength; and that each is
+    signed by the next, and the last by itself.
+
+    :param cas_below: how many CAs the first one shall sign below itself, one under the other.
+    """
+    if not chain:
+        return ["it holds no certificate"]
+    problems = []
+    for position, certificate in enumerate(chain, cas_below):
+        title = f"certificate {certificate.subject.rfc4514_string()}"
+        problems += [f"{title} {problem}" for problem in _ca_problems(certificate, position, now)]
+    for certificate, issuer in itertools.pairwise(chain):
+        if not issued_by(certificate, issuer):
+            problems.append(
+                f"certificate {certificate.subject.rfc4514_string()} (serial {serial(certificate)}) is not "
+                f"signed by {issuer.subject.rfc4514_string()} (SHA-256 {fingerprint(issuer)})"
+            )
+    if not is_root(chain[-1]):
+        problems.append(
+            f"its last certificate {chain[-1].subject.rfc4514_string()} is no root: it is issued by "
+            f"{chain[-1].issuer.rfc4514_string()}"
+        )
+    return problems
+
+
+def chain_weaknesses(chain: Sequence[x509.Certificate]) -> list[str]:
+    """What works today in Istio, but not with every verifier or for every purpose."""
+    found = []
+    for certificate in chain:
+        title = f"certificate {certificate.subject.rfc4514_string()}"
+        if _extension(certificate, x509.SubjectKeyIdentifier) is None:
+            found.append(f"{title} has no Subject Key Identifier")
+        if not is_root(certificate) and _extension(certificate, x509.AuthorityKeyIdentifier) is None:
+            found.append(f"{title} has no Authority Key Identifier, which Python 3.13 and later refuse")
+        usage = _extension(certificate, x509.KeyUsage)
+        if usage is not None and not usage.crl_sign:
+            found.append(f"{title} may not sign revocation lists (key usage cRLSign)")
+    return found
+
+
+def complete_chain(
+    chain: Sequence[x509.Certificate], issuers: Sequence[x509.Certificate]
+) -> tuple[x509.Certificate, ...]:
+    """The chain of ``chain[0]`` up to its root, of the certificates given; what is missing stays missing."""
+    if not chain:
+        return ()
+    pool = [*chain[1:], *issuers]
+    complete = [chain[0]]
+    while not is_root(complete[-1]):
+        issuer = next((item for item in pool if item not in complete and issued_by(complete[-1], item)), None)
+        if issuer is None:
+            # Kept as it was given, so that the judgement can say what does not fit.
+            return tuple(dict.fromkeys([*complete, *pool]))
+        complete.append(issuer)
+    return tuple(complete)
+
+
+def why_renew(
+    chain: Sequence[x509.Certificate] | None,
+    key: Any,
+    profile: Profile,
+    issuers: Sequence[x509.Certificate],
+    now: datetime,
+    elsewhere: bool = False,
+) -> str | None:
+    """Why a cluster needs a new intermediate CA; None while its own is as it should be.
+
+    The one place that decides. It goes by meaning: neither by whom it was made, nor by which backend.
+
+    :param chain: the cluster's own, up to its root; None when it has none.
+    :param key: its private key; None when it cannot be read.
+    :param issuers: what signs a new one, up to the mesh's root.
+    :param elsewhere: whether it signs by rules of its own, as to how long.
+    """
+    if not chain:
+        return "it has none"
+    held = chain[0]
+    return (
+        _why_due(chain, profile, issuers, now, elsewhere)
+        or ("its key belongs to another certificate" if key is None or not key_belongs(held, key) else None)
+        or _why_unlike_profile(held, profile)
+        or (
+            f"its issuer is not of the mesh's root, but of SHA-256 {fingerprint(chain[-1])}"
+            if chain[-1] != issuers[-1]
+            else None
+        )
+        or "; ".join(chain_problems(chain, now))
+        or _why_unlike_istio(held)
+    )
+
+
+def why_kept(
+    chain: Sequence[x509.Certificate],
+    profile: Profile,
+    issuers: Sequence[x509.Certificate],
+    now: datetime,
+    elsewhere: bool = False,
+) -> tuple[str, str] | None:
+    """Why an intermediate CA stays although its end is near, and what to do; None where it is not near."""
+    ends = end_of(chain)
+    if ends - now >= profile.renew_before:
+        return None
+    told = f"its intermediate CA ends at {time_text(ends)}, with {_days(ends - now)} left"
+    if end_of(issuers) - ends <= _WORTH_RENEWING:
+        first = min(issuers, key=lambda item: item.not_valid_after_utc)
+        name, end = first.subject.rfc4514_string(), time_text(first.not_valid_after_utc)
+        cause = f"{told}, and a new one could not live longer, as its issuer {name} ends at {end}"
+        if is_root(first):
+            return cause, "Rotate the root, before all ends"
+        return cause, "Have that CA renewed by what issued it, and give it with its new certificate"
+    life = _days(_life_of_a_new_one(chain, profile, issuers, now, elsewhere))
+    cause = (
+        f"{told}. That is less than certificates_renew_before ({profile.renew_before.days} days), but a new "
+        f"one would live for {life} only, and be made anew by every run. So it is renewed when a third of "
+        "that is left"
+    )
+    next_step = (
+        "Set certificates_renew_before to fewer days than certificates_lifetime, and see whether the CA that "
+        "signs has a limit of its own"
+    )
+    return cause, next_step
+
+
+def _why_due(
+    chain: Sequence[x509.Certificate],
+    profile: Profile,
+    issuers: Sequence[x509.Certificate],
+    now: datetime,
+    elsewhere: bool,
+) -> str | None:
+    ends = end_of(chain)
+    if ends <= now:
+        return f"its own expired at {time_text(ends)}"
+    # One that cannot live for as long as that would be due again as soon as it is made.
+    life = _life_of_a_new_one(chain, profile, issuers, now, elsewhere)
+    margin = profile.renew_before if profile.renew_before < life else life / 3
+    if ends - now < margin and now + life - ends > _WORTH_RENEWING:
+        return f"its own ends at {time_text(ends)}, with {_days(ends - now)} left"
+    return None
+
+
+def _life_of_a_new_one(
+    chain: Sequence[x509.Certificate],
+    profile: Profile,
+    issuers: Sequence[x509.Certificate],
+    now: datetime,
+    elsewhere: bool,
+) -> timedelta:
+    life = min(profile.lifetime, end_of(issuers) - now)
+    # What a CA elsewhere gave is all that is known of its limits.
+    return min(life, end_of(chain) - chain[0].not_valid_before_utc - BACKDATING) if elsewhere else life
+
+
+def _days(time: timedelta) -> str:
+    days = time // timedelta(days=1)
+    return f"{days} days" if days > 1 else f"{time // timedelta(hours=1)} hours"
+
+
+def _why_unlike_profile(held: x509.Certificate, profile: Profile) -> str | None:
+    # A CA elsewhere may put the parts of the subject into an order of its own.
+    if set(held.subject) != set(profile.subject):
+        return f"its subject is {held.subject.rfc4514_string()}, not {profile.subject.rfc4514_string()}"
+    if (kind := kind_of(held.public_key())) != profile.key:
+        return f"its key is {kind or 'of another kind'}, not {profile.key}"
+    return None
+
+
+def _why_unlike_istio(held: x509.Certificate) -> str | None:
+    names = _extension(held, x509.SubjectAlternativeName)
+    if names is None or ISTIOD_NAME not in names.get_values_for_type(x509.DNSName):
+        return f"its names lack {ISTIOD_NAME}"
+    constraints = _extension(held, x509.BasicConstraints)
+    if constraints is None or constraints.path_length != 0:
+        return "its path length is not 0"
+    return "; ".join(chain_weaknesses([held])) or None
+
+
+def _ca_problems(certificate: x509.Certificate, cas_below: int, now: datetime) -> list[str]:
+    problems = []
+    constraints = _extension(certificate, x509.BasicConstraints)
+    if constraints is None or not constraints.ca:
+        problems.append("is no CA (basic constraints lack CA:TRUE)")
+    elif constraints.path_length is not None and constraints.path_length < cas_below:
+        problems.append(f"allows {constraints.path_length} CAs below it, but {cas_below} are (pathlen)")
+    usage = _extension(certificate, x509.KeyUsage)
+    if usage is None or not usage.key_cert_sign:
+        problems.append("may not sign certificates (key usage lacks keyCertSign)")
+    if certificate.not_valid_before_utc > now:
+        problems.append(f"is not valid before {time_text(certificate.not_valid_before_utc)}")
+    if certificate.not_valid_after_utc <= now:
+        problems.append(f"expired at {time_text(certificate.not_valid_after_utc)}")
+    if isinstance(certificate.signature_hash_algorithm, hashes.SHA1 | hashes.MD5):
+        problems.append(f"is signed with {certificate.signature_hash_algorithm.name}, which Istio refuses")
+    public_key = certificate.public_key()
+    if isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size < _MIN_RSA_BITS:
+        problems.append(f"has an RSA key of {public_key.key_size} bits; {_MIN_RSA_BITS} are the least")
+    return problems
+
+
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether ``issuer`` signed the certificate."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+
+
+def _intermediate_extensions(public_key: Any) -> list[tuple[x509.ExtensionType, bool]]:
+    return [
+        (x509.BasicConstraints(ca=True, path_length=0), True),
+        (_ca_usage(), True),
+        (x509.SubjectAlternativeName([x509.DNSName(ISTIOD_NAME)]), False),
+        (x509.SubjectKeyIdentifier.from_public_key(public_key), False),
+    ]
+
+
+def _ca_usage() -> x509.KeyUsage:
+    # As Istio's own Makefile, and cRLSign, without which no revocation list could ever be signed.
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=True,
+        key_encipherment=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = _extension(issuer, x509.SubjectKeyIdentifier)
+    if identifier is None:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(cast(Any, issuer.public_key()))
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _hash_for(key: Any) -> hashes.SHA256 | hashes.SHA384:
+    return hashes.SHA384() if getattr(key, "key_size", 0) == 384 else hashes.SHA256()
+
+
+def _name(*parts: tuple[x509.ObjectIdentifier, str]) -> x509.Name:
+    return x509.Name([x509.NameAttribute(oid, value) for oid, value in parts])

@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with a mesh that shows only where its clusters are compared (private)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from .._trust.x509 import fingerprint
+from . import findings
+from .findings import Finding, Kind, some
+from .state import ClusterState, MeshState
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+MAX_SKEW_SECONDS = 60.0
+"""Istio dates its certificates back by two minutes; a mesh that needs half of that is in trouble."""
+
+
+def about_mesh(mesh: MeshState) -> Iterator[Finding]:
+    """What shows only where clusters are compared."""
+    yield from clocks(mesh)
+    yield from roots(mesh)
+    yield from odd_ones(
+        mesh.reached,
+        lambda cluster: cluster.trust_domain if cluster.mesh_config else None,
+        findings.TRUST_DOMAIN_DIFFERS,
+        "trust domain",
+    )
+    yield from versions(mesh)
+    yield from service_clashes(mesh)
+
+
+def clocks(mesh: MeshState) -> Iterator[Finding]:
+    skews = {cluster.name: cluster.clock_skew for cluster in mesh.reached if cluster.clock_skew is not None}
+    if not skews:
+        return
+    # This machine's clock is one of the voices, so that two clusters have a majority, too.
+    middle = median([*skews.values(), 0.0])
+    for name, skew in skews.items():
+        if abs(skew - middle) > MAX_SKEW_SECONDS:
+            ahead = "ahead of" if skew > middle else "behind"
+            yield Finding(
+                findings.CLOCK_SKEWED,
+                cluster=name,
+                evidence=[f"its API's clock is {abs(skew - middle):.0f} s {ahead} the others"],
+            )
+
+
+def roots(mesh: MeshState) -> Iterator[Finding]:
+    """The root that most clusters give out is the mesh's."""
+    running = {cluster.name: frozenset(cluster.running_roots) for cluster in mesh.reached}
+    counted = Counter(held for held in running.values() if held)
+    if not counted:
+        return
+    common = counted.most_common(1)[0][0]
+    for name, held in running.items():
+        if held and not held & common:
+            yield Finding(
+                findings.ROOT_DIFFERS,
+                cluster=name,
+                evidence=[
+                    f"istio-ca-root-cert of {name}: {told_roots(held)}",
+                    f"of most others: {told_roots(common)}",
+                ],
+            )
+
+
+def odd_ones(
+    clusters: Sequence[ClusterState], value_of: Callable[[ClusterState], str | None], kind: Kind, what: str
+) -> Iterator[Finding]:
+    """The clusters whose value is not that of most."""
+    values = {cluster.name: value for cluster in clusters if (value := value_of(cluster))}
+    if not values:
+        return
+    common = Counter(values.values()).most_common(1)[0][0]
+    for name, value in values.items():
+        if value != common:
+            yield Finding(kind, cluster=name, evidence=[f"{what} {value}, elsewhere {common}"])
+
+
+def versions(mesh: MeshState) -> Iterator[Finding]:
+    minors = {
+        cluster.name: int(cluster.istio_version.split(".")[1])
+        for cluster in mesh.reached
+        if cluster.istio_version
+    }
+    if not minors:
+        return
+    common = Counter(minors.values()).most_common(1)[0][0]
+    for name, minor in minors.items():
+        if abs(minor - common) > 1:
+            told = [f"{other}: Istio {mesh.clusters[other].istio_version}" for other in minors]
+            yield Finding(findings.ISTIO_VERSIONS_DIFFER, cluster=name, evidence=told)
+
+
+def service_clashes(mesh: MeshState) -> Iterator[Finding]:
+    """Services of different names with one address and port, in clusters that see each other's."""
+    capturing = {cluster.name: cluster for cluster in mesh.reached if cluster.dns_capture}
+    addresses = {name: _addresses(cluster) for name, cluster in capturing.items()}
+    for pair in mesh.pairs:
+        # Each two clusters once.
+        if pair.source > pair.destination or not {pair.source, pair.destination} <= capturing.keys():
+            continue
+        ours, theirs = addresses[pair.source], addresses[pair.destination]
+        own_names = set(ours.values())
+        other_names = set(theirs.values())
+        evidence = [
+            f"{address}:{port} is {ours[address, port]} in {pair.source}, {name} in {pair.destination}"
+            for (address, port), name in theirs.items()
+            if ours.get((address, port), name) != name
+            # Where both clusters have both, each calls its own.
+            and not (name in own_names and ours[address, port] in other_names)
+        ]
+        if evidence:
+            yield Finding(
+                findings.SERVICE_CLASH,
+                source=pair.source,
+                destination=pair.destination,
+                evidence=some(evidence),
+            )
+
+
+def _addresses(cluster: ClusterState) -> dict[tuple[str, int], str]:
+    return {
+        (address, port["port"]): f"{service['metadata']['namespace']}/{service['metadata']['name']}"
+        for service in cluster.services
+        if (address := service["spec"].get("clusterIP")) not in (None, "", "None")
+        for port in service["spec"].get("ports", [])
+    }
+
+
+def told_roots(held: Iterable[x509.Certificate]) -> str:
+    return ", ".join(sorted(f"SHA-256 {fingerprint(root)[:23]}..." for root in held))

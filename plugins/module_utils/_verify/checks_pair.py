@@ -1,0 +1,279 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong on the way from one cluster to another (private).
+
+Every check tells whether it passed (None: it cannot be told), and what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from .._kubernetes.client import GATEWAY_PORT, ISTIO_NAMESPACE
+from .._peering.remote_secrets import secret_ref
+from .._trust.inventory import INTERMEDIATE
+from .._trust.x509 import CertificateError, issued_by, read_chain
+from . import findings
+from .findings import Finding, Kind
+from .observe import access_to
+from .state import VERIFY_NAMESPACE, Answer, ClusterState, MeshState, PairState, RemoteSecret, workload_name
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+_RESOLVE_FAILED = 6  # curl's exit code
+
+
+Checked: TypeAlias = "tuple[bool | None, list[Finding]]"
+
+
+def _secret(pair: PairState, mesh: MeshState) -> Checked:
+    source = mesh.clusters[pair.source]
+    if source.client is None:
+        return None, []
+    wanted = secret_ref(pair.destination).name
+    mine = [
+        secret
+        for secret in source.secrets
+        if pair.destination in (*secret.keys, secret.annotation) or secret.name == wanted
+    ]
+    if not mine:
+        return False, [_about(pair, findings.REMOTE_SECRET_MISSING, f"no Secret {ISTIO_NAMESPACE}/{wanted}")]
+    if len(mine) > 1:
+        names = ", ".join(secret.name for secret in mine)
+        return False, [_about(pair, findings.REMOTE_SECRET_DUPLICATE, f"Secrets {names}")]
+    problem = _form_problem(mine[0], pair.destination)
+    return problem is None, [_about(pair, findings.REMOTE_SECRET_INVALID, problem)] if problem else []
+
+
+def _form_problem(secret: RemoteSecret, destination: str) -> str | None:
+    keys, annotation = ", ".join(secret.keys) or "none", secret.annotation or "none"
+    told = f"Secret {secret.name}, key {keys}, annotation {annotation}"
+    if secret.keys != (destination,) or secret.annotation != destination:
+        return told
+    if secret.name != secret_ref(destination).name:
+        return told
+    return None if secret.access else f"{told}: it holds no kubeconfig with a CA and a token"
+
+
+def _credentials(pair: PairState, mesh: MeshState) -> Checked:
+    if pair.user is None:
+        return None, []
+    if not pair.user:
+        told = f"a TokenReview in {pair.destination} does not know the token"
+        return False, [_about(pair, findings.CREDENTIALS_REJECTED, told)]
+    lacking = [right for right, allowed in pair.rights.items() if not allowed and right != "list secrets"]
+    if lacking:
+        told = f"{pair.user} may not {', '.join(lacking)}"
+        return False, [_about(pair, findings.READER_TOO_WEAK, told)]
+    if mesh.least_privilege and pair.rights.get("list secrets"):
+        told = f"{pair.user} may list secrets in {ISTIO_NAMESPACE}"
+        return True, [_about(pair, findings.READER_TOO_MIGHTY, told)]
+    return True, []
+
+
+def _api(pair: PairState, mesh: MeshState) -> Checked:
+    destination = mesh.clusters[pair.destination]
+    access = access_to(mesh.clusters[pair.source], pair.destination)
+    if access is None:
+        return None, []
+    if destination.client and access.server.rstrip("/") != destination.server.rstrip("/"):
+        told = f"it names {access.server}, but the API is at {destination.server}"
+        return False, [_about(pair, findings.REMOTE_SECRET_ADDRESS, told)]
+    if pair.api and not pair.api.status:
+        return False, [_about(pair, findings.API_UNREACHABLE, f"{pair.api.address}: {pair.api.error}")]
+    if destination.client and destination.api_ca and access.ca.strip() != destination.api_ca.strip():
+        return False, [
+            _about(pair, findings.API_UNTRUSTED, "the CA in the secret is not its kube-root-ca.crt")
+        ]
+    if pair.api and not _is_served_by(pair.api.certificates, access.ca):
+        told = f"{pair.api.address} serves a certificate of {_issuer(pair.api.certificates)}"
+        return False, [_about(pair, findings.API_UNTRUSTED, told)]
+    return True if pair.api else None, []
+
+
+def _sync(pair: PairState, mesh: MeshState) -> Checked:
+    known = [istiod for istiod in mesh.clusters[pair.source].istiods if istiod.synced]
+    if not known:
+        return None, []
+    stale = [
+        f"{istiod.name} says {pair.destination} is {state}"
+        for istiod in known
+        if (state := istiod.synced.get(pair.destination, "unknown")) != "synced"
+    ]
+    return not stale, [_about(pair, findings.ISTIOD_NOT_SYNCED, *stale)] if stale else []
+
+
+def _gateway(pair: PairState, mesh: MeshState) -> Checked:
+    destination = mesh.clusters[pair.destination]
+    istiods_there = [istiod for istiod in mesh.clusters[pair.source].istiods if istiod.gateways]
+    if not istiods_there:
+        return None, []
+    addresses = set(destination.gateway_addresses)
+    # istiod resolves names: what it knows then are their addresses, which need not be ours.
+    by_name = not all(re.fullmatch(r"[0-9.]+|.*:.*", address) for address in addresses)
+    wrong = []
+    for istiod in istiods_there:
+        known = {
+            address for network, address, _port in istiod.gateways if network == destination.member.network
+        }
+        if not known or (known != addresses and not by_name):
+            told = ", ".join(sorted(known)) or "none"
+            wrong.append(f"{istiod.name} knows {told}, the gateway is {', '.join(sorted(addresses))}")
+    return not wrong, [_about(pair, findings.GATEWAY_UNKNOWN, *wrong)] if wrong else []
+
+
+def _endpoints(pair: PairState, mesh: MeshState) -> Checked:
+    if pair.endpoints is None:
+        return None, []
+    gateways_there = {f"{a}:{GATEWAY_PORT}" for a in mesh.clusters[pair.destination].gateway_addresses}
+    expected = f"the gateway is {', '.join(sorted(gateways_there))}"
+    if not pair.endpoints:
+        return False, [_about(pair, findings.ENDPOINT_MISSING, expected)]
+    wrong = [endpoint for endpoint in pair.endpoints if not _is_gateway(endpoint, gateways_there)]
+    if wrong:
+        told = f"endpoints: {', '.join(wrong)}"
+        return False, [_about(pair, findings.ENDPOINT_NOT_GATEWAY, told, expected)]
+    return True, []
+
+
+def _dns(pair: PairState, _mesh: MeshState) -> Checked:
+    if pair.answer is None:
+        return None, []
+    if pair.answer.exit_code == _RESOLVE_FAILED:
+        return False, [_about(pair, findings.NAME_NOT_RESOLVED, pair.answer.error)]
+    return True, []
+
+
+def _wire(pair: PairState, mesh: MeshState) -> Checked:
+    answer = pair.answer
+    if answer is None:
+        return None, []
+    kind = _wire_problem(answer, pair)
+    if kind:
+        seen = [f"{answer.upstream or 'request'}: {answer.details or answer.error or 'no answer'}"]
+        if pair.gateway:
+            told = pair.gateway.error if not pair.gateway.connected else "TCP connects"
+            seen.append(f"{pair.gateway.address} from a pod of {pair.source}: {told}")
+            if pair.gateway.certificates:
+                seen.append(f"it serves a certificate of {_issuer(pair.gateway.certificates)}")
+        return False, [_about(pair, kind, *seen)]
+    if answer.status != 200 or not answer.certificate:
+        return None, []
+    # The source's proxy has verified the chain, and the name tells whose CA it was: after a renewal, a proxy
+    # keeps what the earlier CA gave it until it rotates.
+    names = {
+        seen.certificate.subject
+        for seen in mesh.clusters[pair.destination].certificates
+        if seen.role == INTERMEDIATE
+    }
+    leaf = _leaf(answer.certificate)
+    if leaf and names and leaf.issuer not in names:
+        told = f"issuer {leaf.issuer.rfc4514_string()}, which is not the CA of {pair.destination}"
+        return False, [_about(pair, findings.WIRE_UNTRUSTED, told)]
+    return True, []
+
+
+def _wire_problem(answer: Answer, pair: PairState) -> Kind | None:
+    """Why no connection with mutual TLS came about, by the words of the source's proxy and by a connection
+    past it."""
+    words = f"{answer.details} {answer.error}"
+    # Our gateway shows its certificates only to those who speak Istio's ALPN, which curl does not.
+    foreign = pair.gateway is not None and bool(pair.gateway.certificates)
+    closed = pair.gateway is not None and not pair.gateway.connected
+    if answer.status == 200:
+        return None
+    if foreign or re.search(r"CERTIFICATE_VERIFY_FAILED|UNKNOWN_CA|WRONG_VERSION|ALERT", words):
+        return findings.WIRE_UNTRUSTED
+    if closed or re.search(r"refused|connection[_ ]timeout|unreachable", words, re.IGNORECASE):
+        return findings.GATEWAY_UNREACHABLE
+    if re.search(r"\bU[CF]\b|URX|termination|remote connection failure", words):
+        return findings.CONNECTION_CLOSED
+    return None
+
+
+def _request(pair: PairState, _mesh: MeshState) -> Checked:
+    answer = pair.answer
+    if answer is None:
+        return None, []
+    if answer.status != 200:
+        told = f"status {answer.status}: {answer.details} {answer.error}".strip()
+        return False, [_about(pair, findings.REQUEST_FAILED, told)]
+    if not answer.cluster:
+        return False, [
+            _about(pair, findings.REQUEST_FAILED, "the answer does not tell which cluster gave it")
+        ]
+    if answer.cluster != pair.destination:
+        told = f"{answer.cluster} answered, at {answer.upstream}"
+        return False, [_about(pair, findings.WRONG_CLUSTER_ANSWERED, told)]
+    return True, []
+
+
+def _identity(pair: PairState, mesh: MeshState) -> Checked:
+    answer = pair.answer
+    if answer is None or answer.status != 200:
+        return None, []
+    ends = (
+        ("source", pair.source, answer.source_identity),
+        ("destination", pair.destination, answer.destination_identity),
+    )
+    wrong = [
+        f"{end}: {seen or 'none'}, expected {expected}"
+        for end, name, seen in ends
+        if seen != (expected := _identity_of(mesh.clusters[name]))
+    ]
+    return not wrong, [_about(pair, findings.IDENTITY_WRONG, *wrong)] if wrong else []
+
+
+PAIR_CHECKS: dict[str, Callable[[PairState, MeshState], Checked]] = {
+    "secret": _secret,
+    "credentials": _credentials,
+    "api": _api,
+    "sync": _sync,
+    "gateway": _gateway,
+    "endpoints": _endpoints,
+    "dns": _dns,
+    "wire": _wire,
+    "request": _request,
+    "identity": _identity,
+}
+
+
+def _about(pair: PairState, kind: Kind, *evidence: str) -> Finding:
+    return Finding(kind, source=pair.source, destination=pair.destination, evidence=list(evidence))
+
+
+def _is_gateway(endpoint: str, gateways_there: set[str]) -> bool:
+    if endpoint in gateways_there:
+        return True
+    # A gateway known by a host name is resolved by istiod: its addresses are its own affair, the port is not.
+    by_name = any(not re.match(r"[0-9.]+:|.*:.*:", gateway) for gateway in gateways_there)
+    return by_name and endpoint.endswith(f":{GATEWAY_PORT}")
+
+
+def _identity_of(cluster: ClusterState) -> str:
+    return f"spiffe://{cluster.trust_domain}/ns/{VERIFY_NAMESPACE}/sa/{workload_name(cluster.name)}"
+
+
+def _leaf(pem: str) -> x509.Certificate | None:
+    try:
+        return read_chain(pem, "a certificate on the wire")[0]
+    except CertificateError:
+        return None
+
+
+def _issuer(pem: str) -> str:
+    leaf = _leaf(pem)
+    return f"issuer {leaf.issuer.rfc4514_string() or 'without a name'}" if leaf else "none"
+
+
+def _is_served_by(pem: str, ca: str) -> bool:
+    """Whether a chain on the wire ends in one of these CAs."""
+    try:
+        served, roots_there = read_chain(pem, "what was served"), read_chain(ca, "the CA")
+    except CertificateError:
+        return False
+    return any(issued_by(certificate, root) for certificate in served for root in roots_there)

@@ -1,0 +1,639 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be wrong with a mesh: one entry for each kind of finding (private to the collection).
+
+The page of findings, ``docs/docsite/rst/findings.rst``, is made from this file: ``make findings``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._base.members import Member
+
+ERROR, WARNING = "error", "warning"
+
+CHECKS = (
+    "secret",
+    "credentials",
+    "api",
+    "sync",
+    "gateway",
+    "endpoints",
+    "dns",
+    "wire",
+    "request",
+    "identity",
+)
+"""What is looked at of every pair, in the order of the way of a request."""
+
+_NAMED = 6
+"""So many objects are named as evidence; of the rest the number."""
+
+_MULTICLUSTER = "https://istio.io/latest/docs/ops/diagnostic-tools/multicluster/"
+_INSTALL = "https://istio.io/latest/docs/setup/install/multicluster/multi-primary_multi-network/"
+_CA = "https://istio.io/latest/docs/tasks/security/cert-management/plugin-ca-cert/"
+_DNS = "https://istio.io/latest/docs/ops/configuration/traffic-management/dns-proxy/"
+_INJECTION = "https://istio.io/latest/docs/ops/common-problems/injection/"
+_TLS = "https://istio.io/latest/docs/ops/configuration/traffic-management/tls-configuration/"
+_MODELS = "https://istio.io/latest/docs/ops/deployment/deployment-models/"
+_ISSUES = "https://github.com/istio/istio/issues/"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding.
+
+    :param code: stable across releases.
+    :param next_step: the next command; ``{cluster}``, ``{source}`` and ``{destination}`` stand for the place,
+        with ``_host`` for its name in the inventory, and ``{playbook}`` for what begins to run a playbook.
+    :param check: for a finding about a pair, the check that failed.
+    :param breaks_out: for a finding about a cluster, the first check that fails for pairs that begin there
+        as a consequence; None where none does.
+    :param breaks_in: the same for pairs that end there.
+    :param settles: it may come right by waiting a moment.
+    """
+
+    code: str
+    message: str
+    cause: str
+    next_step: str
+    link: str
+    severity: str = ERROR
+    check: str | None = None
+    breaks_out: str | None = None
+    breaks_in: str | None = None
+    settles: bool = False
+
+
+# Clusters and their clocks
+
+CLUSTER_UNREACHABLE = Kind(
+    "cluster-unreachable",
+    "The cluster's API does not answer, or refuses to",
+    "the address in the kubeconfig is wrong or blocked, its credentials ran out, or do not suffice",
+    "{playbook}.kubeconfig --limit {cluster_host}",
+    _MULTICLUSTER,
+    breaks_out="secret",
+    breaks_in="credentials",
+)
+CLOCK_SKEWED = Kind(
+    "clock-skewed",
+    "The cluster's clock differs from that of its peers by more than a minute",
+    "time synchronisation (NTP) does not work there; a certificate that was just made "
+    "in one cluster is not yet valid in another",
+    "Compare the clocks: kubectl get --raw /version -v 8 2>&1 | grep Date, for {cluster} and a peer",
+    _ISSUES + "25108",
+    breaks_out="wire",
+    breaks_in="wire",
+)
+
+# Trust
+
+CACERTS_MISSING = Kind(
+    "cacerts-missing",
+    "The cluster has no secret cacerts: istiod signs with a root of its own, which no peer trusts",
+    "it was deleted, or the certificates of this cluster never were made",
+    "{playbook}.certificates --limit {cluster_host}",
+    _CA,
+)
+CACERTS_INVALID = Kind(
+    "cacerts-invalid",
+    "The secret cacerts cannot be used: istiod would not start with it",
+    "it was written by hand or by a program that broke off",
+    "kubectl -n istio-system delete secret cacerts, then {playbook}.certificates --limit {cluster_host}",
+    _CA,
+)
+ROOT_DIFFERS = Kind(
+    "root-differs",
+    "Workloads of the cluster trust another root than those of its peers",
+    "its certificates come of another root, or istiod started before its secret cacerts was there",
+    "{playbook}.certificates --limit {cluster_host}; it tells how to bring the roots together",
+    _ISSUES + "32501",
+    breaks_out="wire",
+    breaks_in="wire",
+)
+CACERTS_NOT_IN_USE = Kind(
+    "cacerts-not-in-use",
+    "The secret cacerts has another root than the one that istiod gives to workloads",
+    "the secret was changed while istiod ran: istiod ignores another root silently, and changes to it at its "
+    "next restart, which cuts off every workload that runs",
+    "Put the root of the mesh back into the secret before istiod restarts: "
+    "{playbook}.certificates --limit {cluster_host}",
+    _ISSUES + "30947",
+)
+CA_NOT_LOADED = Kind(
+    "ca-not-loaded",
+    "An istiod does not serve the intermediate CA of the secret cacerts",
+    "the intermediate was renewed, and this istiod did not take it up",
+    "kubectl -n istio-system rollout restart deployment istiod",
+    _ISSUES + "22993",
+    settles=True,
+)
+CERTIFICATE_EXPIRED = Kind(
+    "certificate-expired",
+    "A certificate of the cluster has expired",
+    "a CA was not renewed in time, or a proxy did not get to istiod to renew its own",
+    "{playbook}.renew_certificates --limit {cluster_host}; restart the pod where the "
+    "certificate is a proxy's own",
+    _CA,
+)
+CERTIFICATE_EXPIRING = Kind(
+    "certificate-expiring",
+    "A certificate of the cluster expires soon",
+    "nobody renewed this CA, or a proxy does not renew its own at half of its life as it should",
+    "{playbook}.renew_certificates --limit {cluster_host}",
+    _CA,
+    severity=WARNING,
+)
+TRUST_DOMAIN_DIFFERS = Kind(
+    "trust-domain-differs",
+    "The cluster's trust domain differs from that of its peers",
+    "istio_trust_domain, or meshConfig.trustDomain in istio_overlay, is set for one cluster only",
+    "Set the same istio_trust_domain for all, then {playbook}.istio --limit {cluster_host}",
+    _ISSUES + "39204",
+    breaks_out="wire",
+    breaks_in="wire",
+)
+
+# Istio in a cluster
+
+ISTIOD_MISSING = Kind(
+    "istiod-missing",
+    "No istiod is ready",
+    "Istio is not installed in this cluster, or istiod does not start",
+    "{playbook}.istio --limit {cluster_host}; it names what keeps istiod from being ready",
+    _INSTALL,
+    breaks_out="sync",
+    breaks_in="endpoints",
+)
+ISTIOD_DEGRADED = Kind(
+    "istiod-degraded",
+    "A replica of istiod is not ready",
+    "it still starts, crashes, waits for a peer whose API does not answer, or finds no room on a node",
+    "kubectl -n istio-system describe pods -l app=istiod, in {cluster}",
+    _INSTALL,
+    severity=WARNING,
+)
+ISTIOD_SILENT = Kind(
+    "istiod-silent",
+    "An istiod does not tell which clusters and gateways it knows",
+    "it hangs, its debug interface is switched off, or the kubeconfig's user may not forward ports of pods",
+    "kubectl -n istio-system logs -l app=istiod --tail 50, in {cluster}",
+    _MULTICLUSTER,
+    breaks_out="sync",
+)
+ISTIO_VERSIONS_DIFFER = Kind(
+    "istio-versions-differ",
+    "The cluster's Istio is more than one minor version away from that of a peer",
+    "an upgrade of the mesh stopped on the way",
+    "{playbook}.istio --limit {cluster_host}, with the same mesh_istio_version for all",
+    "https://istio.io/latest/docs/releases/supported-releases/",
+    severity=WARNING,
+)
+NETWORK_LABEL_WRONG = Kind(
+    "network-label-wrong",
+    "The namespace istio-system does not name the cluster's network",
+    "the label topology.istio.io/network was removed or changed; peers then take its pods for ones that they "
+    "reach directly",
+    "{playbook}.istio --limit {cluster_host}",
+    _ISSUES + "54909",
+    breaks_out="gateway",
+    breaks_in="gateway",
+)
+PROXY_NETWORK_WRONG = Kind(
+    "proxy-network-wrong",
+    "Running proxies believe to be on another network",
+    "they were started before mesh_network was changed, or were injected with settings of another cluster",
+    "kubectl rollout restart the workloads that the evidence names, in {cluster}",
+    _ISSUES + "58612",
+    severity=WARNING,
+)
+DNS_CAPTURE_DISABLED = Kind(
+    "dns-capture-disabled",
+    "New proxies do not capture DNS: names of services that only a peer has do not resolve",
+    "ISTIO_META_DNS_CAPTURE is not true in the proxies' default configuration",
+    "Set istio_dns_capture to true, then {playbook}.istio --limit {cluster_host}",
+    _DNS,
+    breaks_out="dns",
+)
+DNS_CAPTURE_MISSING = Kind(
+    "dns-capture-missing",
+    "Running proxies do not capture DNS, though new ones would",
+    "these pods were started before DNS capture was switched on, or switch it off themselves",
+    "kubectl rollout restart the workloads that the evidence names, in {cluster}",
+    _ISSUES + "31760",
+    severity=WARNING,
+)
+RETIRED_REGISTRY = Kind(
+    "retired-registry",
+    "Pods run images of a registry that is switched off in December 2026",
+    "Istio was installed with the registry that was its default until 1.30",
+    "Set istio_hub to docker.io/istio or a mirror, {playbook}.istio --limit "
+    "{cluster_host}, then restart the workloads",
+    "https://istio.io/latest/blog/2026/retirement-of-gcp/",
+    severity=WARNING,
+)
+
+# East-west gateways
+
+GATEWAY_MISSING = Kind(
+    "gateway-missing",
+    "No Service in istio-system is labelled as the gateway of the cluster's network",
+    "the east-west gateway is not installed, was deleted, or lost its label topology.istio.io/network",
+    "{playbook}.gateway --limit {cluster_host}",
+    _INSTALL,
+    breaks_in="gateway",
+)
+GATEWAY_WITHOUT_ADDRESS = Kind(
+    "gateway-without-address",
+    "The east-west gateway has no load balancer address",
+    "the cloud controller could not make a load balancer; see the Events of the Service",
+    "{playbook}.gateway --limit {cluster_host}; it shows the Events and the likely cause",
+    _ISSUES + "49045",
+    breaks_in="gateway",
+)
+GATEWAY_PORT_WRONG = Kind(
+    "gateway-port-wrong",
+    "The Service of the east-west gateway does not lead to port 15443 of its pods",
+    "the Service was changed by hand, or by another installation",
+    "{playbook}.gateway --limit {cluster_host}",
+    _ISSUES + "34246",
+    breaks_in="gateway",
+)
+GATEWAY_NOT_READY = Kind(
+    "gateway-not-ready",
+    "The east-west gateway has no ready pod",
+    "its Deployment is scaled to 0, its pods do not start, or the Service's selector names other pods",
+    "{playbook}.gateway --limit {cluster_host}; it names what keeps it from being ready",
+    _INSTALL,
+    breaks_in="gateway",
+)
+GATEWAY_NOT_EXPOSED = Kind(
+    "gateway-not-exposed",
+    "No Gateway exposes the cluster's services to other networks",
+    "the Gateway cross-network-gateway (15443, AUTO_PASSTHROUGH) was deleted or changed, or its selector "
+    "does not name the east-west gateway's pods",
+    "{playbook}.gateway --limit {cluster_host}",
+    _INSTALL,
+    breaks_in="endpoints",
+)
+GATEWAY_NARROW = Kind(
+    "gateway-narrow",
+    "The Gateway does not expose the test workload: whether requests are answered cannot be told",
+    "gateway_expose_hosts leaves out the namespace exomesh-verify",
+    "Add *.exomesh-verify.svc.cluster.local to gateway_expose_hosts, then "
+    "{playbook}.gateway --limit {cluster_host}",
+    _INSTALL,
+    severity=WARNING,
+    breaks_in="endpoints",
+)
+GATEWAY_BLOCKED = Kind(
+    "gateway-blocked",
+    "A NetworkPolicy keeps port 15443 of the east-west gateway closed",
+    "a policy selects the gateway's pods, and no rule of any policy allows that port",
+    "kubectl -n istio-system get networkpolicy -o yaml, in {cluster}; allow ingress to port 15443",
+    "https://kubernetes.io/docs/concepts/services-networking/network-policies/",
+    breaks_in="wire",
+)
+
+# Services that do not cross, though nothing says so
+
+HEADLESS_SERVICE = Kind(
+    "headless-service",
+    "Headless Services of the mesh cannot be reached from other networks",
+    "Istio gives proxies no endpoints of other networks for them, nor names as POD.SUBDOMAIN",
+    "Give these workloads a Service with an address (clusterIP), or keep their callers in {cluster}",
+    _ISSUES + "38327",
+    severity=WARNING,
+)
+ENDPOINT_WITHOUT_SIDECAR = Kind(
+    "endpoint-without-sidecar",
+    "Pods behind Services of the mesh have no sidecar: Istio drops them silently for other networks",
+    "they were started before injection was switched on, or switch it off themselves",
+    "kubectl rollout restart the workloads that the evidence names, in {cluster}",
+    _INJECTION,
+    severity=WARNING,
+)
+MTLS_DISABLED = Kind(
+    "mtls-disabled",
+    "A PeerAuthentication switches mTLS off: Istio drops these endpoints silently for other networks",
+    "gateways between networks carry mutual TLS only",
+    "Change its mode to PERMISSIVE or STRICT: kubectl get peerauthentication -A, in {cluster}",
+    _ISSUES + "28798",
+    severity=WARNING,
+)
+DESTINATION_RULE_NOT_MUTUAL = Kind(
+    "destination-rule-not-mutual",
+    "A DestinationRule sets another TLS mode than ISTIO_MUTUAL: no endpoints on other networks for its hosts",
+    "gateways between networks carry Istio's mutual TLS only",
+    "Take trafficPolicy.tls out of it, or set ISTIO_MUTUAL: kubectl get destinationrule -A, in {cluster}",
+    _TLS,
+    severity=WARNING,
+)
+SERVICE_CLASH = Kind(
+    "service-clash",
+    "One address and port means two Services: a TCP client may reach the wrong one",
+    "both clusters take Service addresses from the same range, and with DNS capture a Service of a peer is "
+    "called by its address there",
+    "Give one of the two another clusterIP: delete and create the Service in {source} or {destination}",
+    _MODELS,
+    severity=WARNING,
+)
+
+# Peering
+
+REMOTE_SECRET_MISSING = Kind(
+    "remote-secret-missing",
+    "The source has no remote secret for the destination",
+    "it was deleted, or the peering of these two clusters never ran",
+    "{playbook}.peering --limit {source_host}",
+    _INSTALL,
+    check="secret",
+)
+REMOTE_SECRET_DUPLICATE = Kind(
+    "remote-secret-duplicate",
+    "The source has several remote secrets for the destination",
+    "another tool or an older name made a second one; istiod takes only one, and not always the same",
+    "kubectl -n istio-system get secrets -l istio/multiCluster=true, in {source}; delete all but "
+    "istio-remote-secret-{destination}",
+    _ISSUES + "36365",
+    check="secret",
+)
+REMOTE_SECRET_INVALID = Kind(
+    "remote-secret-invalid",
+    "The remote secret for the destination is not in the form that istiod reads",
+    "name, key and annotation must all name the destination, and the key must hold a kubeconfig with a token",
+    "{playbook}.peering --limit {source_host}",
+    _INSTALL,
+    check="secret",
+)
+REMOTE_SECRET_UNKNOWN = Kind(
+    "remote-secret-unknown",
+    "The cluster has a remote secret for a cluster that is no member of the mesh",
+    "a cluster left the mesh and its secret stayed, or the inventory lacks a member",
+    "{playbook}.peering without --limit, or kubectl -n istio-system delete the secret",
+    _ISSUES + "27187",
+    severity=WARNING,
+)
+REMOTE_SECRET_ADDRESS = Kind(
+    "remote-secret-address",
+    "The remote secret names another API address than the destination's",
+    "the destination's API moved, the secret was edited, or peering_server was changed after the peering",
+    "{playbook}.peering --limit {source_host}",
+    _ISSUES + "31081",
+    check="api",
+)
+CREDENTIALS_REJECTED = Kind(
+    "credentials-rejected",
+    "The destination does not accept the token of the remote secret",
+    "its token Secret or service account was deleted there, or the secret is an older one",
+    "{playbook}.peering --limit {source_host}",
+    _ISSUES + "60612",
+    check="credentials",
+)
+READER_TOO_WEAK = Kind(
+    "reader-too-weak",
+    "The account of the remote secret may not read what istiod needs from the destination",
+    "its role or role binding was changed or deleted there",
+    "{playbook}.peering --limit {source_host},{destination_host}",
+    _INSTALL,
+    check="credentials",
+)
+READER_TOO_MIGHTY = Kind(
+    "reader-too-mighty",
+    "The account of the remote secret may read Secrets of the destination",
+    "it is Istio's own reader account, or another role is bound to the account; mesh_least_privilege asks "
+    "for less",
+    "{playbook}.peering --limit {source_host},{destination_host}",
+    _ISSUES + "59845",
+    severity=WARNING,
+)
+API_UNTRUSTED = Kind(
+    "api-untrusted",
+    "The CA in the remote secret is not that of the destination's API",
+    "the destination's CA was renewed, or a proxy on the way ends TLS with a certificate of its own",
+    "{playbook}.peering --limit {source_host}",
+    _ISSUES + "39707",
+    check="api",
+)
+API_UNREACHABLE = Kind(
+    "api-unreachable",
+    "The destination's API does not answer from a pod of the source",
+    "a firewall or a route between the source's nodes and the destination's API",
+    "Try the address of the evidence from a node of {source}: curl -k https://ADDRESS/version",
+    _ISSUES + "31081",
+    check="api",
+)
+ISTIOD_NOT_SYNCED = Kind(
+    "istiod-not-synced",
+    "An istiod of the source has not read the destination's endpoints",
+    "it could not reach the destination's API when it started, or waits for its answer",
+    "kubectl -n istio-system logs -l app=istiod --tail 50, in {source}; then "
+    "{playbook}.peering --limit {source_host}",
+    _ISSUES + "30838",
+    check="sync",
+    settles=True,
+)
+GATEWAY_UNKNOWN = Kind(
+    "gateway-unknown",
+    "An istiod of the source does not know the address of the destination's gateway",
+    "the gateway's address changed a moment ago, cannot be resolved in the source, or this istiod is stale",
+    "kubectl -n istio-system exec deploy/istiod -- pilot-discovery request GET /debug/networkz, in {source}",
+    _ISSUES + "60920",
+    check="gateway",
+    settles=True,
+)
+
+# The way of a request
+
+WORKLOAD_NOT_READY = Kind(
+    "workload-not-ready",
+    "The test workload did not become ready",
+    "its images cannot be pulled, the nodes have no room, or the sidecar does not start",
+    "Look at the evidence; verify_server_image and verify_client_image name other images",
+    _INJECTION,
+    breaks_out="endpoints",
+    breaks_in="endpoints",
+)
+WORKLOAD_NOT_INJECTED = Kind(
+    "workload-not-injected",
+    "The test workload got no sidecar",
+    "the injection webhook is missing or does not answer",
+    "{playbook}.istio --limit {cluster_host}",
+    _INJECTION,
+    breaks_out="endpoints",
+    breaks_in="endpoints",
+)
+WORKLOAD_LEFT_OVER = Kind(
+    "workload-left-over",
+    "The test workload of an earlier verification is still there",
+    "that verification was killed",
+    "{playbook}.verify; it removes it",
+    _MULTICLUSTER,
+    severity=WARNING,
+)
+SIDECAR_SILENT = Kind(
+    "sidecar-silent",
+    "The sidecar of the test workload does not tell its endpoints",
+    "it hangs, or the kubeconfig's user may not forward ports of pods",
+    "kubectl -n exomesh-verify logs verify-{cluster} -c istio-proxy --tail 50, in {cluster}",
+    _MULTICLUSTER,
+    breaks_out="endpoints",
+)
+ENDPOINT_MISSING = Kind(
+    "endpoint-missing",
+    "The source knows no endpoint of the destination's service",
+    "istiod of the source has not learnt of it, or drops it because of a policy for mTLS",
+    "istioctl proxy-config endpoints verify-{source}.exomesh-verify, in {source}, while this runs",
+    _MULTICLUSTER,
+    check="endpoints",
+    settles=True,
+)
+ENDPOINT_NOT_GATEWAY = Kind(
+    "endpoint-not-gateway",
+    "The source would send requests to another address than the destination's gateway",
+    "istiod of the source does not know the destination's gateway, and falls back to pod addresses",
+    "kubectl get namespace istio-system --show-labels, in {destination}: its topology.istio.io/network",
+    _ISSUES + "28381",
+    check="endpoints",
+    settles=True,
+)
+NAME_NOT_RESOLVED = Kind(
+    "name-not-resolved",
+    "The name of a service that only the destination has does not resolve in the source",
+    "the source's proxies capture DNS, but do not know the service",
+    "istioctl proxy-status, in {source}",
+    _DNS,
+    check="dns",
+    settles=True,
+)
+GATEWAY_UNREACHABLE = Kind(
+    "gateway-unreachable",
+    "The destination's gateway does not accept connections from the source",
+    "a firewall, a security group or loadBalancerSourceRanges before port 15443 of the gateway",
+    "Try the address of the evidence from a node of {source}: curl -v telnet://ADDRESS:15443",
+    _MULTICLUSTER,
+    check="wire",
+    settles=True,
+)
+WIRE_UNTRUSTED = Kind(
+    "wire-untrusted",
+    "What answers at the destination's gateway does not show a certificate of the mesh",
+    "a load balancer or proxy before the gateway ends TLS, or the destination's proxies have another root",
+    "openssl s_client -connect ADDRESS:15443 -alpn istio -servername "
+    "outbound_.3000_._.verify-{destination}.exomesh-verify.svc.cluster.local",
+    _ISSUES + "52356",
+    check="wire",
+    settles=True,
+)
+CONNECTION_CLOSED = Kind(
+    "connection-closed",
+    "The destination's gateway accepts connections of the source and closes them again",
+    "the gateway has no route for the service's name (SNI): exportTo hides the service from it, or its "
+    "istiod does not know it",
+    "istioctl proxy-config listeners deploy/istio-eastwestgateway.istio-system, in {destination}",
+    _ISSUES + "40624",
+    check="wire",
+    settles=True,
+)
+REQUEST_FAILED = Kind(
+    "request-failed",
+    "A request from the source was not answered by the destination",
+    "an AuthorizationPolicy, or the way behind the destination's gateway",
+    "kubectl -n istio-system logs deployment/istio-eastwestgateway --tail 20, in {destination}",
+    _MULTICLUSTER,
+    check="request",
+    settles=True,
+)
+WRONG_CLUSTER_ANSWERED = Kind(
+    "wrong-cluster-answered",
+    "A request for the destination was answered by another cluster",
+    "a gateway address belongs to another cluster, or two clusters share a network name",
+    "Compare mesh_network of {source} and {destination}, and the addresses of the gateways",
+    _MODELS,
+    check="request",
+    settles=True,
+)
+IDENTITY_WRONG = Kind(
+    "identity-wrong",
+    "The identities that the two proxies verified are not those of the test workload",
+    "trust domains differ, or something on the way ends the mutual TLS",
+    "istioctl proxy-config secret verify-{destination}.exomesh-verify, in {destination}, while this runs",
+    "https://istio.io/latest/docs/concepts/security/",
+    check="identity",
+)
+
+KINDS: tuple[Kind, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Kind))
+"""All of them, in the order of this file."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with one cluster, or with the way from one to another.
+
+    :param breaks: where this one breaks more than its kind does: the first check that fails as a consequence,
+        for pairs that begin or end there.
+    """
+
+    kind: Kind
+    cluster: str | None = None
+    source: str | None = None
+    destination: str | None = None
+    evidence: list[str] = field(default_factory=list)
+    breaks: str | None = None
+
+    @property
+    def severity(self) -> str:
+        return ERROR if self.breaks else self.kind.severity
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity == ERROR
+
+    def next_step(self, members: Mapping[str, Member]) -> str:
+        """The next command, as it can be run from where the members are known.
+
+        :param members: all members by name.
+        """
+        names = {"cluster": self.cluster, "source": self.source, "destination": self.destination}
+        places = {
+            place: members.get(name or "") or Member(name or place, "", "") for place, name in names.items()
+        }
+        return self.kind.next_step.format(
+            **{place: member.name for place, member in places.items()},
+            **{f"{place}_host": member.limit for place, member in places.items()},
+            playbook=places["cluster" if self.cluster else "source"].playbook,
+        )
+
+    def explains(self, check: str, source: str, destination: str) -> bool:
+        """Whether a failure of this check between these two follows from this finding."""
+        out, into = self.breaks or self.kind.breaks_out, self.breaks or self.kind.breaks_in
+        first = (out if self.cluster == source else None, into if self.cluster == destination else None)
+        return any(begin and CHECKS.index(check) >= CHECKS.index(begin) for begin in first)
+
+    def as_dict(self, members: Mapping[str, Member]) -> dict[str, Any]:
+        place: dict[str, Any] = {
+            "cluster": self.cluster,
+            "source": self.source,
+            "destination": self.destination,
+        }
+        return {
+            "code": self.kind.code,
+            "severity": self.severity,
+            **{name: value for name, value in place.items() if value},
+            "message": self.kind.message,
+            "evidence": self.evidence,
+            "cause": self.kind.cause,
+            "next_step": self.next_step(members),
+            "link": self.kind.link,
+        }
+
+
+def some(evidence: Sequence[str]) -> list[str]:
+    """Evidence that stays readable: the first lines, and how many more there are."""
+    more = len(evidence) - _NAMED
+    return [*evidence[:_NAMED], *([f"and {more} more"] if more > 0 else [])]

@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with a mesh, by what was seen of it (private to the collection).
+
+Nothing here asks a cluster. Each check is a function from what was seen to findings. What follows from
+another finding is not reported: a gateway without pods is one finding, not one for every peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from . import findings
+from .checks_cluster import about_cluster
+from .checks_mesh import about_mesh
+from .checks_pair import PAIR_CHECKS
+from .findings import CHECKS, Finding, Kind
+from .state import MeshState, PairState
+
+
+@dataclass(frozen=True)
+class PairVerdict:
+    """What is good of one pair.
+
+    :param passed: by check; None where something else kept it from being looked at.
+    """
+
+    pair: PairState
+    state: str
+    passed: dict[str, bool | None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome for the whole mesh; findings worst first."""
+
+    findings: list[Finding]
+    pairs: list[PairVerdict]
+    cluster_states: dict[str, str]
+
+    @property
+    def healthy(self) -> bool:
+        return not any(finding.is_error for finding in self.findings)
+
+
+def judge(mesh: MeshState) -> Verdict:
+    """Everything that is wrong, and nothing that follows from it."""
+    of_clusters = about_clusters(mesh)
+    verdicts, of_pairs = [], []
+    for pair in mesh.pairs:
+        verdict, found = judge_pair(pair, mesh, of_clusters)
+        verdicts.append(verdict)
+        of_pairs += found
+    ranked = sorted([*of_clusters, *of_pairs], key=lambda finding: not finding.is_error)
+    states = {
+        name: "failed"
+        if cluster.error
+        else _worst(finding for finding in of_clusters if finding.cluster == name)
+        for name, cluster in mesh.clusters.items()
+    }
+    return Verdict(ranked, verdicts, states)
+
+
+def judge_pair(
+    pair: PairState, mesh: MeshState, of_clusters: Iterable[Finding]
+) -> tuple[PairVerdict, list[Finding]]:
+    """The first check on the way that fails; what comes after it follows from it, or cannot be told."""
+    passed: dict[str, bool | None] = dict.fromkeys(CHECKS)
+    found: list[Finding] = []
+    state = "ok"
+    for check in CHECKS:
+        causes = [cause for cause in of_clusters if cause.explains(check, pair.source, pair.destination)]
+        if causes:
+            state = "failed" if any(cause.is_error for cause in causes) else "unknown"
+            break
+        passed[check], problems = PAIR_CHECKS[check](pair, mesh)
+        found += problems
+        if passed[check] is False:
+            break
+    if any(finding.is_error for finding in found):
+        state = "failed"
+    elif found and state == "ok":
+        state = "warning"
+    return PairVerdict(pair, state, passed), found
+
+
+def about_clusters(mesh: MeshState) -> list[Finding]:
+    """What is wrong with clusters, without what follows from something else about the same one."""
+    found = list(about_mesh(mesh))
+    for cluster in mesh.clusters.values():
+        found += about_cluster(cluster, mesh)
+    there = {(finding.cluster, finding.kind) for finding in found}
+    return [
+        finding
+        for finding in found
+        if not any((finding.cluster, cause) in there for cause in _CAUSES.get(finding.kind, ()))
+    ]
+
+
+_CAUSES: dict[Kind, tuple[Kind, ...]] = {
+    findings.WORKLOAD_NOT_READY: (findings.ISTIOD_MISSING, findings.WORKLOAD_NOT_INJECTED),
+    findings.WORKLOAD_NOT_INJECTED: (findings.ISTIOD_MISSING,),
+    findings.SIDECAR_SILENT: (findings.WORKLOAD_NOT_READY, findings.WORKLOAD_NOT_INJECTED),
+    findings.GATEWAY_NOT_READY: (findings.GATEWAY_PORT_WRONG,),
+    findings.GATEWAY_NOT_EXPOSED: (findings.GATEWAY_NOT_READY, findings.GATEWAY_MISSING),
+    findings.GATEWAY_WITHOUT_ADDRESS: (findings.GATEWAY_MISSING,),
+}
+"""Findings about a cluster, and what else about the same one explains them."""
+
+
+def _worst(found: Iterable[Finding]) -> str:
+    severities = {finding.severity for finding in found}
+    if findings.ERROR in severities:
+        return "failed"
+    return "warning" if severities else "ok"

@@ -1,0 +1,347 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look at the clusters of a mesh, without changing them and without a word on what is good (private)."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from .._base.documents import MALFORMED, load_json, load_yaml
+from .._base.errors import ExomeshError
+from .._base.members import Member
+from .._base.text import is_plain_url, is_token
+from .._kubernetes.client import ISTIO_NAMESPACE, ApiError, KubernetesClient, Object, concurrently, pod_unmet
+from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL
+from .._trust.inventory import WORKLOAD, Seen, look_at_cluster, proxy_chain
+from .state import (
+    VERIFY_NAMESPACE,
+    Access,
+    ClusterState,
+    Istiod,
+    PairState,
+    RemoteSecret,
+    annotations_of,
+    is_running,
+    labels_of,
+    sidecar_of,
+)
+
+ENVOY_ADMIN_PORT = 15000
+_ISTIOD_DEBUG_PORT = 15014
+_ANSWER_SECONDS = 10.0
+_PROXIES = 8
+"""So many proxies of workloads are asked for their certificate; the oldest, which had most time to fail."""
+
+RIGHTS = {
+    "list namespaces": ("", "namespaces"),
+    "list nodes": ("", "nodes"),
+    "list pods": ("", "pods"),
+    "list services": ("", "services"),
+    "list endpointslices": ("discovery.k8s.io", "endpointslices"),
+    "list secrets": ("", "secrets"),
+}
+"""What is asked of a reader account: its API group and resource."""
+
+_READ_SECRETS = "list secrets"
+
+
+def reach_cluster(member: Member) -> ClusterState:
+    """One cluster with its remote secrets only."""
+    state = ClusterState(member)
+    try:
+        client = KubernetesClient(member.kubeconfig, name=member.name)
+        _read_secrets(state, client)
+    except ExomeshError as error:
+        state.error = str(error)
+    else:
+        state.client = client
+    return state
+
+
+def observe_cluster(member: Member, policies: bool = False) -> ClusterState:
+    """All that can be read of one cluster; on demand also what istiod applies to the whole mesh."""
+    state = ClusterState(member)
+    try:
+        client = KubernetesClient(member.kubeconfig, name=member.name)
+        state.kubernetes_version = client.version()
+        state.clock_skew = client.clock_skew
+        state.server = member.server or client.server
+        concurrently(lambda read: read(state, client), _READERS)
+        of_pods = [partial(read_certificates, state, client)]
+        of_pods += [partial(ask_istiod, client, istiod) for istiod in state.istiods]
+        of_pods += [partial(read_policies, state, client)] if policies else []
+        concurrently(lambda read: read(), of_pods)
+        if not state.gateway_addresses:
+            for service in state.gateway_services:
+                name = service["metadata"]["name"]
+                state.gateway_events += client.events("Service", ISTIO_NAMESPACE, name, 2)
+    except ExomeshError as error:
+        state.error = str(error)
+    else:
+        state.client = client
+    return state
+
+
+def ask_istiod(client: KubernetesClient, istiod: Istiod) -> None:
+    """Have a replica of istiod tell which clusters and gateways it knows."""
+    if istiod.unmet and "Ready" not in istiod.unmet:
+        return
+    istiod.silent = None
+
+    pages = ("/debug/clusterz", "/debug/networkz")
+    try:
+        clusters, gateways = (
+            load_json(text, f"What istiod {istiod.name} tells") or []
+            for text in client.get_all_from_pod(
+                ISTIO_NAMESPACE, istiod.name, _ISTIOD_DEBUG_PORT, pages, _ANSWER_SECONDS
+            )
+        )
+        istiod.synced = {entry["id"]: entry["syncStatus"] for entry in clusters}
+        istiod.gateways = [(entry["Network"], entry["Addr"], entry["Port"]) for entry in gateways]
+    except (ExomeshError, *MALFORMED) as error:
+        istiod.silent = str(error)
+
+
+def read_policies(state: ClusterState, client: KubernetesClient) -> None:
+    """Have an istiod tell its configuration of the root namespace, which is that of every workload."""
+    ready = next((istiod.name for istiod in state.istiods if istiod.unmet is None), None)
+    if ready is None:
+        return
+    with suppress(ExomeshError, *MALFORMED):
+        text = client.get_from_pod(
+            ISTIO_NAMESPACE, ready, _ISTIOD_DEBUG_PORT, "/debug/configz", _ANSWER_SECONDS
+        )
+        found = [
+            [entry["kind"], entry["metadata"]["name"], entry.get("spec")]
+            for entry in load_json(text, f"What istiod {ready} tells") or []
+            if entry["metadata"].get("namespace") == ISTIO_NAMESPACE
+        ]
+        state.policies = sorted(found, key=lambda entry: (entry[0], entry[1]))
+
+
+def observe_credentials(pair: PairState, source: ClusterState, destination: ClusterState) -> None:
+    """Ask the destination's API what the token in the source's remote secret is good for."""
+    access = access_to(source, destination.name)
+    client = destination.client
+    if access is None or client is None:
+        return
+    with suppress(ExomeshError):  # not all users may ask; istiod's own state tells in its way
+        try:
+            known = _ask_account(pair, client.with_token(access.token), account_of(access.token))
+        except ApiError as error:
+            if error.status == 401:
+                pair.user = ""
+                return
+            known = False
+        if not known:
+            _ask_for_account(pair, client, access.token)
+
+
+def account_of(token: str) -> str:
+    """Whose token it says to be, to be believed once an API took it; empty where it does not say."""
+    payload = token.split(".")[1] if token.count(".") == 2 else ""
+    with suppress(*MALFORMED):
+        claims = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        return str(load_json(claims, "The payload of a token")["sub"])
+    return ""
+
+
+def _ask_account(pair: PairState, reader: KubernetesClient, account: str) -> bool:
+    """Have the account itself ask for all its rights at once; False where the API does not know them all.
+
+    :raises ApiError: the API does not take the token (401), or does not let the account ask.
+    """
+
+    def rules(namespace: str) -> tuple[list[Object], bool]:
+        answer = reader.create(
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectRulesReview",
+                "metadata": {"name": ""},
+                "spec": {"namespace": namespace},
+            }
+        )["status"]
+        return answer.get("resourceRules") or [], not answer.get("incomplete")
+
+    # Nobody is given rights in this namespace alone: what it has here, it has in the whole cluster.
+    everywhere, complete = rules(VERIFY_NAMESPACE)
+    if not (complete and account):
+        return False
+    pair.rights = {right: _allowed(everywhere, right) for right in RIGHTS}
+    if not pair.rights[_READ_SECRETS]:
+        pair.rights[_READ_SECRETS] = _allowed(rules(ISTIO_NAMESPACE)[0], _READ_SECRETS)
+    pair.user = account
+    return True
+
+
+def _allowed(rules: Iterable[Object], right: str) -> bool:
+    group, resource = RIGHTS[right]
+    return any(
+        {"list", "*"} & set(rule["verbs"])
+        and {group, "*"} & set(rule.get("apiGroups") or [])
+        and {resource, "*"} & set(rule.get("resources") or [])
+        and not rule.get("resourceNames")
+        for rule in rules
+    )
+
+
+def _ask_for_account(pair: PairState, client: KubernetesClient, token: str) -> None:
+    """Ask as an administrator whose token it is, and for each right."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {"name": ""}}
+    status = client.create({**review, "spec": {"token": token}}).get("status", {})
+    user = status.get("user") or {}
+    pair.user = user.get("username", "") if status.get("authenticated") else ""
+    if pair.user:
+        pair.rights = dict(
+            zip(RIGHTS, concurrently(lambda right: _may(client, user, right), RIGHTS), strict=True)
+        )
+
+
+def access_to(source: ClusterState, destination: str) -> Access | None:
+    """What the source's istiod has of the destination."""
+    return next((secret.access for secret in source.secrets if destination in secret.keys), None)
+
+
+def _may(client: KubernetesClient, user: Mapping[str, Any], right: str) -> bool:
+    group, resource = RIGHTS[right]
+    attributes = {"verb": "list", "group": group, "resource": resource}
+    if resource == "secrets":
+        # Where they are worst to be read; who may everywhere may here, too.
+        attributes["namespace"] = ISTIO_NAMESPACE
+    answer = client.create(
+        {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "metadata": {"name": ""},
+            "spec": {
+                "user": user["username"],
+                "groups": user.get("groups") or [],
+                "resourceAttributes": attributes,
+            },
+        }
+    )
+    return bool(answer["status"].get("allowed"))
+
+
+# Readers: each fills in a part
+
+
+def _lists(
+    attribute: str, api_version: str, kind: str, namespace: str | None = None
+) -> Callable[[ClusterState, KubernetesClient], None]:
+    def read(state: ClusterState, client: KubernetesClient) -> None:
+        setattr(state, attribute, client.list_objects(api_version, kind, namespace))
+
+    return read
+
+
+def _read_pods(state: ClusterState, client: KubernetesClient) -> None:
+    state.pods = client.list_objects("v1", "Pod")
+    state.istiods = [
+        Istiod(pod["metadata"]["name"], _version_of(pod), pod_unmet(pod))
+        for pod in state.pods
+        if pod["metadata"]["namespace"] == ISTIO_NAMESPACE
+        and labels_of(pod).get("app") == "istiod"
+        and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+def _read_secrets(state: ClusterState, client: KubernetesClient) -> None:
+    found = client.list_objects("v1", "Secret", ISTIO_NAMESPACE, labels=f"{MULTI_CLUSTER_LABEL}=true")
+    state.secrets = [remote_secret(secret) for secret in found]
+
+
+def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
+    maps = client.list_objects("v1", "ConfigMap", ISTIO_NAMESPACE)
+    by_name = {entry["metadata"]["name"]: entry.get("data") or {} for entry in maps}
+    state.settings = by_name
+    state.api_ca = by_name.get("kube-root-ca.crt", {}).get("ca.crt", "")
+    # With a revision it is istio-REVISION.
+    names = ["istio", *sorted(name for name in by_name if name.startswith("istio-"))]
+    text = next((by_name[name]["mesh"] for name in names if "mesh" in by_name.get(name, {})), "")
+    with suppress(*MALFORMED):  # istiod goes on with what it read before
+        state.mesh_config = dict(load_yaml(text, "The mesh configuration") or {})
+
+
+def _read_gateways(state: ClusterState, client: KubernetesClient) -> None:
+    for group in ("networking.istio.io/v1", "gateway.networking.k8s.io/v1"):
+        state.gateways += client.list_objects(group, "Gateway", ISTIO_NAMESPACE)
+
+
+_READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
+    _read_pods,
+    _read_secrets,
+    _read_mesh_config,
+    _lists("namespaces", "v1", "Namespace"),
+    _lists("services", "v1", "Service"),
+    _read_gateways,
+    _lists("destination_rules", "networking.istio.io/v1", "DestinationRule"),
+    _lists("peer_authentications", "security.istio.io/v1", "PeerAuthentication"),
+    _lists("network_policies", "networking.k8s.io/v1", "NetworkPolicy", ISTIO_NAMESPACE),
+)
+
+
+def read_certificates(state: ClusterState, client: KubernetesClient) -> None:
+    """The certificates that a cluster has and serves."""
+    try:
+        found = look_at_cluster(client)
+        state.certificates, state.running_roots = found.seen, found.running_roots
+    except ExomeshError as error:
+        if error.code not in ("cacerts_partial", "certificate_unreadable"):
+            raise
+        state.certificates_problem = str(error)
+    proxies = [
+        pod
+        for pod in state.pods
+        if pod["metadata"]["namespace"] != ISTIO_NAMESPACE and sidecar_of(pod) and is_running(pod)
+    ]
+    oldest = sorted(proxies, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))[:_PROXIES]
+
+    def leaf(pod: Object) -> Seen | None:
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        with suppress(ExomeshError):  # it may go away at this very moment
+            return Seen(
+                state.name, WORKLOAD, f"pod {namespace}/{name}", proxy_chain(client, namespace, name)[0]
+            )
+        return None
+
+    state.certificates += [seen for seen in concurrently(leaf, oldest) if seen]
+
+
+def remote_secret(secret: Object) -> RemoteSecret:
+    """A Secret as a remote secret."""
+    data = secret.get("data") or {}
+    keys = tuple(sorted(data))
+    return RemoteSecret(
+        secret["metadata"]["name"],
+        keys,
+        annotations_of(secret).get(CLUSTER_ANNOTATION),
+        _access(data[keys[0]]) if keys else None,
+    )
+
+
+def _access(content: str) -> Access | None:
+    try:
+        document = load_yaml(base64.b64decode(content), "A remote secret")
+        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+        ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        server, token = cluster["server"], user["token"]
+        # Both go into requests.
+        if not (is_plain_url(server, ("https", "http")) and is_token(token)):
+            return None
+        return Access(server, ca, token)
+    except MALFORMED:
+        return None
+
+
+def _version_of(istiod: Object) -> str | None:
+    """The version in the tag of its image; None where that is none, as with a digest."""
+    images = [str(container.get("image", "")) for container in istiod["spec"]["containers"]]
+    found = (re.search(r":(\d+\.\d+\.\d+[^@/]*)", image) for image in images)
+    return next((match[1] for match in found if match), None)

@@ -1,0 +1,127 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A proof by requests that is kept: it holds while nothing changes that the requests depended on (private).
+
+What they depend on is read anew each time, and compared by one hash. What cannot be read through the API, a
+firewall between the clusters for example, is why a proof ends by itself after a while.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from .._base.files import FileError, locked, read_text, write_private
+from .._kubernetes.client import ISTIO_NAMESPACE, Object
+from .._trust.inventory import INTERMEDIATE, ROOT
+from .._trust.x509 import fingerprint
+from .state import ClusterState, MeshState, labels_of
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Requests of every pair got through.
+
+    :param subject: the hash of all that they depended on.
+    :param proved: when.
+    """
+
+    subject: str
+    proved: datetime
+
+    def holds(self, mesh: MeshState, max_age: timedelta) -> bool:
+        """Whether it is still good for what was seen now."""
+        age = mesh.now - self.proved
+        return timedelta() <= age <= max_age and self.subject == subject_of(mesh)
+
+
+class ProofFile:
+    """The last proof of one mesh, in a file. What cannot be read or written is no proof."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Proof | None:
+        with suppress(FileError, ValueError, TypeError, KeyError):
+            kept = json.loads(read_text(self._path) or "{}")
+            proved = datetime.fromisoformat(kept["proved"])
+            return Proof(str(kept["subject"]), proved if proved.tzinfo else proved.replace(tzinfo=UTC))
+        return None
+
+    def keep(self, mesh: MeshState) -> None:
+        """Keep that the requests for what was seen got through, or nothing where that cannot be told."""
+        subject = subject_of(mesh)
+        if subject is None:
+            self.forget()
+            return
+        text = json.dumps({"subject": subject, "proved": mesh.now.isoformat()}) + "\n"
+        with suppress(FileError, OSError), locked(self._path):
+            write_private(self._path, text)
+
+    def forget(self) -> None:
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+def subject_of(mesh: MeshState) -> str | None:
+    """The hash of all that requests between the clusters depend on; None where some of it is not known."""
+    if any(cluster.policies is None for cluster in mesh.clusters.values()):
+        return None
+    subject = {
+        "clusters": {name: _of_cluster(cluster) for name, cluster in mesh.clusters.items()},
+        "pairs": sorted([pair.source, pair.destination] for pair in mesh.pairs),
+    }
+    return hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()
+
+
+def _of_cluster(cluster: ClusterState) -> dict[str, Any]:
+    services = cluster.gateway_services
+    return {
+        "member": [cluster.member.network, cluster.server],
+        "namespace": [
+            labels_of(namespace)
+            for namespace in cluster.namespaces
+            if namespace["metadata"]["name"] == ISTIO_NAMESPACE
+        ],
+        "settings": cluster.settings,
+        "policies": cluster.policies,
+        "network policies": _content(cluster.network_policies),
+        "gateways": _content(cluster.gateways),
+        "gateway services": _content(services),
+        "gateway pods": sorted(
+            pod["metadata"]["uid"] for service in services for pod in cluster.gateway_pods(service)
+        ),
+        "istiods": sorted(
+            pod["metadata"]["uid"]
+            for pod in cluster.pods
+            if pod["metadata"]["name"] in {istiod.name for istiod in cluster.istiods}
+        ),
+        "remote secrets": sorted(
+            [secret.name, *secret.keys, *_access(secret.access)] for secret in cluster.secrets
+        ),
+        "authorities": sorted(
+            [seen.role, fingerprint(seen.certificate)]
+            for seen in cluster.certificates
+            if seen.role in (ROOT, INTERMEDIATE)
+        ),
+        "roots": sorted(map(fingerprint, cluster.running_roots)),
+    }
+
+
+def _access(access: Any) -> Sequence[str]:
+    return (access.server, access.ca, access.token) if access else ()
+
+
+def _content(objects: Iterable[Object]) -> list[list[Any]]:
+    """What objects say and what became of it, without who wrote it and when."""
+    return [
+        [obj["metadata"]["name"], labels_of(obj), obj.get("spec"), obj.get("status", {}).get("loadBalancer")]
+        for obj in sorted(objects, key=lambda obj: str(obj["metadata"]["name"]))
+    ]
