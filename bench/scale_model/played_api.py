@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ansible_collections.exomesh.istio.plugins.module_utils._istio.install import _without_own_changes
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import Object
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.manifest import without_own_changes
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import Object
 from exolab import pki
 from kubernetes.utils.quantity import parse_quantity
 from kubernetes_api import labels_of, matches, status
@@ -171,7 +171,7 @@ class PlayedCluster(ThreadingHTTPServer):
 
     @staticmethod
     def _require_unchanged(live: Object, wanted: Object) -> None:
-        path = difference(_without_own_changes(live), _without_own_changes(wanted))
+        path = difference(without_own_changes(live), without_own_changes(wanted))
         if path:
             raise Refusal(f"it would change {path}")
 

@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import concurrently
 from ansible_collections.exomesh.istio.plugins.module_utils._istio import istiod
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    KubernetesClient,
-    Object,
-    concurrently,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import Object
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import (
     Access,
     secret_ref,

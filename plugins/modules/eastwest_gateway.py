@@ -262,13 +262,11 @@ from typing import Any
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.nlb import NLB_ARGUMENT_SPEC, nlb_annotations
-from ..module_utils._istio.eastwest_gateway import Form, GatewayApiForm, GatewaySettings, OperatorForm, ensure
-from ..module_utils._istio.install import AnswerCache, Istioctl
-from ..module_utils._kubernetes.client import (
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    kubeconfig_is_to_come,
-)
+from ..module_utils._istio.eastwest_gateway import Form, GatewayApiForm, OperatorForm, ensure
+from ..module_utils._istio.gateway_settings import GatewaySettings
+from ..module_utils._istio.rendering import AnswerCache, Istioctl
+from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
+from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.objects import UNCHANGED, render_diff, summarise
 
 

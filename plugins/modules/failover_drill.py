@@ -186,7 +186,9 @@ failure:
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._kubernetes.client import KubernetesClient, Object, ObjectRef, concurrently, is_ours
+from ..module_utils._base.waiting import concurrently
+from ..module_utils._kubernetes.api import Object, ObjectRef
+from ..module_utils._kubernetes.client import KubernetesClient, is_ours
 from ..module_utils._kubernetes.images import CURL_IMAGE
 from ..module_utils._traffic.drill import Drill, Limits, Service, left_behind, restore, targets
 

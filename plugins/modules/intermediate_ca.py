@@ -200,11 +200,8 @@ from typing import Any
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._kubernetes.client import (
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    kubeconfig_is_to_come,
-)
+from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
+from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._trust.intermediate_ca import Given, IntermediateCa, SignElsewhere, SignHere, Source
 from ..module_utils._trust.root_ca import load_authority, require_key
 from ..module_utils._trust.x509 import (

@@ -207,24 +207,15 @@ from typing import Any
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._istio.install import (
-    AnswerCache,
-    Istioctl,
-    apply_mtls,
-    compare_mtls,
-    install,
-    plan,
-    readiness,
-    wait_ready,
-)
+from ..module_utils._istio.install import install, plan
+from ..module_utils._istio.mtls import apply_mtls, compare_mtls
 from ..module_utils._istio.operator import DEFAULT_REVISION, OperatorSettings
-from ..module_utils._kubernetes.client import (
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    kubeconfig_is_to_come,
-)
+from ..module_utils._istio.rendering import AnswerCache, Istioctl
+from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
+from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.lock import INSTALL_LOCK, ClusterLock
 from ..module_utils._kubernetes.objects import UNCHANGED, render_diff, summarise
+from ..module_utils._kubernetes.readiness import readiness, wait_ready
 
 SETTINGS_SPEC: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "default": "installed-state"},

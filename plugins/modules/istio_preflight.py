@@ -217,14 +217,13 @@ from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.nlb import nlb_annotations
-from ..module_utils._kubernetes.client import (
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    kubeconfig_is_to_come,
-)
+from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
+from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
 from ..module_utils._preflight.capacity import Amount
-from ..module_utils._preflight.checks import ERROR, WARNING, Check, Preflight, Wanted, Workload
+from ..module_utils._preflight.check import ERROR, WARNING, Check
+from ..module_utils._preflight.checks import Preflight
+from ..module_utils._preflight.wanted import Wanted, Workload
 
 _KUBECONFIG_TO_COME = "the kubeconfig is still to come"
 

@@ -77,12 +77,10 @@ failure:
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._kubernetes.client import (
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    kubeconfig_is_to_come,
-)
-from ..module_utils._kubernetes.load_balancer import addresses, gateway_service, wait_for_addresses
+from ..module_utils._istio.gateway_service import gateway_service
+from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
+from ..module_utils._kubernetes.client import KubernetesClient
+from ..module_utils._kubernetes.load_balancer import addresses, wait_for_addresses
 
 
 def run(task: Task) -> Result:

@@ -124,7 +124,8 @@ from dataclasses import asdict
 
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._diagnose.walk import STOP, lines, look, walk
+from ..module_utils._diagnose.walk import walk
+from ..module_utils._diagnose.way import STOP, lines, look
 
 
 def run(task: Task) -> Result:

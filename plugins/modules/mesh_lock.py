@@ -132,7 +132,7 @@ from typing import Any
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.processes import Process
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._kubernetes.lock import Holder
+from ..module_utils._kubernetes.lease import Holder
 from ..module_utils._lifecycle.run_lock import GRACE_SECONDS, Held, hold
 
 

@@ -106,11 +106,8 @@ from dataclasses import asdict
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._kubernetes.client import (
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    kubeconfig_is_to_come,
-)
+from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
+from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.objects import render_diff, summarise
 from ..module_utils._lifecycle.teardown import Teardown
 

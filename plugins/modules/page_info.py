@@ -80,12 +80,10 @@ from typing import Any
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._base.text import printable
-from ..module_utils._kubernetes.client import (
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    pod_unmet,
-    wait_until_met,
-)
+from ..module_utils._base.waiting import wait_until_met
+from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC
+from ..module_utils._kubernetes.client import KubernetesClient
+from ..module_utils._kubernetes.readiness import pod_unmet
 
 REQUEST_SECONDS = 5
 PAGE_CHARACTERS = 65536

@@ -147,11 +147,8 @@ failure:
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._kubernetes.client import (
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    kubeconfig_is_to_come,
-)
+from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
+from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
 from ..module_utils._kubernetes.objects import UNCHANGED, render_diff, summarise
 from ..module_utils._peering.peering import Options, Peering

@@ -125,18 +125,10 @@ from typing import Any
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._istio.install import wait_ready
-from ..module_utils._kubernetes.client import (
-    FIELD_MANAGER,
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    is_ours,
-    kubeconfig_is_to_come,
-    wait_until_met,
-)
+from ..module_utils._base.waiting import concurrently, wait_until_met
+from ..module_utils._kubernetes.api import Object, ObjectRef
+from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
+from ..module_utils._kubernetes.client import FIELD_MANAGER, KubernetesClient, is_ours
 from ..module_utils._kubernetes.objects import (
     DELETE,
     UNCHANGED,
@@ -148,6 +140,7 @@ from ..module_utils._kubernetes.objects import (
     render_diff,
     summarise,
 )
+from ..module_utils._kubernetes.readiness import wait_ready
 
 
 def present(client: KubernetesClient, definitions: list[Object], task: Task) -> list[ObjectChange]:

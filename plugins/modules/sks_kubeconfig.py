@@ -236,7 +236,8 @@ from ..module_utils._base.files import real_path
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.backend import EXOSCALE_ARGUMENTS, connect
 from ..module_utils._exoscale.kubeconfig import Outcome, Request, ensure_absent, ensure_present
-from ..module_utils._kubernetes.kubeconfig import parse_duration, require_libraries
+from ..module_utils._kubernetes.kubeconfig import require_libraries
+from ..module_utils._kubernetes.kubeconfig_renewal import parse_duration
 
 
 def run(task: Task) -> Result:

@@ -209,15 +209,10 @@ from typing import Any
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._kubernetes.client import (
-    FIELD_MANAGER,
-    KUBERNETES_ARGUMENT_SPEC,
-    KubernetesClient,
-    ObjectRef,
-    concurrently,
-    is_ours,
-    kubeconfig_is_to_come,
-)
+from ..module_utils._base.waiting import concurrently
+from ..module_utils._kubernetes.api import ObjectRef
+from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
+from ..module_utils._kubernetes.client import FIELD_MANAGER, KubernetesClient, is_ours
 from ..module_utils._kubernetes.objects import (
     DELETE,
     UNCHANGED,

@@ -198,7 +198,8 @@ from typing import Any
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._kubernetes.client import KubernetesClient, concurrently
+from ..module_utils._base.waiting import concurrently
+from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
 from ..module_utils._kubernetes.load_balancer import addresses
 from ..module_utils._traffic.requests import REQUEST_SECONDS, Answer, MeshClient, ask_urls

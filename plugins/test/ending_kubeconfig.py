@@ -55,7 +55,8 @@ from ansible.errors import AnsibleFilterError
 from ..filter.absolute_path import absolute_path
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.files import read_text, real_path
-from ..module_utils._kubernetes.kubeconfig import KubeconfigError, ends_soon, parse_duration
+from ..module_utils._kubernetes.kubeconfig import KubeconfigError
+from ..module_utils._kubernetes.kubeconfig_renewal import ends_soon, parse_duration
 
 
 def ending_kubeconfig(path: str, renew_before: str | int = "") -> bool:

@@ -15,13 +15,8 @@ import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk import (
-    STOP,
-    Step,
-    lines,
-    look,
-    walk,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk import walk
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.way import STOP, Step, lines, look
 
 from .runs import RunningLab, changes, run_playbook
 from .secret_values import secret_values

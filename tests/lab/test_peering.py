@@ -14,10 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    ApiError,
-    KubernetesClient,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 
 from .runs import RunningLab, call, changes, run_playbook, wait_for
 

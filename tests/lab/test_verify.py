@@ -31,12 +31,9 @@ import junitparser
 import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    ApiError,
-    KubernetesClient,
-    ObjectRef,
-    wait_until_met,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import wait_until_met
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError, ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import reader_account
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import chain_pem, key_pem
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.verification import Verification

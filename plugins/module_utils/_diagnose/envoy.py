@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
-from .._kubernetes.client import KubernetesClient, concurrently
+from .._base.waiting import concurrently
+from .._kubernetes.client import KubernetesClient
 from .._trust.x509 import CertificateError, read_chain
 
 if TYPE_CHECKING:

@@ -30,8 +30,11 @@ from typing import Any
 from .._base.errors import ExomeshError
 from .._base.files import FILE_MODE, locked, write_private
 from .._base.members import Member
+from .._base.waiting import concurrently
 from .._istio import istiod
-from .._kubernetes.client import ISTIO_NAMESPACE, KubernetesClient, Object, concurrently
+from .._istio.names import ISTIO_NAMESPACE
+from .._kubernetes.api import Object
+from .._kubernetes.client import KubernetesClient
 from .._verify import report as verification_report
 from .._verify.observe import ENVOY_ADMIN_PORT
 from .._verify.state import is_running, labels_of, sidecar_of

@@ -13,16 +13,9 @@ from typing import Any
 
 from .._base import files
 from .._base.errors import ExomeshError
-from .._kubernetes.kubeconfig import (
-    Entry,
-    Kubeconfig,
-    KubeconfigError,
-    Renewal,
-    Wanted,
-    described,
-    same_server,
-    why_renew,
-)
+from .._kubernetes.access import same_server
+from .._kubernetes.kubeconfig import Entry, Kubeconfig, KubeconfigError, described
+from .._kubernetes.kubeconfig_renewal import Renewal, Wanted, why_renew
 from .interface import Cluster, Exoscale, ExoscaleError
 
 Proof = Callable[[Path, str], None]

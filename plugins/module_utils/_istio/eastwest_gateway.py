@@ -10,33 +10,16 @@ the old one loses it and is deleted when the peers have moved over.
 
 from __future__ import annotations
 
-import ipaddress
-import json
-import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from .._base.documents import load_yaml
 from .._base.errors import ExomeshError
-from .._base.waiting import pause
+from .._base.waiting import concurrently, pause, wait_until_met
 from .._exoscale.nlb import LOAD_BALANCER_ID
-from .._kubernetes.client import (
-    FIELD_MANAGER,
-    ISTIO_NAMESPACE,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    NETWORK_LABEL,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    is_ours,
-    wait_until_met,
-)
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient, is_ours
 from .._kubernetes.load_balancer import service_addresses, wait_for_addresses
 from .._kubernetes.lock import INSTALL_LOCK, ClusterLock
 from .._kubernetes.objects import (
@@ -47,84 +30,28 @@ from .._kubernetes.objects import (
     ObjectChange,
     apply_patiently,
     compare_all,
-    hash_of,
 )
-from .install import PRUNED_KINDS, Istioctl, install, plan, wait_ready
-from .operator import OperatorSettings, merge
+from .._kubernetes.readiness import wait_ready
+from .gateway_settings import (
+    CONFIGURATION_ANNOTATION,
+    DRAIN_SECONDS,
+    NAME,
+    OPERATOR,
+    GatewaySettings,
+    configuration_of,
+    exposing_gateway,
+    gateway_api_objects,
+    operator_settings,
+)
+from .install import PRUNED_KINDS, install, plan
+from .names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .rendering import Istioctl
 
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
-    import yaml
-
-NAME = "istio-eastwestgateway"
-PORT = 15443
 ADDRESS_ANNOTATION = "exomesh.istio/address"
 """On the gateway's Service: the address that it had when a run last looked."""
 
-OPERATOR = "eastwest"
-"""Name of the IstioOperator, as in Istio's own script."""
 
-DRAIN_SECONDS = 15
-"""What peers need to hear that a gateway is not to be used any more, and requests under way to end."""
-
-_READINESS = {
-    "httpGet": {"path": "/healthz/ready", "port": 15021},
-    "initialDelaySeconds": 1,
-    "periodSeconds": 2,
-    "timeoutSeconds": 3,
-    "failureThreshold": 30,
-}
-"""Istio's own asks every 15 s: a gateway that is not up at the first time waits that long to be used."""
-
-_CONFIGURATION_ANNOTATION = "exomesh.istio/configuration"
-_HOST = r"\*|(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _CRD = ObjectRef("apiextensions.k8s.io/v1", "CustomResourceDefinition", "gateways.gateway.networking.k8s.io")
-
-
-@dataclass(frozen=True)
-class GatewaySettings:
-    """What both forms have in common, and what is merged last into each.
-
-    :param hosts: services that other networks may reach.
-    :param operator_spec: over the ``spec`` of the IstioOperator.
-    :param parameters: over what istiod makes of a Gateway, by ``deployment``, ``service`` and so on.
-    """
-
-    network: str
-    hosts: Sequence[str] = ("*.local",)
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    source_ranges: Sequence[str] = ()
-    hub: str | None = None
-    image_pull_secrets: Sequence[str] = ()
-    revision: str = ""
-    ha: bool = False
-    operator_spec: Mapping[str, Any] = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Refuse what would be taken, but mean something else.
-
-        :raises ExomeshError: ``gateway_invalid``.
-        """
-        if not self.hosts:
-            raise _invalid("gateway_expose_hosts is empty: name what other networks may reach, as in *.local")
-        for host in self.hosts:
-            if "/" in host:
-                raise _invalid(
-                    f"gateway_expose_hosts names {host}, but a namespace before a slash narrows nothing "
-                    "here: for the services of a namespace write *.NAMESPACE.svc.cluster.local"
-                )
-            if not re.fullmatch(_HOST, host):
-                raise _invalid(
-                    f"gateway_expose_hosts names {host}, which is no host: write a service's full name, or "
-                    "one that begins with *. for all that end so"
-                )
-        for source in self.source_ranges:
-            try:
-                ipaddress.ip_network(source)
-            except ValueError as error:
-                raise _invalid(
-                    f"gateway_source_ranges names {source}, which is no network: {error}"
-                ) from None
 
 
 @dataclass(frozen=True)
@@ -298,7 +225,7 @@ class GatewayApiForm(Form):
 
     def _wait(self, objects: Sequence[Object], timeout: int) -> None:
         gateway = ObjectRef.of(objects[-1])
-        configuration = _configuration_of(objects)
+        configuration = configuration_of(objects)
 
         def unmet() -> str | None:
             live = self._client.get(gateway) or {"metadata": {}}
@@ -308,7 +235,7 @@ class GatewayApiForm(Form):
             service = self._client.get(self.service)
             if service is None:
                 return f"istiod has made no {self.service} of it"
-            made_of = (service["metadata"].get("annotations") or {}).get(_CONFIGURATION_ANNOTATION)
+            made_of = (service["metadata"].get("annotations") or {}).get(CONFIGURATION_ANNOTATION)
             return (
                 None if made_of == configuration else f"istiod has not yet brought {self.service} up to date"
             )
@@ -365,166 +292,6 @@ def ensure(client: KubernetesClient, wanted: Form, other: Form, timeout: int, ch
     return Outcome(changes, wanted.service.name, addresses, recorded)
 
 
-def operator_settings(settings: GatewaySettings, announced: bool) -> OperatorSettings:
-    """The gateway as an IstioOperator."""
-    component: dict[str, Any] = {
-        "name": NAME,
-        "enabled": True,
-        "label": {"app": NAME, "istio": "eastwestgateway", NETWORK_LABEL: settings.network},
-        "k8s": {
-            # Route requests to services of this network only.
-            "env": [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": settings.network}],
-            "readinessProbe": _READINESS,
-            "serviceAnnotations": dict(settings.annotations),
-            "service": {
-                "ports": [
-                    {"name": "status-port", "port": 15021, "targetPort": 15021},
-                    {"name": "tls", "port": PORT, "targetPort": PORT},
-                ],
-                **_source_ranges(settings),
-            },
-        },
-    }
-    if not announced:
-        # Of the Service only: it is in the selectors of Deployment and Service, too, which cannot change.
-        patch = {"path": "metadata.labels." + NETWORK_LABEL.replace(".", "\\.")}
-        component["k8s"]["overlays"] = [{"kind": "Service", "name": NAME, "patches": [patch]}]
-    spec = {
-        "components": {"ingressGateways": [component]},
-        "values": {"gateways": {"istio-ingressgateway": {"injectionTemplate": "gateway"}}},
-    }
-    return OperatorSettings(
-        name=OPERATOR,
-        profile="empty",
-        hub=settings.hub,
-        image_pull_secrets=settings.image_pull_secrets,
-        revision=settings.revision,
-        network=settings.network,
-        ha=settings.ha,
-        spec=merge(spec, settings.operator_spec),
-    )
-
-
-def exposing_gateway(settings: GatewaySettings) -> Object:
-    """Istio's Gateway that lets other networks reach services through the gateway of the operator's form."""
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "Gateway",
-        "metadata": {
-            "name": "cross-network-gateway",
-            "namespace": ISTIO_NAMESPACE,
-            "labels": {MANAGED_BY_LABEL: MANAGED_BY},
-        },
-        "spec": {
-            "selector": {"istio": "eastwestgateway"},
-            "servers": [
-                {
-                    "port": {"number": PORT, "name": "tls", "protocol": "TLS"},
-                    "tls": {"mode": "AUTO_PASSTHROUGH"},
-                    "hosts": list(settings.hosts),
-                }
-            ],
-        },
-    }
-
-
-def gateway_api_objects(settings: GatewaySettings, announced: bool) -> list[Object]:
-    """The gateway as a Gateway of the Gateway API, after its parameters.
-
-    What concerns the load balancer is not among the Gateway's own annotations: those go to its pods as well,
-    which would be made anew with each change.
-    """
-    owned = {MANAGED_BY_LABEL: MANAGED_BY}
-    labels = {**owned, **({"istio.io/rev": settings.revision} if settings.revision else {})}
-    gateway = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "Gateway",
-        "metadata": {
-            "name": NAME,
-            "namespace": ISTIO_NAMESPACE,
-            "labels": {**labels, NETWORK_LABEL: settings.network},
-        },
-        "spec": {
-            "gatewayClassName": "istio",
-            "infrastructure": {
-                "labels": {NETWORK_LABEL: settings.network},
-                "parametersRef": {"group": "", "kind": "ConfigMap", "name": NAME},
-            },
-            "listeners": [_listener(number, host) for number, host in enumerate(settings.hosts, 1)],
-        },
-    }
-    parameters = merge(_parameters(settings), settings.parameters)
-    service: dict[str, Any] = {"metadata": {"annotations": {}}}
-    if not announced:
-        service["metadata"]["labels"] = {NETWORK_LABEL: None}
-    parameters["service"] = merge(service, parameters["service"])
-    configuration = hash_of(json.dumps([gateway, parameters], sort_keys=True))
-    parameters["service"]["metadata"]["annotations"][_CONFIGURATION_ANNOTATION] = configuration
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": NAME, "namespace": ISTIO_NAMESPACE, "labels": owned},
-            "data": {key: yaml.safe_dump(value) for key, value in sorted(parameters.items())},
-        },
-        gateway,
-    ]
-
-
-def _listener(number: int, host: str) -> dict[str, Any]:
-    listener = {
-        "name": "tls" if number == 1 else f"tls-{number}",
-        "port": PORT,
-        "protocol": "TLS",
-        "tls": {
-            "mode": "Passthrough",
-            "options": {"gateway.istio.io/listener-protocol": "auto-passthrough"},
-        },
-    }
-    return listener if host == "*" else {**listener, "hostname": host}
-
-
-def _parameters(settings: GatewaySettings) -> dict[str, Any]:
-    """What istiod is to make otherwise than it would, by what it makes."""
-    pod: dict[str, Any] = {}
-    if settings.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    service = {"metadata": {"annotations": dict(settings.annotations)}, "spec": _source_ranges(settings)}
-    if not settings.ha:
-        return {"deployment": {"spec": {"replicas": 1, "template": {"spec": pod}}}, "service": service}
-    requests = {"cpu": "100m", "memory": "128Mi"}
-    pod["containers"] = [{"name": "istio-proxy", "resources": {"requests": requests}}]
-    pod["topologySpreadConstraints"] = [
-        {
-            "maxSkew": 1,
-            "topologyKey": "kubernetes.io/hostname",
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": {"gateway.networking.k8s.io/gateway-name": NAME}},
-        }
-    ]
-    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
-    return {
-        "deployment": {"spec": {"template": {"spec": pod}}},
-        "horizontalPodAutoscaler": {
-            "spec": {"minReplicas": 2, "maxReplicas": 5, "metrics": [{"type": "Resource", "resource": cpu}]}
-        },
-        "podDisruptionBudget": {"spec": {"minAvailable": 1}},
-        "service": service,
-    }
-
-
-def _source_ranges(settings: GatewaySettings) -> dict[str, Any]:
-    return {"loadBalancerSourceRanges": list(settings.source_ranges)} if settings.source_ranges else {}
-
-
-def _configuration_of(objects: Iterable[Object]) -> str:
-    for obj in objects:
-        if obj["kind"] == "ConfigMap":
-            service = load_yaml(obj["data"]["service"], "The gateway's configuration")
-            return str(service["metadata"]["annotations"][_CONFIGURATION_ANNOTATION])
-    raise ValueError("no ConfigMap is among the objects")
-
-
 def _not_accepted(gateway: Object) -> str | None:
     """What istiod says against the Gateway in its newest form; None where it accepts it."""
     for condition in gateway.get("status", {}).get("conditions", []):
@@ -576,7 +343,3 @@ def _record(client: KubernetesClient, ref: ObjectRef, address: str) -> None:
         "annotations": {ADDRESS_ANNOTATION: address},
     }
     client.apply({"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata})
-
-
-def _invalid(message: str) -> ExomeshError:
-    return ExomeshError(message, "gateway_invalid")

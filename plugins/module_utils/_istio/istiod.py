@@ -13,16 +13,11 @@ from typing import Any
 
 from .._base.documents import MALFORMED, DocumentError, load_json
 from .._base.errors import ExomeshError
-from .._kubernetes.client import (
-    ISTIO_NAMESPACE,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    deployment_unmet,
-    explain_deployment,
-    pod_unmet,
-    wait_until_met,
-)
+from .._base.waiting import wait_until_met
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import KubernetesClient
+from .._kubernetes.readiness import deployment_unmet, explain_deployment, pod_unmet
+from .names import ISTIO_NAMESPACE
 
 SYNCED = "synced"
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ansible.module_utils.compat.version import LooseVersion
 
-from .._kubernetes.client import ISTIO_NAMESPACE, Object
+from .._kubernetes.api import Object
+from .names import ISTIO_NAMESPACE
 
 DEFAULT_REVISION = "default"
 """What Istio calls the revision of a control plane that was given none."""

@@ -5,6 +5,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from .._base.errors import ExomeshError
+from .._kubernetes.api import Object
+
 RETIRED_REGISTRIES = (
     "registry.istio.io",
     "gcr.io/istio-release",
@@ -24,3 +32,31 @@ def retired(image_or_hub: str) -> bool:
         place == registry or place.startswith((f"{registry}/", f"{registry}:"))
         for registry in RETIRED_REGISTRIES
     )
+
+
+def refuse_retired_registries(operator: Object, rendered: list[Object]) -> None:
+    images = sorted({image for source in (operator, *rendered) for image in _images_in(source)})
+    doomed = [image for image in images if retired(image)]
+    if doomed:
+        raise ExomeshError(
+            f"The registry of {', '.join(doomed)} goes away in December 2026",
+            "retired_registry",
+            cause="Pods whose image cannot be pulled do not start again",
+            next_step=f"Set istio_hub and gateway_hub to {REPLACEMENT_HUB} or a mirror, and look for hub and "
+            "image in istio_overlay and gateway_overlay",
+        )
+
+
+def _images_in(tree: Any) -> Iterator[str]:
+    """Images and hubs anywhere in an object, also in the JSON texts that a ConfigMap holds."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            if key in ("hub", "image") and isinstance(value, str):
+                yield value
+            yield from _images_in(value)
+    elif isinstance(tree, list):
+        for item in tree:
+            yield from _images_in(item)
+    elif isinstance(tree, str) and tree.lstrip().startswith("{"):
+        with suppress(ValueError):
+            yield from _images_in(json.loads(tree))

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .._base.connections import client_context
+from .._base.connections import (
+    client_context,
+)
 from .._base.documents import load_yaml
-from .._base.errors import MissingRequirementError
+from .._base.errors import ExomeshError, MissingRequirementError
 from .._base.programs import run_program
 
 try:
@@ -209,3 +211,62 @@ def _asked(
         raise ValueError(f"its plugin {program} gave credentials that have ended")
     certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
     return status.get("token"), certificate and certificate.encode(), key and key.encode()
+
+
+@dataclass(frozen=True)
+class KubeconfigEntry:
+    """What a kubeconfig says of one cluster, without credentials."""
+
+    cluster: str
+    server: str
+    tls_server_name: str | None
+
+
+def kubeconfig_entry(path: str, context: str | None = None, name: str | None = None) -> KubeconfigEntry:
+    """The cluster of a kubeconfig's context (the current one when None).
+
+    :param name: what error messages call the cluster.
+    :raises ExomeshError: ``kubeconfig_missing`` or ``kubeconfig_invalid``.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            document = load_yaml(stream.read(), path)
+    except OSError as error:
+        raise ExomeshError(
+            f"The kubeconfig {path} cannot be read",
+            "kubeconfig_missing",
+            cluster=name,
+            cause=error.strerror,
+            next_step="Fetch it first (playbook exomesh.istio.kubeconfig), or correct mesh_kubeconfig",
+        ) from None
+    except ValueError:
+        document = None
+    try:
+        wanted = context or document["current-context"]
+        cluster = {entry["name"]: entry["context"] for entry in document["contexts"]}[wanted]["cluster"]
+        details = {entry["name"]: entry["cluster"] for entry in document["clusters"]}[cluster]
+        return KubeconfigEntry(cluster, details["server"], details.get("tls-server-name"))
+    except (KeyError, TypeError) as error:
+        raise ExomeshError(
+            f"The kubeconfig {path} cannot be used",
+            "kubeconfig_invalid",
+            cluster=name,
+            cause=f"no kubeconfig, or its context {context or 'current-context'} is incomplete ({error})",
+            next_step="Write it anew (role kubeconfig), or name another context",
+        ) from None
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two API server URLs are the same; the API leaves out the port that a kubeconfig gives."""
+
+    return place_of(one) == place_of(other)
+
+
+def place_of(url: str) -> tuple[str, str | None, int | None, str]:
+    """Scheme, host, port and path of a URL; its text where it is none."""
+    try:
+        parts = urlsplit(url)
+        default = {"https": 443, "http": 80}.get(parts.scheme)
+        return parts.scheme, parts.hostname, parts.port or default, parts.path.rstrip("/")
+    except ValueError:
+        return "", None, None, url

@@ -17,8 +17,8 @@ from typing import Any
 from .._base.connections import BusyServerError
 from .._base.documents import load_json
 from .._base.errors import ExomeshError
-from .._base.waiting import TimeUpError, remaining
-from .client import KubernetesClient, concurrently
+from .._base.waiting import TimeUpError, concurrently, remaining
+from .client import KubernetesClient
 
 # KubernetesClient says so when the package kubernetes, which brings urllib3, is missing.
 with contextlib.suppress(ImportError):

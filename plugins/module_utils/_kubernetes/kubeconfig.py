@@ -12,17 +12,16 @@ import base64
 import binascii
 import copy
 import hashlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from .._base.documents import DocumentError, load_yaml
 from .._base.errors import ExomeshError, MissingRequirementError
 from .._base.text import is_plain_url, printable
+from .access import place_of, same_server
 
 try:
     import yaml
@@ -198,7 +197,7 @@ class Entry:
     def doubt(self) -> str | None:
         """What the user should know of a kubeconfig that the user gave."""
         without_check = bool(self.cluster.get("insecure-skip-tls-verify"))
-        if not without_check and _place(self.server)[0] == "https":
+        if not without_check and place_of(self.server)[0] == "https":
             return None
         what = "insecure-skip-tls-verify" if without_check else "a server without TLS"
         return (
@@ -377,7 +376,7 @@ class Kubeconfig:
             raise KubeconfigError(
                 f"the kubeconfig has no context {name}" if name else "the kubeconfig has no current context",
                 "context_not_found",
-                next_step=f"Its contexts: {_listed(names)}",
+                next_step=f"Its contexts: {comma_list(names)}",
             )
         content = self._item("contexts", name) or {}
         parts = {}
@@ -387,7 +386,7 @@ class Kubeconfig:
                 raise KubeconfigError(f"context {name} names a {key} that is not there", "kubeconfig_invalid")
             parts[key] = part
         entry = Entry(name, parts["cluster"], parts["user"], content)
-        if _place(entry.server)[0] not in ("https", "http"):
+        if place_of(entry.server)[0] not in ("https", "http"):
             raise KubeconfigError(f"the server of context {name} is not a URL", "kubeconfig_invalid")
         return entry
 
@@ -473,138 +472,12 @@ def described(text: str | None) -> str:
     return printable("\n".join([*blocks, f"current-context: {config.current_context}\n"]), None)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What the kubeconfig of one cluster is to be."""
-
-    context: str
-    server: str
-    """The cluster's endpoint as the API tells it."""
-    cluster_id: str
-    user: str
-    groups: tuple[str, ...]
-    renew_before: timedelta | None
-    """How long before a certificate's end to renew; None is a third of the client certificate's lifetime."""
-
-
-@dataclass(frozen=True)
-class Renewal:
-    """Why a kubeconfig has to be replaced: a code for programs and words for people."""
-
-    code: str
-    text: str
-
-
-def why_renew(text: str | None, wanted: Wanted, now: datetime) -> Renewal | None:
-    """Decide whether a cluster's kubeconfig is kept (None) or replaced, and why: the one place for it.
-
-    :param text: the file's text; None when there is no file.
-    """
-    if text is None:
-        return Renewal("missing", "there is no kubeconfig yet")
-    if not text.strip():
-        return Renewal("unreadable", "the file is empty")
-    try:
-        config = Kubeconfig.parse(text, "the file")
-        if config.context_names != [wanted.context] or config.current_context != wanted.context:
-            names = _listed(config.context_names)
-            return Renewal("other_context", f"it does not hold context {wanted.context} alone, but {names}")
-        entry = config.entry(wanted.context)
-        client, authorities = entry.certificates()
-    except KubeconfigError as error:
-        return Renewal("unreadable", error.message)
-    if client is None:
-        return Renewal("no_certificate", "it has no client certificate")
-    return next(_differences(entry, client, authorities, wanted), None) or next(
-        _endings(client, authorities, wanted.renew_before, now), None
-    )
-
-
-def ends_soon(text: str, renew_before: timedelta | None, now: datetime) -> bool:
-    """Whether a certificate of the current context has ended, or ends too soon.
-
-    :param renew_before: see Wanted.
-    :raises KubeconfigError: there is no such context, or its certificates cannot be read.
-    """
-    client, authorities = Kubeconfig.parse(text).entry().certificates()
-    return client is not None and next(_endings(client, authorities, renew_before, now), None) is not None
-
-
-def _differences(
-    entry: Entry, client: Certificate, authorities: list[Certificate], wanted: Wanted
-) -> Iterator[Renewal]:
-    """What an entry has that is not as wanted."""
-    record = entry.record
-    other_id = record.get("cluster_id", wanted.cluster_id) != wanted.cluster_id
-    if other_id or not same_server(entry.server, wanted.server):
-        yield Renewal("other_cluster", f"it is of another cluster, {entry.server}")
-    fingerprints = [authority.fingerprint for authority in authorities]
-    if not fingerprints or record.get("ca", fingerprints) != fingerprints:
-        yield Renewal("other_ca", "its certificate authority is not the cluster's")
-    if client.common_name != wanted.user:
-        yield Renewal("other_user", f"its user is {client.common_name}, not {wanted.user}")
-    if set(client.organizations) != set(wanted.groups):
-        present, asked = _listed(client.organizations), _listed(wanted.groups)
-        yield Renewal("other_groups", f"its groups are {present}, not {asked}")
-    if reason := entry.distrust():
-        yield Renewal("refused", reason)
-
-
-def _endings(
-    client: Certificate, authorities: list[Certificate], renew_before: timedelta | None, now: datetime
-) -> Iterator[Renewal]:
-    """Which certificates end too soon."""
-    if renew_before is None:
-        renew_before = (client.not_after - client.not_before) / 3
-    named = [("client certificate", client), *(("CA certificate", authority) for authority in authorities)]
-    for what, certificate in named:
-        end = iso_time(certificate.not_after)
-        if certificate.not_after <= now:
-            yield Renewal("expired", f"its {what} expired at {end}")
-        elif certificate.not_after - now <= renew_before:
-            yield Renewal("expires_soon", f"its {what} expires at {end}")
-
-
-def same_server(one: str, other: str) -> bool:
-    """Whether two API server URLs are the same; the API leaves out the port that a kubeconfig gives."""
-
-    return _place(one) == _place(other)
-
-
-def _place(url: str) -> tuple[str, str | None, int | None, str]:
-    """Scheme, host, port and path of a URL; its text where it is none."""
-    try:
-        parts = urlsplit(url)
-        default = {"https": 443, "http": 80}.get(parts.scheme)
-        return parts.scheme, parts.hostname, parts.port or default, parts.path.rstrip("/")
-    except ValueError:
-        return "", None, None, url
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def parse_duration(text: str, option: str) -> timedelta:
-    """``3600``, ``90s``, ``12h``, ``30d``, ``1d12h``: seconds, or numbers with the units w, d, h, m, s."""
-    text = text.strip()
-    if re.fullmatch(r"\d+", text):
-        return timedelta(seconds=int(text))
-    if not re.fullmatch(r"(\d+[wdhms])+", text):
-        raise ExomeshError(
-            f"{option} is no duration: {text!r}",
-            "invalid_option",
-            next_step="Give seconds, or a number with a unit of w, d, h, m or s, as in 30d or 1d12h",
-        )
-    parts = re.findall(r"(\d+)([wdhms])", text)
-    return timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
-
-
 def iso_time(moment: datetime) -> str:
     """UTC in RFC 3339, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _listed(names: Iterable[str]) -> str:
+def comma_list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 

@@ -10,7 +10,9 @@ import time
 from collections.abc import Sequence
 
 from .._base.errors import ExomeshError
-from .client import EVENTS_UNREAD, NETWORK_LABEL, KubernetesClient, Object, ObjectRef, wait_until_met
+from .._base.waiting import wait_until_met
+from .api import Object, ObjectRef
+from .client import EVENTS_UNREAD, KubernetesClient
 
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
@@ -68,12 +70,6 @@ def service_addresses(service: Object | None) -> list[str]:
 def addresses(client: KubernetesClient, namespace: str, name: str) -> list[str]:
     """The addresses the Service has now; none where it does not exist."""
     return service_addresses(client.get(ObjectRef("v1", "Service", name, namespace)))
-
-
-def gateway_service(client: KubernetesClient, namespace: str, network: str) -> str | None:
-    """Name of the Service by which peers find a network's gateway; None where there is none."""
-    found = client.list_objects("v1", "Service", namespace, labels=f"{NETWORK_LABEL}={network}")
-    return str(found[0]["metadata"]["name"]) if found else None
 
 
 def wait_for_addresses(client: KubernetesClient, namespace: str, name: str, timeout: float) -> list[str]:

@@ -14,31 +14,24 @@ sets, and that goes on while the machine sleeps.
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
 from .._base.errors import ExomeshError
-from .._base.processes import Process, user_name
-from .._base.text import printable_line
 from .._base.waiting import TimeUpError, cleaning_up, concurrently, pause, remaining, time_limit
-from .client import MANAGED_BY, MANAGED_BY_LABEL, ApiError, KubernetesClient, Object, ObjectRef
+from .api import ApiError, Object
+from .client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
+from .lease import DURATION, HOLDER_ANNOTATION, NAMESPACE, Claim, Holder, as_mapping, clock, lock_ref
 
 Result = TypeVar("Result")
 
-NAMESPACE = "kube-system"
-DURATION = 30
-"""Seconds after which a lock that nobody renewed is free."""
 
 RUN_LOCK = "run"
 """What changes the mesh in several steps: a run of a playbook."""
@@ -47,7 +40,6 @@ INSTALL_LOCK = "istio-install"
 VERIFY_LOCK = "verify"
 """The namespace of the verification."""
 
-HOLDER_ANNOTATION = "exomesh.istio/holder"
 
 _REQUEST_PART = 0.25
 """Part of the duration between two renewals, and what one request may take of it at most."""
@@ -55,8 +47,6 @@ _REQUEST_PART = 0.25
 _SAFE_PART = 0.75
 """Part of the duration for which the holder may rely on a renewal; others wait for all of it."""
 
-_MAX_DURATION = 300
-"""No lock is waited for longer than that, whatever stands in it."""
 
 _TAKE_SECONDS = 7.5
 """For a request before the lock is held."""
@@ -71,89 +61,8 @@ _RESERVE_SECONDS = 3.0
 """Of the task's time, for telling who has the lock."""
 
 _REPEATS = 3
-_LONGEST = 200
-"""Letters of a name that a Lease holds."""
 
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
-
-
-def lock_ref(name: str) -> ObjectRef:
-    """The Lease that is the lock called ``name``."""
-    return ObjectRef("coordination.k8s.io/v1", "Lease", f"exomesh-{name}", NAMESPACE)
-
-
-def clock() -> float:
-    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps, if there is one."""
-    with suppress(AttributeError, OSError):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lock.
-
-    :param process: it holds the lock as long as this process lives.
-    :param run: the playbook, where it is known.
-    :param token: no two holders have the same.
-    """
-
-    process: Process
-    user: str
-    run: str = ""
-    token: str = field(default_factory=lambda: secrets.token_hex(8))
-
-    @classmethod
-    def this_process(cls) -> Holder:
-        return cls(Process.of(os.getpid()), user_name())
-
-    @property
-    def identity(self) -> str:
-        return f"{self.user}@{self.process.host}/{self.process.pid}/{self.token}"
-
-    def told(self) -> str:
-        """Return all that helps others to know it again."""
-        told = {**self.process.told(), "user": self.user, "run": self.run, "identity": self.identity}
-        return json.dumps(told)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a Lease says, whoever wrote it: nothing in it is relied on to have any form.
-
-    :param identity: its holder; empty when nobody has it.
-    :param who: its holder, for people.
-    """
-
-    identity: str
-    who: str
-    since: str
-    process: Process | None
-    renewed: datetime | None
-    duration: float | None
-
-    @classmethod
-    def of(cls, lease: Object) -> Claim:
-        spec = _mapping(lease.get("spec"))
-        identity = spec.get("holderIdentity")
-        identity = identity if isinstance(identity, str) else ""
-        told: dict[str, Any] = {}
-        with suppress(ValueError, TypeError, RecursionError):
-            annotations = _mapping(_mapping(lease.get("metadata")).get("annotations"))
-            told = _mapping(json.loads(annotations.get(HOLDER_ANNOTATION) or "{}"))
-        # One of an older version leaves the annotation of whom it follows.
-        process = Process.parse(told) if told.get("identity") == identity else None
-        who = printable_line(identity, _LONGEST)
-        if process:
-            run = f"playbook {told['run']}, " if told.get("run") else ""
-            who = printable_line(f"{told.get('user')}@{process.host} ({run}process {process.pid})", _LONGEST)
-        acquired = _time(spec.get("acquireTime"))
-        since = acquired.strftime("%Y-%m-%d %H:%M:%S UTC") if acquired else "an unknown time"
-        seconds = spec.get("leaseDurationSeconds")
-        duration = None
-        if isinstance(seconds, int) and not isinstance(seconds, bool) and 0 < seconds <= _MAX_DURATION:
-            duration = float(seconds)
-        return cls(identity, who, since, process, _time(spec.get("renewTime")), duration)
 
 
 class LockLostError(ExomeshError):
@@ -316,7 +225,7 @@ class ClusterLock:
             if found and self._is_held(found) and not force:
                 self._lease = found
                 return False
-            metadata = _mapping(found.get("metadata")) if found else {}
+            metadata = as_mapping(found.get("metadata")) if found else {}
             self._acquired = self._now().strftime(_TIME)
             write = self._client.replace if found else self._client.create
             asked = clock()
@@ -354,8 +263,8 @@ class ClusterLock:
             return True
 
     def _as_lease(self, metadata: dict[str, Any]) -> Object:
-        labels = {**_mapping(metadata.get("labels")), MANAGED_BY_LABEL: MANAGED_BY}
-        annotations = {**_mapping(metadata.get("annotations")), HOLDER_ANNOTATION: self._holder.told()}
+        labels = {**as_mapping(metadata.get("labels")), MANAGED_BY_LABEL: MANAGED_BY}
+        annotations = {**as_mapping(metadata.get("annotations")), HOLDER_ANNOTATION: self._holder.told()}
         return {
             "apiVersion": self._ref.api_version,
             "kind": self._ref.kind,
@@ -392,7 +301,7 @@ class ClusterLock:
             asked = clock()
             try:
                 self._lease = self._ask(
-                    lambda: self._client.replace(self._as_lease(_mapping(self._lease.get("metadata")))),
+                    lambda: self._client.replace(self._as_lease(as_mapping(self._lease.get("metadata")))),
                     self._duration * _REQUEST_PART,
                 )
             except ApiError as error:
@@ -550,19 +459,5 @@ def holding(locks: Sequence[ClusterLock], timeout: float) -> Iterator[None]:
         lock.tell_loss()
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _version(lease: Object) -> Any:
-    return _mapping(lease.get("metadata")).get("resourceVersion")
-
-
-def _time(text: Any) -> datetime | None:
-    if not isinstance(text, str):
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+    return as_mapping(lease.get("metadata")).get("resourceVersion")

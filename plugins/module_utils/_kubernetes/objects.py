@@ -21,18 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._base.errors import ExomeshError
-from .._base.waiting import pause
-from .client import (
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    ApiError,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    is_ours,
-    wait_until_met,
-)
+from .._base.waiting import concurrently, pause, wait_until_met
+from .api import ApiError, Object, ObjectRef
+from .client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient, is_ours
 
 with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
     import yaml

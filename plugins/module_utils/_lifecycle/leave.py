@@ -17,18 +17,11 @@ from dataclasses import dataclass, field
 
 from .._base.errors import ExomeshError
 from .._base.members import Member
-from .._base.waiting import pause
+from .._base.waiting import concurrently, pause, wait_until_met
 from .._istio import istiod
-from .._kubernetes.client import (
-    ISTIO_NAMESPACE,
-    NETWORK_LABEL,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    is_ours,
-    wait_until_met,
-)
+from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import KubernetesClient, is_ours
 from .._kubernetes.load_balancer import service_addresses
 from .._kubernetes.objects import DELETE, ObjectChange
 from .._peering.reader_access import readers

@@ -27,7 +27,8 @@ from .._base.errors import ExomeshError
 from .._base.processes import Process, Watch
 from .._base.waiting import concurrently, remaining
 from .._kubernetes.client import KubernetesClient
-from .._kubernetes.lock import RUN_LOCK, ClusterLock, Holder, LockLostError, release_all, take_all
+from .._kubernetes.lease import Holder
+from .._kubernetes.lock import RUN_LOCK, ClusterLock, LockLostError, release_all, take_all
 
 HOW_TO_BREAK = "-e mesh_break_lock=true"
 

@@ -16,24 +16,13 @@ from typing import TypeAlias
 
 from .._base.documents import MALFORMED, load_yaml
 from .._base.errors import ExomeshError
-from .._base.waiting import told_in_time
-from .._kubernetes.client import (
-    FIELD_MANAGER,
-    ISTIO_NAMESPACE,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    OWNER_LABEL,
-    ApiError,
-    Kind,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    is_ours,
-    wait_until_met,
-)
+from .._base.waiting import concurrently, told_in_time, wait_until_met
+from .._istio.names import ISTIO_NAMESPACE, OWNER_LABEL
+from .._kubernetes.api import ApiError, Object, ObjectRef
+from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, Kind, KubernetesClient, is_ours
+from .._kubernetes.lease import lock_ref
 from .._kubernetes.load_balancer import likely_cause
-from .._kubernetes.lock import INSTALL_LOCK, RUN_LOCK, ClusterLock, lock_ref
+from .._kubernetes.lock import INSTALL_LOCK, RUN_LOCK, ClusterLock
 from .._kubernetes.objects import DELETE, UNCHANGED, ObjectChange, compare_all
 from .._trust.cluster import CACERTS_REF
 from .._verify.state import SIDECAR_LABEL, labels_of

@@ -17,18 +17,14 @@ from collections.abc import Sequence
 from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
 from .._base.members import Member
-from .._kubernetes.client import (
-    ISTIO_NAMESPACE,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-)
+from .._base.waiting import concurrently
+from .._istio.names import ISTIO_NAMESPACE
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import UNCHANGED
-from .peering import Options, Peering, look
+from .peering import Options, Peering
 from .remote_secrets import RBAC
+from .sync import look
 
 _READ = {
     ("v1", "Secret"): ISTIO_NAMESPACE,

@@ -10,39 +10,30 @@ any more. A peer that fails does not hold up the others.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlparse
 
 from .._base.errors import ExomeshError
 from .._base.members import Member
-from .._base.waiting import pause, told_in_time
+from .._base.waiting import concurrently, pause, told_in_time, wait_until_met
 from .._istio import istiod
-from .._kubernetes.client import (
-    ISTIO_NAMESPACE,
-    NETWORK_LABEL,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    wait_until_met,
-)
-from .._kubernetes.load_balancer import service_addresses
+from .._istio.probe import Answer, probe
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import KubernetesClient
 from .._kubernetes.objects import CREATE, UNCHANGED, ObjectChange
-from .._kubernetes.probe import Answer, Target, api_hash, probe
 from .reader_access import binding_for_secrets, grant, grant_shared, our_shared_token, readers, revoke, roles
 from .remote_secrets import Access, compare_secret, holds_token, prune_secrets, secret_ref, write_secret
+from .sync import Way, gateway_addresses, look
 
 REMOTE_CREDENTIALS = "PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER"
 LAST_WITHOUT_OPT_OUT = (1, 31, 1)
 """Up to here istiod is known to die of its first remote secret when it is told not to read those Secrets."""
 
-_PATH = "/version"
 _ANSWERS_TO_NOBODY = (200, 401, 403)
 """Of a Kubernetes API to one who does not say who it is, as its administrator has it."""
 
@@ -85,27 +76,6 @@ class Outcome:
     changes: list[ObjectChange] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Way:
-    """From a reader to one peer: what the reader's secret for it is to hold."""
-
-    peer: Member
-    client: KubernetesClient
-    access: Access
-
-    @property
-    def url(self) -> str:
-        return self.access.server + _PATH
-
-    def target(self) -> Target:
-        ca = base64.b64decode(self.access.ca or "")
-        return Target(self.peer.name, self.url, ca, self.access.tls_server_name)
-
-    def is_among(self, reached: Collection[str]) -> bool:
-        ca = base64.b64decode(self.access.ca or "")
-        return api_hash(self.access.server, ca, self.access.tls_server_name) in reached
 
 
 def connect(member: Member) -> KubernetesClient:
@@ -224,7 +194,7 @@ class Peering:
                 )
         return deployments
 
-    def _open(self, reader: KubernetesClient, peer: Member) -> _Way | None:
+    def _open(self, reader: KubernetesClient, peer: Member) -> Way | None:
         """Have the peer let the reader in; None in check mode where nothing can be known of it yet."""
         if self._is_to_come(peer):
             ref = secret_ref(peer.name)
@@ -244,9 +214,9 @@ class Peering:
             raise error.about(cluster=peer.name) from None
         self._report(peer.name, way_in.changes)
         access = Access(peer.name, server, client.tls_server_name, way_in.ca, way_in.token)
-        return _Way(peer, client, access)
+        return Way(peer, client, access)
 
-    def _write(self, reader: KubernetesClient, way: _Way) -> _Way:
+    def _write(self, reader: KubernetesClient, way: Way) -> Way:
         try:
             self._report(reader.name, [write_secret(reader, way.access)])
         except ExomeshError as error:
@@ -255,7 +225,7 @@ class Peering:
 
     # The proof from inside
 
-    def _proved(self, reader: KubernetesClient, ways: Sequence[_Way]) -> list[_Way]:
+    def _proved(self, reader: KubernetesClient, ways: Sequence[Way]) -> list[Way]:
         """Those ways on which the peer's API answers a pod of the reader."""
         # The reader's account and its token are of the API's own making: what is left to prove is the way.
         reached = [way for way in ways if way.is_among(self._options.reached)]
@@ -284,7 +254,7 @@ class Peering:
                 self._failures.append(refusal)
         return [way for way in ways if way.peer.name not in refused]
 
-    def _refused(self, reader: KubernetesClient, ways: Sequence[_Way]) -> dict[str, str]:
+    def _refused(self, reader: KubernetesClient, ways: Sequence[Way]) -> dict[str, str]:
         """Why a pod of the reader gets nothing from a peer's API, by peer; asked in one go."""
         image, timeout = self._options.probe_image or "", self._options.timeout
         answers = probe(reader, [way.target() for way in ways], image, timeout)
@@ -292,7 +262,7 @@ class Peering:
 
     # istiod
 
-    def _synced(self, reader: KubernetesClient, ways: list[_Way], wait: bool) -> list[_Way]:
+    def _synced(self, reader: KubernetesClient, ways: list[Way], wait: bool) -> list[Way]:
         """Those ways that every replica of the reader's istiod has taken up; a stale istiod is restarted.
 
         :param wait: the secrets have just been written.
@@ -301,7 +271,7 @@ class Peering:
             if wait:
                 # Until it has noticed, istiod shows the state that it had with the secret of before.
                 pause(_NOTICED_AFTER, f"istiod of {reader.name} to notice its secrets")
-            gateways = {way.peer.name: _gateway_addresses(way) for way in ways} if wait else {}
+            gateways = {way.peer.name: gateway_addresses(way) for way in ways} if wait else {}
             missing = self._wait(reader, ways, gateways)
             stale = [way for way in ways if way.peer.name in missing]
             if stale:
@@ -323,7 +293,7 @@ class Peering:
         return [way for way in ways if way.peer.name not in missing]
 
     def _wait(
-        self, reader: KubernetesClient, ways: Sequence[_Way], gateways: Mapping[str, set[str]]
+        self, reader: KubernetesClient, ways: Sequence[Way], gateways: Mapping[str, set[str]]
     ) -> dict[str, list[str]]:
         """What istiod lacks of each peer, when it is complete or the time is up."""
         missing: dict[str, list[str]] = {}
@@ -337,7 +307,7 @@ class Peering:
         return missing
 
     def _not_synced(
-        self, reader: KubernetesClient, way: _Way, evidence: Sequence[str], unreachable: str | None
+        self, reader: KubernetesClient, way: Way, evidence: Sequence[str], unreachable: str | None
     ) -> ExomeshError:
         said: list[str] = told_in_time(
             lambda: [
@@ -358,7 +328,7 @@ class Peering:
 
     # What is not used any more
 
-    def _clear(self, reader: KubernetesClient, way: _Way) -> None:
+    def _clear(self, reader: KubernetesClient, way: Way) -> None:
         """Remove what the peer had for the reader and nobody uses now."""
         check_mode = self._options.check_mode
         doomed: list[ObjectRef] = []
@@ -373,7 +343,7 @@ class Peering:
                 doomed += roles(way.client)
         self._report(way.peer.name, revoke(way.client, doomed, check_mode))
 
-    def _unused_shared_token(self, reader: KubernetesClient, way: _Way) -> list[ObjectRef]:
+    def _unused_shared_token(self, reader: KubernetesClient, way: Way) -> list[ObjectRef]:
         """The token that the peer's readers shared, when this reader is the last to have changed over."""
         shared = our_shared_token(way.client)
         if shared is None:
@@ -391,7 +361,7 @@ class Peering:
                     return []  # it may still use it
         return [ref]
 
-    def _is_last(self, reader: KubernetesClient, way: _Way) -> bool:
+    def _is_last(self, reader: KubernetesClient, way: Way) -> bool:
         """Whether the reader is the last of the peer's; which one will be in fact shows in the run only."""
         return [member.name for member in self._members if way.peer.name in member.peers][-1:] == [
             reader.name
@@ -428,58 +398,6 @@ class Peering:
         for result in concurrently(one, items):
             results += result
         return results
-
-
-def unsynced(
-    states: Mapping[str, Mapping[str, str]],
-    known: Mapping[str, Mapping[str, set[str]]],
-    peers: Iterable[str],
-    gateways: Mapping[str, set[str]],
-) -> dict[str, list[str]]:
-    """What replicas of istiod lack of each peer, in words; empty when all is well.
-
-    :param states: state of the peers by replica.
-    :param known: addresses of gateways by peer by replica.
-    :param gateways: what those addresses should be, for the peers of which that is known.
-    """
-    missing: dict[str, list[str]] = {}
-    for peer in peers:
-        lines = [
-            f"{replica} says {seen.get(peer, 'that it does not know it')}"
-            for replica, seen in states.items()
-            if seen.get(peer) != istiod.SYNCED
-        ]
-        wanted = gateways.get(peer)
-        if wanted and not lines:
-            lines = [
-                f"{replica} has {', '.join(sorted(seen.get(peer, ()))) or 'no address'} as its gateway, not "
-                + ", ".join(sorted(wanted))
-                for replica, seen in known.items()
-                if seen.get(peer) != wanted
-            ]
-        if lines:
-            missing[peer] = lines
-    return missing
-
-
-def look(
-    reader: KubernetesClient, peers: Sequence[str], gateways: Mapping[str, set[str]]
-) -> dict[str, list[str]]:
-    """What the istiod of a reader lacks of each peer now, in words; empty when all is well."""
-    ready, lacking = istiod.replicas(reader)
-    if not ready:
-        return {peer: ["no replica of istiod is ready", *lacking] for peer in peers}
-    states = dict(zip(ready, concurrently(lambda name: istiod.sync_states(reader, name), ready), strict=True))
-    known = {name: istiod.known_gateways(reader, name) for name in ready} if any(gateways.values()) else {}
-    return unsynced(states, known, peers, gateways)
-
-
-def _gateway_addresses(way: _Way) -> set[str]:
-    """Addresses of a peer's gateway; none where it has none yet, or a host name, which istiod resolves."""
-    label = f"{NETWORK_LABEL}={way.peer.network}"
-    services = way.client.list_objects("v1", "Service", ISTIO_NAMESPACE, labels=label)
-    found = {address for service in services for address in service_addresses(service)}
-    return found if all(re.fullmatch(r"[0-9.]+|.*:.*", address) for address in found) else set()
 
 
 def _refusal(answer: Answer) -> str | None:

@@ -16,18 +16,10 @@ from dataclasses import dataclass
 
 from .._base.errors import ExomeshError
 from .._base.text import is_token
-from .._kubernetes.client import (
-    ISTIO_NAMESPACE,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    ApiError,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    is_ours,
-    wait_until_met,
-)
+from .._base.waiting import concurrently, wait_until_met
+from .._istio.names import ISTIO_NAMESPACE
+from .._kubernetes.api import ApiError, Object, ObjectRef
+from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient, is_ours
 from .._kubernetes.objects import CREATE, DELETE, UPDATE, Fields, ObjectChange, flatten, hash_of
 from .._trust.cluster import secret_text
 from .remote_secrets import (

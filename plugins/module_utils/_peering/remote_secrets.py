@@ -19,15 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._base.documents import MALFORMED, load_yaml
-from .._kubernetes.client import (
-    ISTIO_NAMESPACE,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-)
+from .._base.waiting import concurrently
+from .._istio.names import ISTIO_NAMESPACE
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import CREATE, DELETE, UNCHANGED, UPDATE, Fields, ObjectChange, hash_of, write_anew
 
 with suppress(ImportError):  # whoever connects to a cluster is told that it is missing

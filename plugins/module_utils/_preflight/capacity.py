@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from .._base.errors import ExomeshError
-from .._kubernetes.client import Object
+from .._kubernetes.api import Object
 
 _UNITS = {
     "m": Decimal("0.001"),

@@ -10,121 +10,43 @@ caller decides what becomes of them.
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-from .._base.documents import MALFORMED, load_json, load_yaml
 from .._base.errors import ExomeshError
 from .._base.members import Member
-from .._istio.install import INSTALLER_FIELD_MANAGER
+from .._base.waiting import concurrently
+from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .._istio.probe import Answer, probe
 from .._istio.registries import REPLACEMENT_HUB, retired
 from .._istio.releases import Release, kubernetes_window, unsupported
+from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.api_server import Window, parse_version
-from .._kubernetes.client import (
-    GATEWAY_PORT,
-    ISTIO_NAMESPACE,
-    NETWORK_LABEL,
-    OWNER_LABEL,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-)
-from .._kubernetes.kubeconfig_merge import source_entry
-from .._kubernetes.load_balancer import service_addresses
-from .._kubernetes.probe import Answer, Target, api_hash, probe
+from .._kubernetes.client import KubernetesClient
 from .._peering.remote_secrets import MULTI_CLUSTER_LABEL, SECRET_PREFIX
-from .capacity import Amount, has_ended, unplaced, usable_nodes
+from .capacity import has_ended, unplaced, usable_nodes
+from .check import ERROR, NOTE, OK, WARNING, Check
+from .installed import (
+    deactivated,
+    foreign_owner,
+    identity_of,
+    images_of,
+    is_of_deployment,
+    is_of_istio,
+    name_of,
+    revision_of,
+    version_of,
+)
+from .targets import PeerTarget, targets_of, unconnected
+from .wanted import Wanted
 
-ERROR, WARNING, NOTE, OK = "error", "warning", "note", "ok"
-
-VERSION_LABEL = "operator.istio.io/version"
 NODE_POOL_LABEL = "node.exoscale.net/nodepool-id"
 ANNOTATION_PREFIX = "service.beta.kubernetes.io/exoscale-loadbalancer-"
 POOL_ANNOTATIONS = (
     f"{ANNOTATION_PREFIX}service-instancepool-id",
     f"{ANNOTATION_PREFIX}service-sks-nodepool-name",
 )
-
-_DEACTIVATED = {"istio.io/deactivated": "never-match"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """The outcome of one check.
-
-    :param code: machine-readable, stable across releases.
-    :param outcome: ERROR, WARNING, NOTE (nothing to do, but good to know) or OK.
-    """
-
-    code: str
-    outcome: str
-    message: str
-    evidence: list[str] = field(default_factory=list)
-    cause: str = ""
-    next_step: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "code": self.code,
-            "ok": self.outcome in (OK, NOTE),
-            "outcome": self.outcome,
-            "message": self.message,
-            "evidence": self.evidence,
-            "cause": self.cause,
-            "next_step": self.next_step,
-        }
-
-    def __str__(self) -> str:
-        """For people, in sentences."""
-        saw = f"Saw: {'; '.join(self.evidence)}" if self.evidence else ""
-        sentences = [
-            text.rstrip(". ") + "." for text in (self.message, saw, self.cause, self.next_step) if text
-        ]
-        return f"[{self.code}] {' '.join(sentences)}"
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A Deployment to come, with what each of its pods asks for."""
-
-    name: str
-    replicas: int
-    request: Amount
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be installed.
-
-    :param owner: name of the IstioOperator of istiod.
-    :param trust_domains: those of all members, by name.
-    :param annotations: those of the east-west gateway's Service.
-    :param accepted: codes of checks that may fail; they warn.
-    """
-
-    version: str
-    revision: str
-    owner: str
-    mesh_id: str
-    cluster: str
-    network: str
-    trust_domain: str
-    trust_domains: Mapping[str, str]
-    workloads: Sequence[Workload]
-    annotations: Mapping[str, str]
-    max_clock_skew: float
-    accepted: frozenset[str]
-
-    @property
-    def istiod(self) -> str:
-        """Name of its Deployment and Service."""
-        return f"istiod-{self.revision}" if self.revision else "istiod"
 
 
 @dataclass
@@ -175,7 +97,7 @@ class Preflight:
 
     def probe(self, image: str, timeout: float) -> list[Check]:
         """Ask for the unproven peers from inside the cluster."""
-        found = concurrently(_targets_of, self.unproven_peers())
+        found = concurrently(targets_of, self.unproven_peers())
         checks = [check for _targets, unknown in found for check in unknown]
         targets = [target for known, _unknown in found for target in known]
         if targets:
@@ -286,11 +208,11 @@ class Preflight:
             yield from self._identity(istiod)
 
     def _owner(self, istiod: Object) -> Check:
-        where = f"Deployment {_name(istiod)}"
-        owner = _foreign_owner(istiod, self._wanted.owner)
+        where = f"Deployment {name_of(istiod)}"
+        owner = foreign_owner(istiod, self._wanted.owner)
         if owner is None:
             return Check("istio-owner", OK, f"{where} is of IstioOperator {self._wanted.owner}")
-        revision = _revision(istiod)
+        revision = revision_of(istiod)
         if revision != (self._wanted.revision or "default"):
             return Check(
                 "istio-owner",
@@ -307,9 +229,9 @@ class Preflight:
         )
 
     def _version(self, istiod: Object) -> Check:
-        installed, wanted = _version_of(istiod), self._wanted.version
-        where = f"Deployment {_name(istiod)}"
-        if installed == wanted or _revision(istiod) != (self._wanted.revision or "default"):
+        installed, wanted = version_of(istiod), self._wanted.version
+        where = f"Deployment {name_of(istiod)}"
+        if installed == wanted or revision_of(istiod) != (self._wanted.revision or "default"):
             return Check("istio-version", OK, f"{where} is of Istio {installed}")
         try:
             old = Release.parse(installed)
@@ -353,7 +275,7 @@ class Preflight:
             yield Check(
                 code,
                 ERROR,
-                f"Deployment {_name(istiod)} has the {words} {found[code]}, not {value}",
+                f"Deployment {name_of(istiod)} has the {words} {found[code]}, not {value}",
                 cause=f"Running proxies have the {words}, too: a change cuts them off until a restart",
                 next_step=f"Set {variable} to {found[code]}, or accept that: preflight_accept: [{code}]",
             )
@@ -409,7 +331,7 @@ class Preflight:
         for configuration in self._seen.webhooks:
             for webhook in configuration.get("webhooks") or []:
                 service = (webhook.get("clientConfig") or {}).get("service")
-                if not service or not _is_of_istio(configuration, webhook) or _deactivated(webhook):
+                if not service or not is_of_istio(configuration, webhook) or deactivated(webhook):
                     continue
                 place = (service["namespace"], service["name"])
                 if find(ObjectRef("v1", "Service", place[1], place[0])):
@@ -477,7 +399,7 @@ class Preflight:
         return sum(
             pod["spec"].get("nodeName") is not None and not has_ended(pod)
             for pod in self._seen.pods
-            if pod["metadata"]["namespace"] == ISTIO_NAMESPACE and _is_of_deployment(pod, name)
+            if pod["metadata"]["namespace"] == ISTIO_NAMESPACE and is_of_deployment(pod, name)
         )
 
     def _node_pools(self) -> Check:
@@ -505,9 +427,9 @@ class Preflight:
         for pod in self._seen.pods:
             if has_ended(pod):
                 continue
-            for image in sorted(_images(pod)):
+            for image in sorted(images_of(pod)):
                 if retired(image):
-                    users.setdefault(image, []).append(_name(pod))
+                    users.setdefault(image, []).append(name_of(pod))
         if not users:
             return Check("retired-registry", OK, "No pod's image is on a registry that Istio gives up")
         return Check(
@@ -533,8 +455,8 @@ class Preflight:
             next_step="Set the clocks: this machine's, or have the cluster's looked at",
         )
 
-    def _reached(self, target: _PeerTarget, answer: Answer) -> Check:
-        if answer.error is None or (target.ca is None and not _unconnected(answer.error)):
+    def _reached(self, target: PeerTarget, answer: Answer) -> Check:
+        if answer.error is None or (target.ca is None and not unconnected(answer.error)):
             return Check(
                 target.code,
                 OK,
@@ -549,157 +471,6 @@ class Preflight:
             target.cause,
             target.next_step,
         )
-
-
-@dataclass(frozen=True)
-class _PeerTarget(Target):
-    """What is asked for in a peer, and what it means when it does not answer."""
-
-    code: str = ""
-    what: str = ""
-    api: str = ""
-    severity: str = ERROR
-    cause: str = ""
-    next_step: str = ""
-
-
-def _targets_of(peer: Member) -> tuple[list[_PeerTarget], list[Check]]:
-    """What to ask for of a peer, or why that is not known."""
-    try:
-        entry = source_entry(Path(peer.kubeconfig), None, None)
-        addresses = _gateway_addresses(peer)
-    except ExomeshError as error:
-        unknown = f"Whether pods of this cluster reach the peer {peer.name} is not known"
-        return [], [Check("peer-api", NOTE, unknown, [error.message], error.cause or "")]
-    server = peer.server or entry.server
-    api = _PeerTarget(
-        name=f"{peer.name}-api",
-        url=f"{server.rstrip('/')}/version",
-        ca=entry.certificate_authority,
-        tls_server_name=entry.cluster.get("tls-server-name"),
-        code="peer-api",
-        what=f"the API server of {peer.name}",
-        api=api_hash(server, entry.certificate_authority or b"", entry.cluster.get("tls-server-name")),
-        cause="A firewall or a proxy stands between, or the address is for this machine only",
-        next_step=(
-            f"Let the nodes of this cluster connect to {server}, or set peering_server of {peer.name} to an "
-            f"address that they reach"
-        ),
-    )
-    gateways = [
-        _PeerTarget(
-            name=f"{peer.name}-gateway-{number}",
-            url=f"https://{address}:{GATEWAY_PORT}/",
-            ca=None,
-            tls_server_name=None,
-            code="peer-gateway",
-            what=f"the east-west gateway of {peer.name}",
-            severity=WARNING,
-            cause="A firewall stands between, or the gateway has no ready pod",
-            next_step=(
-                f"Let the nodes of this cluster connect to {address} port {GATEWAY_PORT}; see the security "
-                f"groups and gateway_source_ranges of {peer.name}"
-            ),
-        )
-        for number, address in enumerate(addresses)
-    ]
-    return [api, *gateways], []
-
-
-def _unconnected(error: str) -> bool:
-    """Whether curl did not even connect. A gateway takes no request that names no service of its cluster."""
-    return re.search(r"(?i)failed to connect|could ?n.t connect|resolv|time(d )?out", error) is not None
-
-
-def _gateway_addresses(peer: Member) -> list[str]:
-    """Addresses of the peer's gateways that are there already."""
-    client = KubernetesClient(peer.kubeconfig, name=peer.name)
-    label = f"{NETWORK_LABEL}={peer.network}"
-    services = client.list_objects("v1", "Service", ISTIO_NAMESPACE, labels=label)
-    return [address for service in services for address in service_addresses(service)]
-
-
-def identity_of(client: KubernetesClient, istiod: Object) -> dict[str, str]:
-    """Mesh ID, cluster name, network and trust domain of an istiod, by their checks, where known."""
-    namespace, suffix = istiod["metadata"]["namespace"], istiod["metadata"]["name"].removeprefix("istiod")
-    mesh_config, injector = concurrently(
-        client.get,
-        [
-            ObjectRef("v1", "ConfigMap", f"istio{suffix}", namespace),
-            ObjectRef("v1", "ConfigMap", f"istio-sidecar-injector{suffix}", namespace),
-        ],
-    )
-    found: dict[str, Any] = {}
-    if injector:
-        with suppress(*MALFORMED):
-            settings = load_json(injector["data"].get("values") or "{}", "values").get("global") or {}
-            found["mesh-id"] = settings.get("meshID")
-            found["cluster-name"] = (settings.get("multiCluster") or {}).get("clusterName")
-            found["network"] = settings.get("network")
-    if mesh_config:
-        with suppress(*MALFORMED):
-            document = load_yaml(mesh_config["data"].get("mesh") or "", "mesh") or {}
-            found["trust-domain"] = document.get("trustDomain")
-    return {code: str(value) for code, value in found.items() if value}
-
-
-def _foreign_owner(istiod: Object, owner: str) -> str | None:
-    """Who else an istiod belongs to; None where it is the IstioOperator ``owner``."""
-    metadata = istiod["metadata"]
-    annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
-    for reference in metadata.get("ownerReferences") or []:
-        return f"{reference['kind']} {reference['name']}, of an operator"
-    if release := annotations.get("meta.helm.sh/release-name"):
-        return f"the Helm release {annotations.get('meta.helm.sh/release-namespace', '?')}/{release}"
-    operator = labels.get(OWNER_LABEL)
-    if operator is None and any(
-        entry["manager"] == INSTALLER_FIELD_MANAGER for entry in metadata.get("managedFields") or []
-    ):
-        return None  # istioctl made it, and somebody took the label away
-    if operator is None:
-        return f"somebody unknown (it lacks istioctl's label {OWNER_LABEL})"
-    if metadata["namespace"] != ISTIO_NAMESPACE or operator != owner:
-        return f"another installation by istioctl, IstioOperator {metadata['namespace']}/{operator}"
-    return None
-
-
-def _revision(istiod: Object) -> str:
-    return str((istiod["metadata"].get("labels") or {}).get("istio.io/rev") or "default")
-
-
-def _version_of(istiod: Object) -> str:
-    labels = istiod["metadata"].get("labels") or {}
-    image = istiod["spec"]["template"]["spec"]["containers"][0]["image"]
-    return str(labels.get(VERSION_LABEL) or image.partition("@")[0].rpartition(":")[2])
-
-
-def _is_of_istio(configuration: Object, webhook: Object) -> bool:
-    return str(configuration["metadata"]["name"]).startswith("istio") or str(webhook["name"]).endswith(
-        "istio.io"
-    )
-
-
-def _deactivated(webhook: Object) -> bool:
-    """Whether the installer has switched the webhook off, in favour of a revision tag's."""
-    return (webhook.get("namespaceSelector") or {}).get("matchLabels") == _DEACTIVATED
-
-
-def _is_of_deployment(pod: Object, name: str) -> bool:
-    """Whether a ReplicaSet of the Deployment has made the pod."""
-    return any(
-        reference["kind"] == "ReplicaSet" and reference["name"].rpartition("-")[0] == name
-        for reference in pod["metadata"].get("ownerReferences") or []
-    )
-
-
-def _images(pod: Object) -> set[str]:
-    spec = pod["spec"]
-    containers = (spec.get("initContainers") or []) + (spec.get("containers") or [])
-    return {str(container.get("image", "")) for container in containers}
-
-
-def _name(obj: Object) -> str:
-    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
 
 
 def _few(names: Sequence[str]) -> str:

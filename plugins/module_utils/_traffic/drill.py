@@ -18,10 +18,11 @@ from typing import Any
 
 from .._base.cleanup import afterwards
 from .._base.errors import ExomeshError
-from .._base.waiting import in_threads, remaining
-from .._istio.install import wait_ready
-from .._kubernetes.client import KubernetesClient, Object, ObjectRef, concurrently, wait_until_met
+from .._base.waiting import concurrently, in_threads, remaining, wait_until_met
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import KubernetesClient
 from .._kubernetes.objects import write_anew
+from .._kubernetes.readiness import wait_ready
 from .requests import Answer, MeshClient
 
 REPLICAS_ANNOTATION = "exomesh.istio/drill-replicas"

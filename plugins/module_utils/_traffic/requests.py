@@ -23,20 +23,12 @@ from .._base.cleanup import afterwards
 from .._base.connections import client_context, open_socket
 from .._base.errors import ExomeshError
 from .._base.text import new_mark, printable_line
-from .._base.waiting import TimeUpError, in_threads, pause, remaining, time_limit
-from .._kubernetes.client import (
-    FIELD_MANAGER,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    is_ours,
-    pod_unmet,
-    wait_until_met,
-)
+from .._base.waiting import TimeUpError, in_threads, pause, remaining, time_limit, wait_until_met
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient, is_ours
 from .._kubernetes.images import PULL_POLICY, require_image
 from .._kubernetes.objects import apply_patiently, delete_for_sure
+from .._kubernetes.readiness import pod_unmet
 
 REQUEST_SECONDS = 5
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._base.errors import ExomeshError
-from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, Object, ObjectRef
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL
 
 ISTIO, GATEWAY_API = "istio", "gateway-api"
 

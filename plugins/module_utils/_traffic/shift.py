@@ -19,8 +19,9 @@ from re import Pattern
 from typing import Any, NoReturn
 
 from .._base.errors import ExomeshError
-from .._base.waiting import cleaning_up, pause, sparing
-from .._kubernetes.client import KubernetesClient, Object, ObjectRef, concurrently
+from .._base.waiting import cleaning_up, concurrently, pause, sparing
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import KubernetesClient
 from .._kubernetes.objects import write_anew
 from .requests import Answer, Tally
 from .route import Split, split_of, with_percent

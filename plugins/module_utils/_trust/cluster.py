@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from .._base.documents import MALFORMED
 from .._base.errors import ExomeshError
-from .._kubernetes.client import ISTIO_NAMESPACE, KubernetesClient, Object, ObjectRef, concurrently, is_ours
+from .._base.waiting import concurrently
+from .._istio.names import ISTIO_NAMESPACE
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import KubernetesClient, is_ours
 from .x509 import CertificateError, complete_chain, fingerprint, read_chain, read_key
 
 if TYPE_CHECKING:

@@ -16,17 +16,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from .._kubernetes.client import (
-    FIELD_MANAGER,
-    ISTIO_NAMESPACE,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    NETWORK_LABEL,
-    ApiError,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-)
+from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .._kubernetes.api import ApiError, Object, ObjectRef
+from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import apply_patiently
 from .cluster import (
     CA_CERTIFICATE,
@@ -40,6 +32,7 @@ from .cluster import (
     require_root,
     secret_text,
 )
+from .renewal import why_kept, why_renew
 from .root_ca import require_key
 from .x509 import (
     BACKDATING,
@@ -64,8 +57,6 @@ from .x509 import (
     serial,
     sign_intermediate,
     time_text,
-    why_kept,
-    why_renew,
 )
 
 with contextlib.suppress(ImportError):

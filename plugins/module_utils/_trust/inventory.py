@@ -20,20 +20,13 @@ from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.text import printable_line
+from .._base.waiting import concurrently, wait_until_met
 from .._istio import istiod
-from .._kubernetes.client import (
-    ISTIO_NAMESPACE,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    ApiError,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    pod_unmet,
-    wait_until_met,
-)
+from .._istio.names import ISTIO_NAMESPACE
+from .._kubernetes.api import ApiError, Object, ObjectRef
+from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import apply_patiently, delete_for_sure
+from .._kubernetes.readiness import pod_unmet
 from .cluster import read_trust
 from .x509 import ISTIOD_NAME, CertificateError, describe, fingerprint, issued_by, read_chain, serial
 

@@ -22,7 +22,8 @@ from .._base.files import (
     write_private,
 )
 from .._base.members import Member
-from .._kubernetes.client import KubernetesClient, concurrently
+from .._base.waiting import concurrently
+from .._kubernetes.client import KubernetesClient
 from .cluster import ClusterTrust, read_trust, require_no_root, require_root
 from .encrypted_key import ROUNDS, is_quick_to_guess, require_strong, weakness
 from .x509 import (

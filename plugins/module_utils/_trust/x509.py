@@ -37,8 +37,6 @@ BACKDATING = timedelta(minutes=5)
 KEY_TYPES = ("rsa", "ecdsa-p256", "ecdsa-p384")
 _MIN_RSA_BITS = 2048
 MAX_LIFETIME = timedelta(days=36500)
-_WORTH_RENEWING = timedelta(hours=1)
-"""A new intermediate CA that does not live longer than the old one by this much is none."""
 
 
 class CertificateError(ExomeshError):
@@ -368,11 +366,11 @@ def chain_weaknesses(chain: Sequence[x509.Certificate]) -> list[str]:
     found = []
     for certificate in chain:
         title = f"certificate {certificate.subject.rfc4514_string()}"
-        if _extension(certificate, x509.SubjectKeyIdentifier) is None:
+        if extension_of(certificate, x509.SubjectKeyIdentifier) is None:
             found.append(f"{title} has no Subject Key Identifier")
-        if not is_root(certificate) and _extension(certificate, x509.AuthorityKeyIdentifier) is None:
+        if not is_root(certificate) and extension_of(certificate, x509.AuthorityKeyIdentifier) is None:
             found.append(f"{title} has no Authority Key Identifier, which Python 3.13 and later refuse")
-        usage = _extension(certificate, x509.KeyUsage)
+        usage = extension_of(certificate, x509.KeyUsage)
         if usage is not None and not usage.crl_sign:
             found.append(f"{title} may not sign revocation lists (key usage cRLSign)")
     return found
@@ -395,134 +393,14 @@ def complete_chain(
     return tuple(complete)
 
 
-def why_renew(
-    chain: Sequence[x509.Certificate] | None,
-    key: Any,
-    profile: Profile,
-    issuers: Sequence[x509.Certificate],
-    now: datetime,
-    elsewhere: bool = False,
-) -> str | None:
-    """Why a cluster needs a new intermediate CA; None while its own is as it should be.
-
-    The one place that decides. It goes by meaning: neither by whom it was made, nor by which backend.
-
-    :param chain: the cluster's own, up to its root; None when it has none.
-    :param key: its private key; None when it cannot be read.
-    :param issuers: what signs a new one, up to the mesh's root.
-    :param elsewhere: whether it signs by rules of its own, as to how long.
-    """
-    if not chain:
-        return "it has none"
-    held = chain[0]
-    return (
-        _why_due(chain, profile, issuers, now, elsewhere)
-        or ("its key belongs to another certificate" if key is None or not key_belongs(held, key) else None)
-        or _why_unlike_profile(held, profile)
-        or (
-            f"its issuer is not of the mesh's root, but of SHA-256 {fingerprint(chain[-1])}"
-            if chain[-1] != issuers[-1]
-            else None
-        )
-        or "; ".join(chain_problems(chain, now))
-        or _why_unlike_istio(held)
-    )
-
-
-def why_kept(
-    chain: Sequence[x509.Certificate],
-    profile: Profile,
-    issuers: Sequence[x509.Certificate],
-    now: datetime,
-    elsewhere: bool = False,
-) -> tuple[str, str] | None:
-    """Why an intermediate CA stays although its end is near, and what to do; None where it is not near."""
-    ends = end_of(chain)
-    if ends - now >= profile.renew_before:
-        return None
-    told = f"its intermediate CA ends at {time_text(ends)}, with {_days(ends - now)} left"
-    if end_of(issuers) - ends <= _WORTH_RENEWING:
-        first = min(issuers, key=lambda item: item.not_valid_after_utc)
-        name, end = first.subject.rfc4514_string(), time_text(first.not_valid_after_utc)
-        cause = f"{told}, and a new one could not live longer, as its issuer {name} ends at {end}"
-        if is_root(first):
-            return cause, "Rotate the root, before all ends"
-        return cause, "Have that CA renewed by what issued it, and give it with its new certificate"
-    life = _days(_life_of_a_new_one(chain, profile, issuers, now, elsewhere))
-    cause = (
-        f"{told}. That is less than certificates_renew_before ({profile.renew_before.days} days), but a new "
-        f"one would live for {life} only, and be made anew by every run. So it is renewed when a third of "
-        "that is left"
-    )
-    next_step = (
-        "Set certificates_renew_before to fewer days than certificates_lifetime, and see whether the CA that "
-        "signs has a limit of its own"
-    )
-    return cause, next_step
-
-
-def _why_due(
-    chain: Sequence[x509.Certificate],
-    profile: Profile,
-    issuers: Sequence[x509.Certificate],
-    now: datetime,
-    elsewhere: bool,
-) -> str | None:
-    ends = end_of(chain)
-    if ends <= now:
-        return f"its own expired at {time_text(ends)}"
-    # One that cannot live for as long as that would be due again as soon as it is made.
-    life = _life_of_a_new_one(chain, profile, issuers, now, elsewhere)
-    margin = profile.renew_before if profile.renew_before < life else life / 3
-    if ends - now < margin and now + life - ends > _WORTH_RENEWING:
-        return f"its own ends at {time_text(ends)}, with {_days(ends - now)} left"
-    return None
-
-
-def _life_of_a_new_one(
-    chain: Sequence[x509.Certificate],
-    profile: Profile,
-    issuers: Sequence[x509.Certificate],
-    now: datetime,
-    elsewhere: bool,
-) -> timedelta:
-    life = min(profile.lifetime, end_of(issuers) - now)
-    # What a CA elsewhere gave is all that is known of its limits.
-    return min(life, end_of(chain) - chain[0].not_valid_before_utc - BACKDATING) if elsewhere else life
-
-
-def _days(time: timedelta) -> str:
-    days = time // timedelta(days=1)
-    return f"{days} days" if days > 1 else f"{time // timedelta(hours=1)} hours"
-
-
-def _why_unlike_profile(held: x509.Certificate, profile: Profile) -> str | None:
-    # A CA elsewhere may put the parts of the subject into an order of its own.
-    if set(held.subject) != set(profile.subject):
-        return f"its subject is {held.subject.rfc4514_string()}, not {profile.subject.rfc4514_string()}"
-    if (kind := kind_of(held.public_key())) != profile.key:
-        return f"its key is {kind or 'of another kind'}, not {profile.key}"
-    return None
-
-
-def _why_unlike_istio(held: x509.Certificate) -> str | None:
-    names = _extension(held, x509.SubjectAlternativeName)
-    if names is None or ISTIOD_NAME not in names.get_values_for_type(x509.DNSName):
-        return f"its names lack {ISTIOD_NAME}"
-    constraints = _extension(held, x509.BasicConstraints)
-    if constraints is None or constraints.path_length != 0:
-        return "its path length is not 0"
-    return "; ".join(chain_weaknesses([held])) or None
-
-
 def _ca_problems(certificate: x509.Certificate, cas_below: int, now: datetime) -> list[str]:
     problems = []
-    constraints = _extension(certificate, x509.BasicConstraints)
+    constraints = extension_of(certificate, x509.BasicConstraints)
     if constraints is None or not constraints.ca:
         problems.append("is no CA (basic constraints lack CA:TRUE)")
     elif constraints.path_length is not None and constraints.path_length < cas_below:
         problems.append(f"allows {constraints.path_length} CAs below it, but {cas_below} are (pathlen)")
-    usage = _extension(certificate, x509.KeyUsage)
+    usage = extension_of(certificate, x509.KeyUsage)
     if usage is None or not usage.key_cert_sign:
         problems.append("may not sign certificates (key usage lacks keyCertSign)")
     if certificate.not_valid_before_utc > now:
@@ -546,7 +424,7 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
+def extension_of(certificate: x509.Certificate, kind: type[Any]) -> Any:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except (x509.ExtensionNotFound, ValueError):
@@ -578,7 +456,7 @@ def _ca_usage() -> x509.KeyUsage:
 
 
 def _authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    identifier = _extension(issuer, x509.SubjectKeyIdentifier)
+    identifier = extension_of(issuer, x509.SubjectKeyIdentifier)
     if identifier is None:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(cast(Any, issuer.public_key()))
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)

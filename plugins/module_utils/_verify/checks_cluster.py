@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
+from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
 from .._istio.registries import retired
-from .._kubernetes.client import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL, Object, pod_unmet
+from .._kubernetes.api import Object
+from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import secret_ref
 from .._trust.inventory import INTERMEDIATE, ISTIOD, ROOT, WORKLOAD
 from .._trust.x509 import issued_by, time_text

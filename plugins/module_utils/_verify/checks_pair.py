@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from .._kubernetes.client import GATEWAY_PORT, ISTIO_NAMESPACE
+from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE
 from .._peering.remote_secrets import secret_ref
 from .._trust.inventory import INTERMEDIATE
 from .._trust.x509 import CertificateError, issued_by, read_chain

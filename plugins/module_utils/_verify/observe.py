@@ -16,7 +16,11 @@ from .._base.documents import MALFORMED, load_json, load_yaml
 from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.text import is_plain_url, is_token
-from .._kubernetes.client import ISTIO_NAMESPACE, ApiError, KubernetesClient, Object, concurrently, pod_unmet
+from .._base.waiting import concurrently
+from .._istio.names import ISTIO_NAMESPACE
+from .._kubernetes.api import ApiError, Object
+from .._kubernetes.client import KubernetesClient
+from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL
 from .._trust.inventory import WORKLOAD, Seen, look_at_cluster, proxy_chain
 from .state import (

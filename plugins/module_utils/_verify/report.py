@@ -14,8 +14,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from .._base.text import printable_data
-from .._kubernetes.client import pod_unmet
 from .._kubernetes.load_balancer import service_addresses
+from .._kubernetes.readiness import pod_unmet
 from .._trust.x509 import describe, fingerprint, time_text
 from .judge import PairVerdict, Verdict
 from .state import ClusterState, MeshState, Sample

@@ -16,8 +16,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._base.members import Member
-from .._kubernetes.client import ISTIO_NAMESPACE, NETWORK_LABEL, KubernetesClient, Object, pod_unmet
+from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .._kubernetes.api import Object
+from .._kubernetes.client import KubernetesClient
 from .._kubernetes.load_balancer import service_addresses
+from .._kubernetes.readiness import pod_unmet
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -24,20 +24,13 @@ from .._base.cleanup import afterwards
 from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
 from .._base.text import new_mark
-from .._kubernetes.client import (
-    FIELD_MANAGER,
-    GATEWAY_PORT,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    pod_unmet,
-    wait_until_met,
-)
+from .._base.waiting import concurrently, wait_until_met
+from .._istio.names import GATEWAY_PORT
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.images import PULL_POLICY, require_image
 from .._kubernetes.objects import apply_patiently, delete_for_sure
+from .._kubernetes.readiness import pod_unmet
 from .observe import ENVOY_ADMIN_PORT, access_to
 from .state import (
     EXPIRES_ANNOTATION,

@@ -13,12 +13,8 @@ from pathlib import Path
 import pytest
 import urllib3
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.istiod import sync_states
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    ApiError,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError, Object, ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from kubeconfigs import run_module
 from running_mesh import ISTIOD, RunningMesh
 from scale_model.played_api import DRY_RUN, GET, LIST, REFUSED, WRITE, PlayedMesh, difference

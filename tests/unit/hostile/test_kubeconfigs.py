@@ -20,8 +20,10 @@ from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.kubeconfig
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import (
     Kubeconfig,
-    Wanted,
     described,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_renewal import (
+    Wanted,
     why_renew,
 )
 from corpus import DOCUMENTS, PROOF, SHAPES, TEXTS, assert_safe

@@ -22,17 +22,10 @@ import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.processes import Process, Watch
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import lock as cluster_lock
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    ApiError,
-    KubernetesClient,
-    ObjectRef,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lock import (
-    HOLDER_ANNOTATION,
-    ClusterLock,
-    Holder,
-    take_all,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError, ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lease import HOLDER_ANNOTATION, Holder
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lock import ClusterLock, take_all
 from kubernetes_api import ApiServer, status
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/exomesh-test"

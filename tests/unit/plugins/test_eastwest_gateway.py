@@ -16,10 +16,12 @@ from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.nlb import
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.eastwest_gateway import (
     NETWORK_LABEL,
     GatewayApiForm,
-    GatewaySettings,
     OperatorForm,
     Plan,
     ensure,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.gateway_settings import (
+    GatewaySettings,
     exposing_gateway,
     gateway_api_objects,
     operator_settings,

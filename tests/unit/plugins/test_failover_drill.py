@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    KubernetesClient,
-    ObjectRef,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._traffic.drill import (
     REPLICAS_ANNOTATION,
     Figures,

@@ -17,22 +17,17 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import 
     ExomeshError,
     MissingRequirementError,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._istio.install import (
-    Istioctl,
-    install,
-    plan,
-    wait_ready,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.install import install, plan
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.operator import (
     OperatorSettings,
     istio_operator,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    KubernetesClient,
-    ObjectRef,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.rendering import Istioctl
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lock import INSTALL_LOCK, ClusterLock
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import summarise
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.readiness import wait_ready
 from kubeconfigs import run_module
 from kubernetes_api import ApiServer, Object
 

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.access import same_server
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import (
     Kubeconfig,
     KubeconfigError,
-    Wanted,
     described,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_renewal import (
+    Wanted,
     parse_duration,
-    same_server,
     why_renew,
 )
 from kubeconfigs import CA_OF_TESTS, NOW, Pair, encoded, issue, kubeconfig, secrets_of

@@ -12,15 +12,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import wait_until_met
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import client as kubernetes_client
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    ApiError,
-    KubernetesClient,
-    ObjectRef,
-    deployment_unmet,
-    pod_unmet,
-    wait_until_met,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError, ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.load_balancer import (
     likely_cause,
     service_addresses,
@@ -33,6 +28,10 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects 
     flatten,
     render_diff,
     summarise,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.readiness import (
+    deployment_unmet,
+    pod_unmet,
 )
 from kubernetes_api import ApiServer, Object, status
 

@@ -16,10 +16,10 @@ import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.envoy import EnvoyConfig
-from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk import (
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk import STEPS, not_taken, walk
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.way import (
     FOLLOWS,
     OK,
-    STEPS,
     STOP,
     UNKNOWN,
     Service,
@@ -29,8 +29,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk impor
     find_pod,
     find_service,
     lines,
-    not_taken,
-    walk,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import read_chain
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import ClusterState, Istiod

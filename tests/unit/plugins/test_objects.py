@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import concurrently
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import objects
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    KubernetesClient,
-    ObjectRef,
-    concurrently,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from kubernetes_api import ApiServer
 
 Object = dict[str, Any]

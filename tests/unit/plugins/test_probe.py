@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.images import require_image
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.probe import (
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.probe import (
     Answer,
     Target,
     curl_config,
     probe,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.images import require_image
 from kubernetes_api import ApiServer, status
 
 GOOD = "exomesh-answer 0 200 0.012 0 \n"

@@ -15,10 +15,11 @@ import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.probe import api_hash
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import render_diff, summarise
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.probe import api_hash
-from ansible_collections.exomesh.istio.plugins.module_utils._peering.peering import Options, Peering, unsynced
+from ansible_collections.exomesh.istio.plugins.module_utils._peering.peering import Options, Peering
+from ansible_collections.exomesh.istio.plugins.module_utils._peering.sync import unsynced
 from kubernetes_api import ApiServer, Object, status
 
 SECRETS = "/api/v1/namespaces/istio-system/secrets"

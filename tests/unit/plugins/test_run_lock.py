@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.processes import Process
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lock import Holder
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lease import Holder
 from ansible_collections.exomesh.istio.plugins.module_utils._lifecycle.run_lock import Held
 from kubernetes_api import ApiServer, status
 

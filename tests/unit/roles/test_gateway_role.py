@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    KubernetesClient,
-    ObjectRef,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from exolab import build
 
 Play = Callable[..., Any]

@@ -8,11 +8,9 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    KubernetesClient,
-    Object,
-    concurrently,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import concurrently
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import Object
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import (
     reader_account,
     reader_objects,

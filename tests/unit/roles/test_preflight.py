@@ -12,23 +12,18 @@ import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    KubernetesClient,
-    ObjectRef,
-)
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.probe import Answer, Target, api_hash
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.probe import Answer, Target, api_hash
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight import checks as preflight
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight.capacity import (
     Amount,
     quantity,
     request_of,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._preflight.checks import (
-    Check,
-    Preflight,
-    Wanted,
-    Workload,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._preflight.check import Check
+from ansible_collections.exomesh.istio.plugins.module_utils._preflight.checks import Preflight
+from ansible_collections.exomesh.istio.plugins.module_utils._preflight.wanted import Wanted, Workload
 
 Object = dict[str, Any]
 

@@ -15,10 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    ClusterUnreachableError,
-    KubernetesClient,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ClusterUnreachableError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from silent_api import IDENTITY
 
 DECODE_ERROR = bytes.fromhex("15 0303 0002 02 32")

@@ -32,10 +32,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import
     told_in_time,
     wait_until_met,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
-    ClusterUnreachableError,
-    KubernetesClient,
-)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ClusterUnreachableError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import remove_surplus
 from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import (
     Access,

@@ -27,19 +27,13 @@ from urllib.parse import urlsplit
 from .._base.cleanup import afterwards
 from .._base.errors import ExomeshError
 from .._base.text import new_mark
-from .client import (
-    ISTIO_NAMESPACE,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    KubernetesClient,
-    Object,
-    ObjectRef,
-    concurrently,
-    pod_unmet,
-    wait_until_met,
-)
-from .images import PULL_POLICY, require_image
-from .objects import delete_for_sure
+from .._base.waiting import concurrently, wait_until_met
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
+from .._kubernetes.images import PULL_POLICY, require_image
+from .._kubernetes.objects import delete_for_sure
+from .._kubernetes.readiness import pod_unmet
+from .names import ISTIO_NAMESPACE
 
 PROBE_LABEL = "exomesh.istio/probe"
 

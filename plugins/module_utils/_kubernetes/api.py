@@ -1,0 +1,393 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests to one cluster's Kubernetes API (private to the collection)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Self, cast
+from urllib.parse import quote, urlencode, urlsplit
+
+from .._base.connections import PATIENCE, BusyServerError, broke_off, connection_pool, retries
+from .._base.documents import load_json
+from .._base.errors import ExomeshError
+from .._base.waiting import TimeUpError, remaining
+from .access import Access, kubeconfig_entry, require_kubernetes
+
+with suppress(ImportError):  # require_kubernetes() tells
+    import urllib3
+
+
+Object = dict[str, Any]
+
+REQUEST_TIMEOUT = PATIENCE
+"""Seconds for which the API may say nothing."""
+
+LARGEST_ANSWER = 128 << 20
+"""Bytes of an answer; the list of all pods of a large cluster is within it."""
+
+MAX_CONNECTIONS = 6
+"""To one API. To open one costs both sides more than most requests, so threads wait for one that is free."""
+
+
+class ApiError(ExomeshError):
+    """The cluster answered, and refused.
+
+    :param status: HTTP status of the answer.
+    :param reason: the API's own word for it, as in ``Conflict``.
+    """
+
+    def __init__(self, message: str, status: int, reason: str, *, cluster: str | None = None) -> None:
+        next_step = {
+            401: "Renew the kubeconfig: its credentials are not accepted, or no longer",
+            403: "Use a kubeconfig whose user may do this (for example one of group system:masters)",
+            409: "See who else changes the same, and run it again",
+            429: "Run it again later, and see who else asks this API so often",
+        }.get(status)
+        if reason == "NotJson":
+            next_step = "See what answers at the address in the kubeconfig, as a proxy or a page to log in"
+        if reason == "NoSuchKind":
+            next_step = "Install what brings that kind to the cluster, then run it again"
+        if status >= 500:
+            next_step = "See whether the cluster's control plane is well, and its admission webhooks"
+        super().__init__(
+            message,
+            "kubernetes_api_error",
+            cluster=cluster,
+            next_step=next_step,
+            details={"status": status, "reason": reason},
+        )
+        self.status = status
+        self.reason = reason
+
+    @property
+    def is_webhook_failure(self) -> bool:
+        """Whether an admission webhook did not answer; usual for a moment while its server starts."""
+        return self.status == 500 and "failed calling webhook" in self.message
+
+
+class ClusterUnreachableError(ExomeshError):
+    """No answer came from the cluster's API."""
+
+    def __init__(self, server: str, cause: str, *, cluster: str | None = None) -> None:
+        super().__init__(
+            f"The API server {server} does not answer",
+            "cluster_unreachable",
+            cluster=cluster,
+            cause=cause,
+            next_step="Check that the address is right and that firewalls let this machine through",
+        )
+
+
+@dataclass(frozen=True, order=True)
+class ObjectRef:
+    """Names one object of a cluster."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str | None = None
+
+    @classmethod
+    def of(cls, obj: Mapping[str, Any]) -> ObjectRef:
+        metadata = obj["metadata"]
+        return cls(obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace"))
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class _Resource:
+    plural: str
+    namespaced: bool
+
+
+def _plural(kind: str) -> str:
+    return re.sub("([^aeiou])ys$", r"\1ies", f"{kind.lower()}s")
+
+
+_RBAC = "rbac.authorization.k8s.io/v1"
+
+_BUILT_IN = {
+    (api_version, kind): _Resource(_plural(kind), namespaced)
+    for api_version, namespaced, kinds in (
+        ("v1", False, "Namespace Node"),
+        ("v1", True, "ConfigMap Event Pod Secret Service ServiceAccount"),
+        ("admissionregistration.k8s.io/v1", False, "MutatingWebhookConfiguration"),
+        ("admissionregistration.k8s.io/v1", False, "ValidatingWebhookConfiguration"),
+        ("apiextensions.k8s.io/v1", False, "CustomResourceDefinition"),
+        ("apps/v1", True, "DaemonSet Deployment ReplicaSet"),
+        ("authentication.k8s.io/v1", False, "TokenReview"),
+        ("authorization.k8s.io/v1", False, "SelfSubjectRulesReview SubjectAccessReview"),
+        ("autoscaling/v2", True, "HorizontalPodAutoscaler"),
+        ("coordination.k8s.io/v1", True, "Lease"),
+        ("networking.k8s.io/v1", True, "NetworkPolicy"),
+        ("policy/v1", True, "PodDisruptionBudget"),
+        (_RBAC, False, "ClusterRole ClusterRoleBinding"),
+        (_RBAC, True, "Role RoleBinding"),
+    )
+    for kind in kinds.split()
+}
+"""Kinds that every Kubernetes has, so that nobody needs to ask for them."""
+
+_READ_AS = {
+    (api_version, kind): _Resource(_plural(kind), True)
+    for api_version, kinds in (
+        ("gateway.networking.k8s.io/v1", "Gateway"),
+        ("networking.istio.io/v1", "DestinationRule Gateway VirtualService"),
+        ("security.istio.io/v1", "AuthorizationPolicy PeerAuthentication"),
+    )
+    for kind in kinds.split()
+}
+"""Kinds that a cluster may have or not: without the kind there are no objects, and reading asks no more."""
+
+
+class Api:
+    """Requests to the API of one cluster.
+
+    :param kubeconfig: path of the file with address and credentials.
+    :param context: context of that file; its current one when None.
+    :param name: what messages call the cluster; the context's cluster when None.
+    :raises ExomeshError: ``kubeconfig_missing`` or ``kubeconfig_invalid``.
+    """
+
+    def __init__(self, kubeconfig: str, context: str | None = None, name: str | None = None) -> None:
+        require_kubernetes()
+        entry = kubeconfig_entry(kubeconfig, context, name)
+        self.name = name or entry.cluster
+        self.server = entry.server
+        self.tls_server_name = entry.tls_server_name
+        try:
+            self._access = Access.of(kubeconfig, context)
+        except (OSError, ValueError) as error:
+            raise ExomeshError(
+                f"The kubeconfig {kubeconfig} cannot be used",
+                "kubeconfig_invalid",
+                cluster=self.name,
+                cause=str(error),
+                next_step="Write it anew (role kubeconfig)",
+            ) from None
+        except TimeUpError as error:
+            raise error.about(cluster=self.name) from None
+        self._pool = self._new_pool()
+        self._retries = retries()
+        self._resources = dict(_BUILT_IN)
+        self._discovered: dict[str, float] = {}
+        """When each group was asked for its kinds, by the monotonic clock."""
+        self._discovery_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self.clock_skew: float | None = None
+        """Seconds by which the server's clock is ahead of ours, by its last answer; None before one."""
+
+    def _new_pool(self) -> Any:
+        server_name = {"server_hostname": self.tls_server_name} if self.tls_server_name else {}
+        return connection_pool(self._access.tls, MAX_CONNECTIONS, self._access.proxy, **server_name)
+
+    def with_token(self, token: str) -> Self:
+        """The same API with another identity: that of a token, and nothing else."""
+        other = copy.copy(self)
+        other._access = self._access.with_token(token)
+        other._pool = other._new_pool()
+        return other
+
+    def accepts(self, token: str) -> bool:
+        """Whether the API takes a token for somebody's."""
+        try:
+            self.with_token(token).version()
+        except ApiError as error:
+            if error.status == 401:
+                return False
+            raise
+        return True
+
+    def version(self) -> str:
+        """The Kubernetes version, as in ``v1.36.3``."""
+        return str(self._request("GET", "/version")["gitVersion"])
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        response = self._send(method, path, query, body, content_type)
+        try:
+            answer = load_json(response.data, path)
+            if not isinstance(answer, dict):
+                raise ValueError("not an object")
+        except ValueError:
+            answer = {"message": response.data[:200].decode(errors="replace"), "reason": "NotJson"}
+            if response.status < 400:
+                message = (
+                    f"{method} {path} was answered by something that is not Kubernetes: {answer['message']}"
+                )
+                raise ApiError(message, response.status, "NotJson", cluster=self.name) from None
+        if response.status < 400:
+            return cast(Object, answer)
+        reason = str(answer.get("reason") or response.status)
+        message = str(answer.get("message") or reason)
+        if body is not None and body.get("kind") in ("Secret", "TokenReview"):
+            # The API may quote what it could not read.
+            message = f"{reason} (its words are left out, as they may quote the secret)"
+        raise ApiError(f"{method} {path} failed: {message}", response.status, reason, cluster=self.name)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> _Answer:
+        """The API's answer as it came."""
+        url = f"{self._access.server}{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"accept": accept, **self._access.headers()}
+        if body is not None:
+            headers["content-type"] = content_type
+        content = None if body is None else json.dumps(body)
+        try:
+            try:
+                answer = self._ask_once(method, url, content, headers)
+            except urllib3.exceptions.HTTPError as error:
+                if method != "GET" or not broke_off(error):
+                    raise
+                answer = self._ask_once(method, url, content, headers)
+        except urllib3.exceptions.HTTPError as error:
+            cause = f"{method} {path}: {getattr(error, 'reason', None) or error}"
+            raise ClusterUnreachableError(self.server, cause, cluster=self.name) from None
+        except (BusyServerError, TimeUpError) as error:
+            raise self._told(error, f"{method} {path}") from None
+        self.clock_skew = _clock_skew(answer.headers.get("Date"))
+        return answer
+
+    def _ask_once(self, method: str, url: str, body: str | None, headers: Mapping[str, str]) -> _Answer:
+        response = self._pool.request(
+            method,
+            url,
+            body=body,
+            headers=headers,
+            timeout=remaining(REQUEST_TIMEOUT),
+            retries=self._retries,
+            preload_content=False,
+            decode_content=False,
+        )
+        content = b""
+        # The last read, of nothing, is the one that notices that the answer broke off.
+        while len(content) <= LARGEST_ANSWER and (part := response.read(LARGEST_ANSWER + 1)):
+            content += part
+        if len(content) > LARGEST_ANSWER:
+            response.close()
+            message = f"{method} {urlsplit(url).path} is answered with more than {LARGEST_ANSWER >> 20} MiB"
+            raise ApiError(message, response.status, "TooLarge", cluster=self.name)
+        response.release_conn()
+        return _Answer(response.status, response.headers, content)
+
+    def _told(self, error: ExomeshError, what: str) -> ExomeshError:
+        """The error of one who waits for this API, who knows neither it nor what is waited for."""
+        waited = f"It was waiting for {what} of {self.server}"
+        if isinstance(error, BusyServerError):
+            waited = f"{error.cause}. {waited}"
+        elif error.cause:
+            waited = error.cause
+        error.cause = waited
+        return error.about(cluster=self.name)
+
+    def _path_to_read(
+        self, api_version: str, kind: str, namespace: str | None, name: str | None = None
+    ) -> str | None:
+        """As :meth:`_path`, for requests whose answer 404 says the same as that there is no such kind."""
+        known = _READ_AS.get((api_version, kind)) or self._resource(api_version, kind)
+        return self._path_of(known, api_version, namespace, name)
+
+    def _path(
+        self, api_version: str, kind: str, namespace: str | None, name: str | None = None
+    ) -> str | None:
+        """Path of an object, or of its collection without ``name``; None where the kind does not exist."""
+        return self._path_of(self._resource(api_version, kind), api_version, namespace, name)
+
+    def _path_of(
+        self, resource: _Resource | None, api_version: str, namespace: str | None, name: str | None
+    ) -> str | None:
+        if resource is None:
+            return None
+        parts = [self._group_path(api_version)]
+        if resource.namespaced and namespace:
+            parts += ["namespaces", segment(namespace)]
+        parts.append(resource.plural)
+        if name:
+            parts.append(segment(name))
+        return "/".join(parts)
+
+    def _require_path(self, ref: ObjectRef, collection: bool = False) -> str:
+        path = self._path(ref.api_version, ref.kind, ref.namespace, None if collection else ref.name)
+        if path is None:
+            message = f"{ref} cannot be written: the cluster has no kind {ref.kind} of {ref.api_version}"
+            raise ApiError(message, 404, "NoSuchKind", cluster=self.name)
+        return path
+
+    def _resource(self, api_version: str, kind: str) -> _Resource | None:
+        known = self._resources.get((api_version, kind))
+        if known:
+            return known
+        wanted = time.monotonic()
+        with self._discovery_locks[api_version]:
+            # Not found is not remembered, as an installation brings new kinds; but one answer does for all
+            # threads that waited for it.
+            if self._discovered.get(api_version, 0.0) < wanted:
+                self._resources |= self._discover(api_version)
+                self._discovered[api_version] = time.monotonic()
+            return self._resources.get((api_version, kind))
+
+    def _discover(self, api_version: str) -> dict[tuple[str, str], _Resource]:
+        try:
+            found = self._request("GET", self._group_path(api_version))["resources"]
+        except ApiError as error:
+            if error.status == 404:
+                return {}
+            raise
+        return {
+            (api_version, entry["kind"]): _Resource(entry["name"], entry["namespaced"])
+            for entry in found
+            if "/" not in entry["name"]
+        }
+
+    @staticmethod
+    def _group_path(api_version: str) -> str:
+        return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+def segment(name: str) -> str:
+    """A name as a part of a path of the API, whatever is in it.
+
+    :raises ExomeshError: it would lead elsewhere.
+    """
+    if name in (".", ".."):
+        raise ExomeshError(f"{name!r} is no name of an object", "invalid_name")
+    return quote(name, safe="")
+
+
+def _clock_skew(date: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time() if date else None
+    except ValueError:
+        return None

@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is in a cluster before the installation (private to the collection)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from .._base.documents import MALFORMED, load_json, load_yaml
+from .._base.waiting import concurrently
+from .._istio.manifest import INSTALLER_FIELD_MANAGER
+from .._istio.names import ISTIO_NAMESPACE, OWNER_LABEL
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import KubernetesClient
+
+VERSION_LABEL = "operator.istio.io/version"
+
+_DEACTIVATED = {"istio.io/deactivated": "never-match"}
+
+
+def identity_of(client: KubernetesClient, istiod: Object) -> dict[str, str]:
+    """Mesh ID, cluster name, network and trust domain of an istiod, by their checks, where known."""
+    namespace, suffix = istiod["metadata"]["namespace"], istiod["metadata"]["name"].removeprefix("istiod")
+    mesh_config, injector = concurrently(
+        client.get,
+        [
+            ObjectRef("v1", "ConfigMap", f"istio{suffix}", namespace),
+            ObjectRef("v1", "ConfigMap", f"istio-sidecar-injector{suffix}", namespace),
+        ],
+    )
+    found: dict[str, Any] = {}
+    if injector:
+        with suppress(*MALFORMED):
+            settings = load_json(injector["data"].get("values") or "{}", "values").get("global") or {}
+            found["mesh-id"] = settings.get("meshID")
+            found["cluster-name"] = (settings.get("multiCluster") or {}).get("clusterName")
+            found["network"] = settings.get("network")
+    if mesh_config:
+        with suppress(*MALFORMED):
+            document = load_yaml(mesh_config["data"].get("mesh") or "", "mesh") or {}
+            found["trust-domain"] = document.get("trustDomain")
+    return {code: str(value) for code, value in found.items() if value}
+
+
+def foreign_owner(istiod: Object, owner: str) -> str | None:
+    """Who else an istiod belongs to; None where it is the IstioOperator ``owner``."""
+    metadata = istiod["metadata"]
+    annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
+    for reference in metadata.get("ownerReferences") or []:
+        return f"{reference['kind']} {reference['name']}, of an operator"
+    if release := annotations.get("meta.helm.sh/release-name"):
+        return f"the Helm release {annotations.get('meta.helm.sh/release-namespace', '?')}/{release}"
+    operator = labels.get(OWNER_LABEL)
+    if operator is None and any(
+        entry["manager"] == INSTALLER_FIELD_MANAGER for entry in metadata.get("managedFields") or []
+    ):
+        return None  # istioctl made it, and somebody took the label away
+    if operator is None:
+        return f"somebody unknown (it lacks istioctl's label {OWNER_LABEL})"
+    if metadata["namespace"] != ISTIO_NAMESPACE or operator != owner:
+        return f"another installation by istioctl, IstioOperator {metadata['namespace']}/{operator}"
+    return None
+
+
+def revision_of(istiod: Object) -> str:
+    return str((istiod["metadata"].get("labels") or {}).get("istio.io/rev") or "default")
+
+
+def version_of(istiod: Object) -> str:
+    labels = istiod["metadata"].get("labels") or {}
+    image = istiod["spec"]["template"]["spec"]["containers"][0]["image"]
+    return str(labels.get(VERSION_LABEL) or image.partition("@")[0].rpartition(":")[2])
+
+
+def is_of_istio(configuration: Object, webhook: Object) -> bool:
+    return str(configuration["metadata"]["name"]).startswith("istio") or str(webhook["name"]).endswith(
+        "istio.io"
+    )
+
+
+def deactivated(webhook: Object) -> bool:
+    """Whether the installer has switched the webhook off, in favour of a revision tag's."""
+    return (webhook.get("namespaceSelector") or {}).get("matchLabels") == _DEACTIVATED
+
+
+def is_of_deployment(pod: Object, name: str) -> bool:
+    """Whether a ReplicaSet of the Deployment has made the pod."""
+    return any(
+        reference["kind"] == "ReplicaSet" and reference["name"].rpartition("-")[0] == name
+        for reference in pod["metadata"].get("ownerReferences") or []
+    )
+
+
+def images_of(pod: Object) -> set[str]:
+    spec = pod["spec"]
+    containers = (spec.get("initContainers") or []) + (spec.get("containers") or [])
+    return {str(container.get("image", "")) for container in containers}
+
+
+def name_of(obj: Object) -> str:
+    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"

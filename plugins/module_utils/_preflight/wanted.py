@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an installation is to be, for those who look whether it can (private to the collection)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .capacity import Amount
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A Deployment to come, with what each of its pods asks for."""
+
+    name: str
+    replicas: int
+    request: Amount
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be installed.
+
+    :param owner: name of the IstioOperator of istiod.
+    :param trust_domains: those of all members, by name.
+    :param annotations: those of the east-west gateway's Service.
+    :param accepted: codes of checks that may fail; they warn.
+    """
+
+    version: str
+    revision: str
+    owner: str
+    mesh_id: str
+    cluster: str
+    network: str
+    trust_domain: str
+    trust_domains: Mapping[str, str]
+    workloads: Sequence[Workload]
+    annotations: Mapping[str, str]
+    max_clock_skew: float
+    accepted: frozenset[str]
+
+    @property
+    def istiod(self) -> str:
+        """Name of its Deployment and Service."""
+        return f"istiod-{self.revision}" if self.revision else "istiod"
