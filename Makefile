@@ -23,7 +23,7 @@ LAB_TESTS := $(BIN)/pytest -v --tx '2*popen//python=$(LAB) machine $(BIN)/python
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo site verify status lab-up lab-status lab-down lab-build \
-	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec docs findings readme surveys screenshots build importer ee-context changelog release \
+	test lint lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs spec rooms docs findings readme surveys screenshots build importer ee-context changelog release \
 	sanity unit matrix molecule lab-test soak bench bench-small scale clean
 
 help:  ## Show this list
@@ -101,6 +101,10 @@ spec: venv  ## Role specs, defaults, dead variables; the action group; commands 
 	$(BIN)/python tools/make_findings.py --check
 	$(BIN)/python tools/make_readme.py --check
 	$(BIN)/python tools/make_surveys.py --check
+	$(BIN)/python tools/make_rooms.py --check
+
+rooms: venv  ## Which folder of module_utils builds on which, in the guide to the architecture
+	$(BIN)/python tools/make_rooms.py
 
 findings: venv  ## The page of findings, from the code
 	$(BIN)/python tools/make_findings.py

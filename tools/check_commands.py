@@ -131,7 +131,7 @@ def is_run_by_a_test(playbook: str) -> bool:
 @cache
 def tests() -> str:
     """Return all tests, but those of the tools: these only name playbooks."""
-    files = [*ROOT.glob("tests/*/**/*.py"), *ROOT.glob("extensions/molecule/*/*.yml")]
+    files = [*ROOT.glob("tests/*/**/*.py"), *ROOT.glob("molecule/*/*.yml")]
     counted = (path for path in files if ROOT / "tests/unit/tools" not in path.parents)
     return "\n".join(path.read_text(encoding="utf-8") for path in counted)
 

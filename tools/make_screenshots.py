@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from ansible_collections.exomesh.istio.plugins.module_utils._verify.page import html
+from ansible_collections.exomesh.istio.plugins.plugin_utils.page import html
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -72,8 +72,8 @@ options:
   output_dir:
     description:
       - Folder for the verification as files C(verification.json) (its form is
-        C(docs/schema/verification.schema.json)), C(verification.html) and C(junit.xml). It is made where it
-        does not exist.
+        C(docs/schema/verification.schema.json)) and C(junit.xml). It is made where it does not exist.
+      - The filter P(exomesh.istio.verification_page#filter) makes a page of the first.
     type: path
   workload:
     description:
@@ -103,7 +103,6 @@ options:
     default: 300
 requirements:
   - Python package C(kubernetes) >= 31.0.0
-  - Python package C(jinja2), which ansible-core brings, for O(output_dir)
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -213,7 +212,6 @@ from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._kubernetes.images import CURL_IMAGE
 from ..module_utils._verify import report
 from ..module_utils._verify.judge import Verdict
-from ..module_utils._verify.page import html
 from ..module_utils._verify.proof import ProofFile
 from ..module_utils._verify.state import MeshState
 from ..module_utils._verify.verification import Verification, start_only
@@ -300,7 +298,6 @@ def write(folder: Path, told: report.Result) -> None:
     files = {
         "verification.json": json.dumps(told, indent=2) + "\n",
         "junit.xml": report.junit(told),
-        "verification.html": html(told),
     }
     try:
         make_private_directory(folder)

@@ -21,7 +21,6 @@ from xml.etree import ElementTree
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.text import new_mark
 from ansible_collections.exomesh.istio.plugins.module_utils._traffic.requests import Tally, parse_answers
-from ansible_collections.exomesh.istio.plugins.module_utils._verify.page import html
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.report import junit, lines
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.workload import (
     Marks,
@@ -29,6 +28,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._verify.workload imp
     parse_endpoints,
     parse_transfers,
 )
+from ansible_collections.exomesh.istio.plugins.plugin_utils.page import html
 from corpus import DOCUMENTS, JSONS, PROOF, SHAPES, TEXTS, assert_safe
 from kubeconfigs import run_module
 from kubernetes_api import ApiServer, Object

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
-SCENARIO = ROOT / "extensions/molecule/kind"
+SCENARIO = ROOT / "molecule/kind"
 CLUSTERS = ["exomesh-kind1", "exomesh-kind2"]
 
 # Of kind's configuration, what the scenario uses: types.go of kind's package v1alpha4.
@@ -113,7 +113,7 @@ def test_configuration_is_one_of_kind() -> None:
 
 
 def test_scenario_has_its_playbooks() -> None:
-    playbooks = load("molecule.yml")["provisioner"]["playbooks"]
+    playbooks = load("molecule.yml")["ansible"]["playbooks"]
     assert set(playbooks) == {"create", "converge", "verify", "destroy"}
     ansible_playbook("--syntax-check", *((SCENARIO / playbook).resolve() for playbook in playbooks.values()))
 

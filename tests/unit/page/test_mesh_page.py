@@ -12,13 +12,15 @@ import html5lib
 import jsonschema
 import pytest
 import verifications
-from ansible_collections.exomesh.istio.plugins.module_utils._verify.page import (
+from ansible.errors import AnsibleFilterError
+from ansible_collections.exomesh.istio.plugins.filter.verification_page import verification_page
+from ansible_collections.exomesh.istio.plugins.modules.mesh_verify import write
+from ansible_collections.exomesh.istio.plugins.plugin_utils.page import (
     certificate_clocks,
     html,
     label_of,
     pictures,
 )
-from ansible_collections.exomesh.istio.plugins.modules.mesh_verify import write
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
@@ -88,10 +90,12 @@ CASES = {
 }
 
 
-def test_is_written_beside_the_other_files(tmp_path: Path) -> None:
+def test_the_filter_makes_it_of_what_the_module_writes(tmp_path: Path) -> None:
     write(tmp_path / "reports", EXAMPLE)
-    written = (tmp_path / "reports/verification.html").read_text(encoding="utf-8")
-    assert written == html(EXAMPLE)
+    written = json.loads((tmp_path / "reports/verification.json").read_text(encoding="utf-8"))
+    assert verification_page(written) == html(EXAMPLE)
+    with pytest.raises(AnsibleFilterError, match="This is no verification"):
+        verification_page({"mesh": {}})
 
 
 def text_of(told: dict[str, Any]) -> str:

@@ -307,7 +307,7 @@ def test_a_request_goes_both_ways_and_the_workload_goes_again(mesh: RunningMesh,
     assert result["healthy"], result["report"]
     assert result["failed_pairs"] == []
     assert not {VERIFY, f"{VERIFY}/pods/verify-vie"} & set(mesh["vie"].api.objects)
-    files = {"verification.json", "junit.xml", "verification.html"}
+    files = {"verification.json", "junit.xml"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == files
     assert json.loads((tmp_path / "out/verification.json").read_text())["mesh"]["healthy"]
 

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+from ansible_collections.exomesh.istio.plugins.plugin_utils.page import html
 
 from .conftest import Play
 
@@ -24,5 +27,7 @@ def test_a_relative_folder_is_below_the_one_that_ansible_was_started_in(
         verify_read_only=True,
     )
     assert "cluster-unreachable" in result.text
-    assert (started_in / "report" / "verification.json").is_file()
+    told = json.loads((started_in / "report" / "verification.json").read_text())
+    assert (started_in / "report" / "verification.html").read_text() == html(told)
     assert not (tmp_path / "report").exists()
+    assert set(result.changed.values()) == {0}

@@ -13,10 +13,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from .._base.text import printable_data
-from .page_template import STYLE, TEMPLATE
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..module_utils._base.text import printable_data
+
+FOLDER = Path(__file__).parent
 
 CA_THRESHOLDS = (60, 30, 7)
 """Days before its end at which a CA is worth a notice, a warning and an alarm."""
@@ -45,19 +49,20 @@ _RING_RADIUS = 30
 def html(verification: Mapping[str, Any]) -> str:
     """The page. ``verification`` has the form of the published schema."""
     verification = printable_data(verification)
-    # ansible-core brings jinja2, but sanity imports this file without it.
-    from jinja2 import Environment, StrictUndefined
-
     # S701 wants autoescape to be on; it is.
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(moment=_moment, milliseconds=_milliseconds)
     clusters, pairs = verification["clusters"], verification["pairs"]
     certificates = certificate_clocks(clusters)
     by_pair = {(pair["source"], pair["destination"]): pair for pair in pairs}
-    return environment.from_string(TEMPLATE).render(
-        style=STYLE,
+    return environment.get_template("page.html.j2").render(
+        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
         schema=verification["schema"],
         mesh=verification["mesh"],
         clusters=clusters,
