@@ -27,7 +27,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Have the kubeconfig of a cluster in the folder where Ansible was started
+- name: Ensure the kubeconfig of a cluster in the folder where Ansible was started
   exomesh.istio.sks_kubeconfig:
     cluster: mesh-a
     zone: de-fra-1

@@ -219,7 +219,7 @@ with suppress(ImportError):  # whoever connects to a cluster is told that it is 
 
 
 def run(task: Task) -> Result:
-    """Have the intermediate CA; gives the module's result."""
+    """Ensure the intermediate CA; return the module's result."""
     params = task.params
     require_cryptography()
     if kubeconfig_is_to_come(task):
@@ -236,7 +236,7 @@ def run(task: Task) -> Result:
             "issuer is empty",
             "no_issuer",
             cluster=params["name"],
-            next_step="Have the root CA first (exomesh.istio.root_ca)",
+            next_step="Create the root CA first (exomesh.istio.root_ca)",
         )
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
     profile = Profile(

@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Have the istioctl of one release."""
+"""Ensure the istioctl of one release."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: istioctl
-short_description: Have the istioctl of one release, fetched once and checked
+short_description: Ensure the istioctl of one release, fetched once and checked
 version_added: 0.2.0
 description:
   - Fetches the release archive of istioctl, checks its sha256, unpacks it and sees that it runs and is of the
@@ -89,13 +89,13 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Have istioctl
+- name: Ensure istioctl
   exomesh.istio.istioctl:
     version: 1.31.1
     directory: /home/me/mesh/istioctl/1.31.1
   register: istioctl
 
-- name: Have it from a file
+- name: Copy it from a file
   exomesh.istio.istioctl:
     version: 1.31.1
     directory: /home/me/mesh/istioctl/1.31.1
@@ -138,7 +138,7 @@ from ..module_utils._istio.releases import Release, unsupported
 
 
 def run(task: Task) -> Result:
-    """Have the program; gives the module's result."""
+    """Ensure the program; return the module's result."""
     params = task.params
     for option in ("mirror", "url", "checksum", "proxy"):
         url = (params[option] or "").removeprefix("sha256:")

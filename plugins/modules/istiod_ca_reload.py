@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Have istiod serve the intermediate CA of its cluster, and prove it."""
+"""Ensure that istiod serves the intermediate CA of its cluster, and check it."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: istiod_ca_reload
-short_description: Have istiod serve the intermediate CA of its cluster, and prove it
+short_description: Ensure that istiod serves the intermediate CA of its cluster, and check it
 version_added: 0.2.0
 description:
   - Waits until every istiod of the cluster answers its proxies with a certificate of the CA in secret

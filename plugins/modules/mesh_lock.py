@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Have the clusters of a mesh for this run alone."""
+"""Lock the clusters of a mesh for this run."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mesh_lock
-short_description: Have the clusters of a mesh for this run alone
+short_description: Lock the clusters of a mesh for this run
 version_added: 0.2.0
 description:
   - Checks that there is a mesh, and locks its clusters for this run of Ansible, so that no two runs that
@@ -84,7 +84,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Have the mesh for this run alone
+- name: Lock the mesh for this run
   exomesh.istio.mesh_lock:
     hosts: "{{ mesh_clusters }}"
     lock:

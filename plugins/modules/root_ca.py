@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Have the one root CA of a mesh."""
+"""Ensure the one root CA of a mesh."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Have one root CA
+- name: Ensure one root CA
   exomesh.istio.root_ca:
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
     state_dir: "{{ mesh_state_dir }}"
@@ -134,7 +134,7 @@ from ..module_utils._trust.x509 import KEY_TYPES, KeyKind, chain_pem, describe, 
 
 
 def run(task: Task) -> Result:
-    """Have the root; gives the module's result."""
+    """Ensure the root; return the module's result."""
     params = task.params
     require_cryptography()
     members = members_of(params)

@@ -106,13 +106,13 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Have a kubeconfig of the cluster in Frankfurt
+- name: Ensure a kubeconfig of the cluster in Frankfurt
   exomesh.istio.sks_kubeconfig:
     cluster: mesh-a
     zone: de-fra-1
     kubeconfig: /home/me/mesh/mesh-a.kubeconfig
 
-- name: Have one for a day, renewed when less than 6 hours are left, and proven to work
+- name: Ensure one for a day, renewed when less than 6 hours are left, and proven to work
   exomesh.istio.sks_kubeconfig:
     cluster: mesh-a
     zone: de-fra-1
@@ -123,7 +123,7 @@ EXAMPLES = r"""
     renew_before: 6h
     verify: true
 
-- name: Have one where there is no exo CLI
+- name: Ensure one where there is no exo CLI
   exomesh.istio.sks_kubeconfig:
     cluster: mesh-b
     zone: at-vie-2
@@ -249,7 +249,7 @@ def run(task: Task) -> Result:
 
 
 def ensure(task: Task) -> Outcome:
-    """Have the kubeconfig as wanted."""
+    """Ensure the kubeconfig as wanted."""
     require_libraries()
     params = task.params
     context = params["context"] or params["cluster"]

@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Have the folder in which a mesh keeps what it must remember."""
+"""Ensure the folder in which a mesh keeps its state."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: state_directory
-short_description: Have the folder in which a mesh keeps what it must remember
+short_description: Ensure the folder in which a mesh keeps its state
 version_added: 0.2.0
 description:
   - Makes a folder, and those above it, for nobody else (mode 0700), with a C(.gitignore) that keeps all
@@ -39,7 +39,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Have a folder for the state of the mesh
+- name: Ensure a folder for the state of the mesh
   exomesh.istio.state_directory:
     path: /srv/mesh/.exomesh
 """
@@ -58,7 +58,7 @@ from ..module_utils._base.task import Result, Spec, Task, run_module
 
 
 def run(task: Task) -> Result:
-    """Have the folder; gives the module's result."""
+    """Ensure the folder; return the module's result."""
     folder = have_state_folder(Path(task.params["path"]), task.check_mode)
     for warning in folder.warnings:
         task.warn(warning)
