@@ -130,7 +130,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Look before installing
+- name: Check before installing
   exomesh.istio.istio_preflight:
     kubeconfig: /home/me/mesh/vienna.kubeconfig
     cluster: vienna

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kubeconfig_merge
-short_description: Put a context into a shared kubeconfig, or take it out, and leave the others alone
+short_description: Merge a context into a shared kubeconfig, or remove it, and leave the others alone
 version_added: 0.1.0
 description:
   - Copies one context with its cluster and user from a kubeconfig into another, all three under one name, as
@@ -84,7 +84,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Put a cluster's context into the usual kubeconfig
+- name: Merge a cluster's context into the usual kubeconfig
   exomesh.istio.kubeconfig_merge:
     kubeconfig: /home/me/mesh/mesh-a.kubeconfig
     dest: ~/.kube/config
@@ -96,7 +96,7 @@ EXAMPLES = r"""
     name: mesh-b
     dest: /home/me/mesh/mesh-b.kubeconfig
 
-- name: Take the context out again
+- name: Remove the context again
   exomesh.istio.kubeconfig_merge:
     name: mesh-a
     dest: ~/.kube/config

@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tell every certificate of a mesh, and when it ends."""
+"""Report every certificate of a mesh, and when it ends."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mesh_certificates_info
-short_description: Tell every certificate of a mesh, and when it ends
+short_description: Report every certificate of a mesh, and when it ends
 version_added: 0.2.0
 description:
   - For every member, concurrently, the root and the intermediate CA of secret C(cacerts), the certificate
@@ -41,7 +41,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Look at the certificates
+- name: Read the certificates
   exomesh.istio.mesh_certificates_info:
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
   register: certificates
@@ -134,7 +134,7 @@ from ..module_utils._trust.x509 import require_cryptography
 
 
 def run(task: Task) -> Result:
-    """Look at the certificates; gives the module's result."""
+    """Read the certificates; gives the module's result."""
     require_cryptography()
     now = datetime.now(UTC)
     thresholds = sorted(task.params["thresholds"], reverse=True)

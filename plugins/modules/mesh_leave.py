@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take a cluster out of a mesh that goes on."""
+"""Remove a cluster from a mesh that goes on."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mesh_leave
-short_description: Take a cluster out of a mesh that goes on
+short_description: Remove a cluster from a mesh that goes on
 version_added: 0.1.0
 description:
   - Deletes, in every other member at once, the remote secret for the cluster that leaves, and waits until
@@ -73,7 +73,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Take vienna out of the mesh
+- name: Remove vienna from the mesh
   exomesh.istio.mesh_leave:
     name: vienna
     kubeconfig: /home/me/mesh/vienna.kubeconfig

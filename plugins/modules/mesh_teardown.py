@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mesh_teardown
-short_description: Take everything that this collection made out of a cluster, and tell what stays
+short_description: Remove everything that this collection made in a cluster, and report what stays
 version_added: 0.1.0
 description:
   - Deletes load balancers first and waits until the cloud has let them go; then webhooks, workloads, remote
@@ -55,7 +55,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Take the mesh out of this cluster
+- name: Remove the mesh from this cluster
   exomesh.istio.mesh_teardown:
     kubeconfig: "{{ mesh_kubeconfig }}"
     name: "{{ mesh_cluster_name }}"

@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tell which members of a mesh lack something of their peers."""
+"""Report which members of a mesh lack something of their peers."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: peering_info
-short_description: Tell which members of a mesh lack something of their peers
+short_description: Report which members of a mesh lack something of their peers
 version_added: 0.2.0
 description:
   - For every member, whether M(exomesh.istio.remote_secrets) with the same options would find something to
@@ -62,7 +62,7 @@ EXAMPLES = r"""
   register: peering
   run_once: true
 
-- name: Let these clusters reach their peers
+- name: Create the remote secrets of these clusters
   exomesh.istio.remote_secrets:
     kubeconfig: "{{ mesh_kubeconfig }}"
     name: "{{ mesh_cluster_name }}"

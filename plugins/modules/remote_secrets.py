@@ -101,7 +101,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Let this cluster reach its peers
+- name: Create the remote secrets of this cluster
   exomesh.istio.remote_secrets:
     kubeconfig: "{{ mesh_kubeconfig }}"
     name: "{{ mesh_cluster_name }}"

@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Put what helps to find a fault of a mesh into one archive, without secrets."""
+"""Create one archive of what helps to find a fault of a mesh, without secrets."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: support_bundle
-short_description: Put what helps to find a fault of a mesh into one archive, without secrets
+short_description: Create one archive of what helps to find a fault of a mesh, without secrets
 version_added: 0.1.0
 description:
   - Reads from every member, concurrently, its nodes, the objects of Istio and of the Gateway API, what is in
@@ -77,7 +77,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Put all of the mesh into one archive
+- name: Create one archive of the whole mesh
   exomesh.istio.support_bundle:
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
     mesh_id: "{{ mesh_id }}"

@@ -671,7 +671,7 @@ FAULTS = [
     Fault(
         "reader's role binding deleted",
         delete("cluster2", reader_binding("cluster1")),
-        [("reader-too-weak", "cluster1 -> cluster2")],
+        [("reader-underprivileged", "cluster1 -> cluster2")],
     ),
     Fault(
         "remote secret for a stranger",
@@ -721,8 +721,8 @@ FAULTS = [
         [("trust-domain-differs", "cluster3")],
     ),
     # Clusters
-    Fault("clock ahead", lambda mesh: clock(mesh, "cluster2", 600), [("clock-skewed", "cluster2")]),
-    Fault("clock behind", lambda mesh: clock(mesh, "cluster3", -180), [("clock-skewed", "cluster3")]),
+    Fault("clock ahead", lambda mesh: clock(mesh, "cluster2", 600), [("clock-skew", "cluster2")]),
+    Fault("clock behind", lambda mesh: clock(mesh, "cluster3", -180), [("clock-skew", "cluster3")]),
     Fault("API of a cluster gone", unreachable, [("cluster-unreachable", "cluster3")]),
     Fault(
         "network label removed",
@@ -806,7 +806,7 @@ FAULTS = [
         change(
             "cluster3", EXPOSE, lambda g: g["spec"]["servers"][0].update(hosts=["*.shop.svc.cluster.local"])
         ),
-        [("gateway-narrow", "cluster3")],
+        [("gateway-hosts-restricted", "cluster3")],
         requests=True,
     ),
     Fault("NetworkPolicy blocks 15443", network_policy("cluster2"), [("gateway-blocked", "cluster2")]),
@@ -845,7 +845,7 @@ FAULTS = [
         [("destination-rule-not-mutual", "cluster2")],
         requests=True,
     ),
-    Fault("two Services, one address", clash, [("service-clash", "cluster1 -> cluster2")]),
+    Fault("two Services, one address", clash, [("service-address-conflict", "cluster1 -> cluster2")]),
     # The way of a request
     Fault(
         "15443 blocked from one cluster",
@@ -859,7 +859,12 @@ FAULTS = [
         both_to("cluster3", "gateway-unreachable"),
         requests=True,
     ),
-    Fault("something else answers at 15443", middlebox, both_to("cluster2", "wire-untrusted"), requests=True),
+    Fault(
+        "something else answers at 15443",
+        middlebox,
+        both_to("cluster2", "gateway-tls-untrusted"),
+        requests=True,
+    ),
     Fault(
         "Service that its gateway does not see",
         change(
@@ -980,7 +985,7 @@ def test_the_mesh_is_healthy_again_and_the_table_is_shown(looks: Looks) -> None:
 
 def test_accounts_that_may_read_secrets_are_told_where_they_must_not(mesh: Mesh) -> None:
     seen, verdict = Verification(mesh.members, None, 2, least_privilege=True).look()
-    assert {finding.kind.code for finding in verdict.findings} == {"reader-too-mighty"}
+    assert {finding.kind.code for finding in verdict.findings} == {"reader-overprivileged"}
     assert len(verdict.findings) == len(seen.pairs) == 6
     assert verdict.healthy
 
@@ -1021,7 +1026,7 @@ def test_a_killed_verification_is_noticed_and_cleared_up(mesh: Mesh, looks: Look
         if live:
             live["metadata"]["annotations"]["exomesh.istio/expires"] = "1"
             client.replace(live)
-    left = [("workload-left-over", name) for name, client in mesh.clients.items() if client.get(namespace)]
+    left = [("workload-leftover", name) for name, client in mesh.clients.items() if client.get(namespace)]
     assert left
     assert looks.until(left, requests=False)[0] == left
     result = run_playbook(mesh.lab, "playbooks/verify.yml")

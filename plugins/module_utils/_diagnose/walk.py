@@ -49,7 +49,7 @@ STEPS = (
 
 _TAKES_WITHIN = 5.0
 """Seconds in which a proxy takes, or refuses, what it is sent."""
-_ABOUT_OTHERS = (findings.GATEWAY_NARROW,)
+_ABOUT_OTHERS = (findings.GATEWAY_HOSTS_RESTRICTED,)
 """Findings about the gateway that speak of the test workload's name."""
 
 

@@ -101,7 +101,7 @@ def istiods(cluster: ClusterState, _mesh: MeshState) -> Found:
         yield findings.ISTIOD_DEGRADED, unready
     silent = [f"{i.name}: {i.silent}" for i in cluster.istiods if i.silent and not i.unmet]
     if silent:
-        yield findings.ISTIOD_SILENT, silent
+        yield findings.ISTIOD_UNRESPONSIVE, silent
 
 
 def network(cluster: ClusterState, _mesh: MeshState) -> Found:
@@ -182,7 +182,7 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
         ]
         yield findings.GATEWAY_NOT_EXPOSED, told or [f"no Gateway in {ISTIO_NAMESPACE}"]
     elif hosts := _too_narrow(cluster):
-        yield findings.GATEWAY_NARROW, [f"its hosts: {', '.join(hosts)}"]
+        yield findings.GATEWAY_HOSTS_RESTRICTED, [f"its hosts: {', '.join(hosts)}"]
     blocking = _blocking(cluster.network_policies, pods)
     if blocking:
         yield findings.GATEWAY_BLOCKED, [f"NetworkPolicy {name_of(policy)}" for policy in blocking]
@@ -252,7 +252,7 @@ def workload(cluster: ClusterState, mesh: MeshState) -> Found:
     if not mesh.full:
         expires = annotations_of(namespace).get(EXPIRES_ANNOTATION, "0") if namespace else None
         if expires and (not expires.isdigit() or int(expires) < mesh.now.timestamp()):
-            yield findings.WORKLOAD_LEFT_OVER, [f"namespace {VERIFY_NAMESPACE}"]
+            yield findings.WORKLOAD_LEFTOVER, [f"namespace {VERIFY_NAMESPACE}"]
         return
     if cluster.workload_problem:
         yield findings.WORKLOAD_NOT_READY, [cluster.workload_problem]
@@ -266,7 +266,7 @@ def workload(cluster: ClusterState, mesh: MeshState) -> Found:
     elif unmet := pod_unmet(pod):
         yield findings.WORKLOAD_NOT_READY, [unmet]
     elif cluster.sidecar_problem:
-        yield findings.SIDECAR_SILENT, [cluster.sidecar_problem]
+        yield findings.SIDECAR_UNRESPONSIVE, [cluster.sidecar_problem]
 
 
 _CLUSTER_CHECKS: tuple[Callable[[ClusterState, MeshState], Found], ...] = (

@@ -46,7 +46,7 @@ def clocks(mesh: MeshState) -> Iterator[Finding]:
         if abs(skew - middle) > MAX_SKEW_SECONDS:
             ahead = "ahead of" if skew > middle else "behind"
             yield Finding(
-                findings.CLOCK_SKEWED,
+                findings.CLOCK_SKEW,
                 cluster=name,
                 evidence=[f"its API's clock is {abs(skew - middle):.0f} s {ahead} the others"],
             )
@@ -119,7 +119,7 @@ def service_clashes(mesh: MeshState) -> Iterator[Finding]:
         ]
         if evidence:
             yield Finding(
-                findings.SERVICE_CLASH,
+                findings.SERVICE_ADDRESS_CONFLICT,
                 source=pair.source,
                 destination=pair.destination,
                 evidence=some(evidence),

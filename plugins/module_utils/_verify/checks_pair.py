@@ -68,10 +68,10 @@ def _credentials(pair: PairState, mesh: MeshState) -> Checked:
     lacking = [right for right, allowed in pair.rights.items() if not allowed and right != "list secrets"]
     if lacking:
         told = f"{pair.user} may not {', '.join(lacking)}"
-        return False, [_about(pair, findings.READER_TOO_WEAK, told)]
+        return False, [_about(pair, findings.READER_UNDERPRIVILEGED, told)]
     if mesh.least_privilege and pair.rights.get("list secrets"):
         told = f"{pair.user} may list secrets in {ISTIO_NAMESPACE}"
-        return True, [_about(pair, findings.READER_TOO_MIGHTY, told)]
+        return True, [_about(pair, findings.READER_OVERPRIVILEGED, told)]
     return True, []
 
 
@@ -173,7 +173,7 @@ def _wire(pair: PairState, mesh: MeshState) -> Checked:
     leaf = _leaf(answer.certificate)
     if leaf and names and leaf.issuer not in names:
         told = f"issuer {leaf.issuer.rfc4514_string()}, which is not the CA of {pair.destination}"
-        return False, [_about(pair, findings.WIRE_UNTRUSTED, told)]
+        return False, [_about(pair, findings.GATEWAY_TLS_UNTRUSTED, told)]
     return True, []
 
 
@@ -187,7 +187,7 @@ def _wire_problem(answer: Answer, pair: PairState) -> Kind | None:
     if answer.status == 200:
         return None
     if foreign or re.search(r"CERTIFICATE_VERIFY_FAILED|UNKNOWN_CA|WRONG_VERSION|ALERT", words):
-        return findings.WIRE_UNTRUSTED
+        return findings.GATEWAY_TLS_UNTRUSTED
     if closed or re.search(r"refused|connection[_ ]timeout|unreachable", words, re.IGNORECASE):
         return findings.GATEWAY_UNREACHABLE
     if re.search(r"\bU[CF]\b|URX|termination|remote connection failure", words):
@@ -225,7 +225,7 @@ def _identity(pair: PairState, mesh: MeshState) -> Checked:
         for end, name, seen in ends
         if seen != (expected := _identity_of(mesh.clusters[name]))
     ]
-    return not wrong, [_about(pair, findings.IDENTITY_WRONG, *wrong)] if wrong else []
+    return not wrong, [_about(pair, findings.IDENTITY_MISMATCH, *wrong)] if wrong else []
 
 
 PAIR_CHECKS: dict[str, Callable[[PairState, MeshState], Checked]] = {

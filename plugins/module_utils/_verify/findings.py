@@ -80,8 +80,8 @@ CLUSTER_UNREACHABLE = Kind(
     breaks_out="secret",
     breaks_in="credentials",
 )
-CLOCK_SKEWED = Kind(
-    "clock-skewed",
+CLOCK_SKEW = Kind(
+    "clock-skew",
     "The cluster's clock differs from that of its peers by more than a minute",
     "time synchronisation (NTP) does not work there; a certificate that was just made "
     "in one cluster is not yet valid in another",
@@ -178,8 +178,8 @@ ISTIOD_DEGRADED = Kind(
     _INSTALL,
     severity=WARNING,
 )
-ISTIOD_SILENT = Kind(
-    "istiod-silent",
+ISTIOD_UNRESPONSIVE = Kind(
+    "istiod-unresponsive",
     "An istiod does not tell which clusters and gateways it knows",
     "it hangs, its debug interface is switched off, or the kubeconfig's user may not forward ports of pods",
     "kubectl -n istio-system logs -l app=istiod --tail 50, in {cluster}",
@@ -281,8 +281,8 @@ GATEWAY_NOT_EXPOSED = Kind(
     _INSTALL,
     breaks_in="endpoints",
 )
-GATEWAY_NARROW = Kind(
-    "gateway-narrow",
+GATEWAY_HOSTS_RESTRICTED = Kind(
+    "gateway-hosts-restricted",
     "The Gateway does not expose the test workload: whether requests are answered cannot be told",
     "gateway_expose_hosts leaves out the namespace exomesh-verify",
     "Add *.exomesh-verify.svc.cluster.local to gateway_expose_hosts, then "
@@ -334,8 +334,8 @@ DESTINATION_RULE_NOT_MUTUAL = Kind(
     _TLS,
     severity=WARNING,
 )
-SERVICE_CLASH = Kind(
-    "service-clash",
+SERVICE_ADDRESS_CONFLICT = Kind(
+    "service-address-conflict",
     "One address and port means two Services: a TCP client may reach the wrong one",
     "both clusters take Service addresses from the same range, and with DNS capture a Service of a peer is "
     "called by its address there",
@@ -395,16 +395,16 @@ CREDENTIALS_REJECTED = Kind(
     _ISSUES + "60612",
     check="credentials",
 )
-READER_TOO_WEAK = Kind(
-    "reader-too-weak",
+READER_UNDERPRIVILEGED = Kind(
+    "reader-underprivileged",
     "The account of the remote secret may not read what istiod needs from the destination",
     "its role or role binding was changed or deleted there",
     "{playbook}.peering --limit {source_host},{destination_host}",
     _INSTALL,
     check="credentials",
 )
-READER_TOO_MIGHTY = Kind(
-    "reader-too-mighty",
+READER_OVERPRIVILEGED = Kind(
+    "reader-overprivileged",
     "The account of the remote secret may read Secrets of the destination",
     "it is Istio's own reader account, or another role is bound to the account; mesh_least_privilege asks "
     "for less",
@@ -468,16 +468,16 @@ WORKLOAD_NOT_INJECTED = Kind(
     breaks_out="endpoints",
     breaks_in="endpoints",
 )
-WORKLOAD_LEFT_OVER = Kind(
-    "workload-left-over",
+WORKLOAD_LEFTOVER = Kind(
+    "workload-leftover",
     "The test workload of an earlier verification is still there",
     "that verification was killed",
     "{playbook}.verify; it removes it",
     _MULTICLUSTER,
     severity=WARNING,
 )
-SIDECAR_SILENT = Kind(
-    "sidecar-silent",
+SIDECAR_UNRESPONSIVE = Kind(
+    "sidecar-unresponsive",
     "The sidecar of the test workload does not tell its endpoints",
     "it hangs, or the kubeconfig's user may not forward ports of pods",
     "kubectl -n exomesh-verify logs verify-{cluster} -c istio-proxy --tail 50, in {cluster}",
@@ -520,8 +520,8 @@ GATEWAY_UNREACHABLE = Kind(
     check="wire",
     settles=True,
 )
-WIRE_UNTRUSTED = Kind(
-    "wire-untrusted",
+GATEWAY_TLS_UNTRUSTED = Kind(
+    "gateway-tls-untrusted",
     "What answers at the destination's gateway does not show a certificate of the mesh",
     "a load balancer or proxy before the gateway ends TLS, or the destination's proxies have another root",
     "openssl s_client -connect ADDRESS:15443 -alpn istio -servername "
@@ -558,8 +558,8 @@ WRONG_CLUSTER_ANSWERED = Kind(
     check="request",
     settles=True,
 )
-IDENTITY_WRONG = Kind(
-    "identity-wrong",
+IDENTITY_MISMATCH = Kind(
+    "identity-mismatch",
     "The identities that the two proxies verified are not those of the test workload",
     "trust domains differ, or something on the way ends the mutual TLS",
     "istioctl proxy-config secret verify-{destination}.exomesh-verify, in {destination}, while this runs",

@@ -102,7 +102,7 @@ def about_clusters(mesh: MeshState) -> list[Finding]:
 _CAUSES: dict[Kind, tuple[Kind, ...]] = {
     findings.WORKLOAD_NOT_READY: (findings.ISTIOD_MISSING, findings.WORKLOAD_NOT_INJECTED),
     findings.WORKLOAD_NOT_INJECTED: (findings.ISTIOD_MISSING,),
-    findings.SIDECAR_SILENT: (findings.WORKLOAD_NOT_READY, findings.WORKLOAD_NOT_INJECTED),
+    findings.SIDECAR_UNRESPONSIVE: (findings.WORKLOAD_NOT_READY, findings.WORKLOAD_NOT_INJECTED),
     findings.GATEWAY_NOT_READY: (findings.GATEWAY_PORT_WRONG,),
     findings.GATEWAY_NOT_EXPOSED: (findings.GATEWAY_NOT_READY, findings.GATEWAY_MISSING),
     findings.GATEWAY_WITHOUT_ADDRESS: (findings.GATEWAY_MISSING,),

@@ -216,7 +216,7 @@ def test_a_next_step_is_for_the_inventory_that_the_user_has() -> None:
     kinds = {kind.code: kind for kind in KINDS}
     about_one = Finding(kinds["gateway-missing"], cluster="fra").next_step(members)
     assert about_one == "ansible-playbook -i '/my meshes/m1' -i /more exomesh.istio.gateway --limit sks-fra"
-    about_two = Finding(kinds["reader-too-weak"], source="vie", destination="fra").next_step(members)
+    about_two = Finding(kinds["reader-underprivileged"], source="vie", destination="fra").next_step(members)
     assert about_two.endswith("exomesh.istio.peering --limit sks-vie,sks-fra")
     in_one = Finding(kinds["istiod-degraded"], cluster="fra").next_step(members)
     assert in_one.endswith("in fra")
@@ -478,7 +478,7 @@ WAY = "vie -> fra"
     ("fault", "found"),
     [
         (of_fra("error", "no route"), [("cluster-unreachable", "fra")]),
-        (of_fra("clock_skew", 400.0), [("clock-skewed", "fra")]),
+        (of_fra("clock_skew", 400.0), [("clock-skew", "fra")]),
         (other_root, [("root-differs", "fra")]),
         (of_fra("certificates", []), [("cacerts-missing", "fra")]),
         (of_fra("certificates_problem", "lacks ca-key.pem"), [("cacerts-invalid", "fra")]),
@@ -493,7 +493,7 @@ WAY = "vie -> fra"
             in_fra(lambda c: c.istiods.append(Istiod("istiod-2", "1.31.1", "it starts"))),
             [("istiod-degraded", "fra")],
         ),
-        (in_fra(lambda c: setattr(c.istiods[0], "silent", "refused")), [("istiod-silent", "fra")]),
+        (in_fra(lambda c: setattr(c.istiods[0], "silent", "refused")), [("istiod-unresponsive", "fra")]),
         (in_fra(lambda c: setattr(c.istiods[0], "version", "1.28.9")), [("istio-versions-differ", "fra")]),
         (in_fra(lambda c: c.namespaces[0]["metadata"]["labels"].clear()), [("network-label-wrong", "fra")]),
         (proxy_setting(1, "elsewhere"), [("proxy-network-wrong", "fra")]),
@@ -515,7 +515,7 @@ WAY = "vie -> fra"
         (in_fra(lambda c: c.gateways[0]["spec"]["selector"].update(a="b")), [("gateway-not-exposed", "fra")]),
         (
             in_fra(lambda c: c.gateways[0]["spec"]["servers"][0].update(hosts=["*.shop.svc.cluster.local"])),
-            [("gateway-narrow", "fra")],
+            [("gateway-hosts-restricted", "fra")],
         ),
         (of_fra("network_policies", policy(policyTypes=["Ingress"])), [("gateway-blocked", "fra")]),
         (
@@ -543,20 +543,20 @@ WAY = "vie -> fra"
         ),
         (of_fra("destination_rules", [rule("example.com", "shop", "SIMPLE")]), []),
         (of_fra("destination_rules", [rule("web", "shop", "ISTIO_MUTUAL")]), []),
-        (in_fra(clash), [("service-clash", "fra -> vie")]),
+        (in_fra(clash), [("service-address-conflict", "fra -> vie")]),
         (
             in_fra(lambda c: c.secrets.append(RemoteSecret("old", ("gone",), "gone", None))),
             [("remote-secret-unknown", "fra")],
         ),
         (of_fra("workload_problem", "ImagePullBackOff"), [("workload-not-ready", "fra")]),
         (in_fra(lambda c: c.pods[1]["spec"]["initContainers"].clear()), [("workload-not-injected", "fra")]),
-        (of_fra("sidecar_problem", "timed out"), [("sidecar-silent", "fra")]),
+        (of_fra("sidecar_problem", "timed out"), [("sidecar-unresponsive", "fra")]),
         (no_secret, [("remote-secret-missing", WAY)]),
         (second_secret, [("remote-secret-duplicate", WAY)]),
         (wrong_key, [("remote-secret-invalid", WAY)]),
         (pair("user", ""), [("credentials-rejected", WAY)]),
-        (pair("rights", {"list pods": False}), [("reader-too-weak", WAY)]),
-        (pair("rights", dict.fromkeys(RIGHTS, True)), [("reader-too-mighty", WAY)]),
+        (pair("rights", {"list pods": False}), [("reader-underprivileged", WAY)]),
+        (pair("rights", dict.fromkeys(RIGHTS, True)), [("reader-overprivileged", WAY)]),
         (of_fra("api_ca", "another CA"), [("api-untrusted", WAY), ("api-untrusted", "gva -> fra")]),
         (
             of_fra("server", "https://new:6443"),
@@ -578,14 +578,14 @@ WAY = "vie -> fra"
         ),
         (
             lambda mesh: refuse(mesh, "vie", "fra", "UF TLS_error:|CERTIFICATE_VERIFY_FAILED"),
-            [("wire-untrusted", WAY)],
+            [("gateway-tls-untrusted", WAY)],
         ),
         (lambda mesh: refuse(mesh, "vie", "fra", "UC connection_termination"), [("connection-closed", WAY)]),
         (lambda mesh: refuse(mesh, "vie", "fra", ""), [("request-failed", WAY)]),
-        (on_the_wire(OTHER_ROOT), [("wire-untrusted", WAY)]),
+        (on_the_wire(OTHER_ROOT), [("gateway-tls-untrusted", WAY)]),
         (replace_answer(cluster="gva"), [("wrong-cluster-answered", WAY)]),
         (replace_answer(cluster=""), [("request-failed", WAY)]),
-        (replace_answer(source_identity="spiffe://x"), [("identity-wrong", WAY)]),
+        (replace_answer(source_identity="spiffe://x"), [("identity-mismatch", WAY)]),
     ],
 )
 def test_a_fault_is_found_with_its_own_code_and_nothing_else(
@@ -594,7 +594,7 @@ def test_a_fault_is_found_with_its_own_code_and_nothing_else(
     mesh = healthy()
     fault(mesh)
     assert codes(mesh) == found
-    if found and found[0][1] == WAY and found[0][0] != "reader-too-mighty":
+    if found and found[0][1] == WAY and found[0][0] != "reader-overprivileged":
         assert ("vie", "fra") in failed(mesh)
 
 
@@ -628,7 +628,7 @@ def test_without_requests_nothing_is_said_of_them() -> None:
 def test_a_workload_that_was_left_behind_is_noticed_by_who_only_reads() -> None:
     mesh = healthy()
     mesh = MeshState(mesh.clusters, [], NOW, full=False)
-    for expires, expected in (("99999999999", []), ("17", [("workload-left-over", "fra")])):
+    for expires, expected in (("99999999999", []), ("17", [("workload-leftover", "fra")])):
         annotations = {"exomesh.istio/expires": expires}
         mesh.clusters["fra"].namespaces.append(
             {"metadata": {"name": "exomesh-verify", "annotations": annotations}}
