@@ -30,6 +30,7 @@ from .._kubernetes.objects import (
     ObjectChange,
     apply_patiently,
     compare_all,
+    write_anew,
 )
 from .._kubernetes.readiness import wait_ready
 from .gateway_settings import (
@@ -153,11 +154,15 @@ class OperatorForm(Form):
         ]
 
     def withdraw(self, timeout: int) -> None:
-        del timeout
-        service = self._client.get(self.service)
-        if service and self.is_announced():
+        del timeout  # one request is all
+
+        def write(service: Object | None) -> Object | None:
+            if service is None or NETWORK_LABEL not in (service["metadata"].get("labels") or {}):
+                return None
             del service["metadata"]["labels"][NETWORK_LABEL]
-            self._client.replace(service)
+            return self._client.replace(service)
+
+        write_anew(self._client, self.service, write)
 
 
 class GatewayApiForm(Form):

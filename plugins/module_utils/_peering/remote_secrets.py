@@ -149,13 +149,6 @@ def reader_objects(reader: str, secrets: bool = False) -> list[Object]:
     ]
 
 
-def reader_refs(reader: str) -> list[ObjectRef]:
-    """All that a cluster may have for one of its readers alone, bindings first."""
-    objects = [*reader_objects(reader, secrets=True), token_secret(reader)]
-    own = [ObjectRef.of(obj) for obj in objects if READER_LABEL in obj["metadata"]["labels"]]
-    return sorted(own, key=lambda ref: not ref.kind.endswith("Binding"))
-
-
 def secrets_binding(reader: str) -> str:
     """Name of the binding that lets a reader read Secrets."""
     return f"{reader_account(reader)}:secrets"

@@ -1,6 +1,6 @@
 """How long it takes to list 50 clusters in 8 zones, against the bare `exo compute sks list`.
 
-    PYTHONPATH=lab .venv/bin/python tests/benchmarks/list_clusters.py
+    PYTHONPATH=lab .venv/bin/python bench/list_clusters.py
 
 Both ask the lab's Exoscale API, whose every answer is held back as long as a network would. They take turns,
 each in a process of its own; what counts is the ratio of the medians. EXOMESH_EXO names a real exo, if there

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long a verification takes with all clusters of a mesh, and with the first two of them alone.
 
-    .venv/bin/python tests/benchmarks/verify_clusters.py ~/.exomesh cluster1 cluster2 cluster3 ...
+    .venv/bin/python bench/verify_clusters.py ~/.exomesh cluster1 cluster2 cluster3 ...
 
 The first argument is the mesh's state folder with its kubeconfigs (mesh_state_dir).
 """
