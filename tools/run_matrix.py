@@ -42,11 +42,11 @@ SMALL = ("tests/unit/playbooks", "tests/unit/roles/test_shared_defaults.py")
 # And modules in their ways of running, the client of Kubernetes, the inventory and the filters.
 LARGE = (
     *SMALL,
-    "tests/unit/plugins/test_absolute_path.py",
-    "tests/unit/plugins/test_action.py",
-    "tests/unit/plugins/test_kubernetes_client.py",
-    "tests/unit/plugins/test_mesh_members.py",
-    "tests/unit/plugins/test_sks_inventory.py",
+    "tests/unit/plugins/filter/test_absolute_path.py",
+    "tests/unit/plugins/plugin_utils/test_action.py",
+    "tests/unit/plugins/module_utils/_kubernetes/test_client.py",
+    "tests/unit/plugins/filter/test_mesh_members.py",
+    "tests/unit/plugins/inventory/test_sks.py",
 )
 
 Result = dict[str, Any]

@@ -16,6 +16,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio.probe import 
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight import checks as preflight
+from ansible_collections.exomesh.istio.plugins.module_utils._preflight import targets as peer_targets
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight.capacity import (
     Amount,
     quantity,
@@ -474,7 +475,7 @@ def test_a_peer_that_is_not_reached_is_refused_with_what_was_said(
 def test_a_gateway_that_is_there_is_asked_for_a_connection(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: str, outcome: str
 ) -> None:
-    monkeypatch.setattr(preflight, "_gateway_addresses", lambda _peer: ["192.0.2.7"])
+    monkeypatch.setattr(peer_targets, "_gateway_addresses", lambda _peer: ["192.0.2.7"])
     targets = asked(monkeypatch, lambda target: error if "15443" in target.url else None)
     checks = cluster.preflight().probe("curl", 10)
     assert targets[1].url == "https://192.0.2.7:15443/"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kubeconfigs import CA_OF_TESTS, issue, kubeconfig, secrets_of
 
-PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
+PLUGINS = Path(__file__).resolve().parents[4] / "plugins"
 PROCESSES = {"EXOMESH_MODULE_PROCESSES": "1"}
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 HERE = "in the process of the task"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import wait_until_met
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import client as kubernetes_client
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import api as api_requests
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError, ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.load_balancer import (
@@ -288,7 +288,7 @@ def test_likely_causes() -> None:
 def test_an_answer_without_end_does_not_fill_the_memory(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes_client, "LARGEST_ANSWER", 1000)
+    monkeypatch.setattr(api_requests, "LARGEST_ANSWER", 1000)
     api.failures["GET", "/version"] = [(200, {"gitVersion": "v" * 2000})]
     client = KubernetesClient(str(api.kubeconfig))
     with pytest.raises(ApiError, match="more than"):

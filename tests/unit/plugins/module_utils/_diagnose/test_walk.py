@@ -33,7 +33,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.way import
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import read_chain
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import ClusterState, Istiod
 
-RECORDED = json.loads((Path(__file__).parent / "recorded/diagnose.json").read_text(encoding="utf-8"))
+RECORDED = json.loads(
+    (Path(__file__).resolve().parents[2] / "recorded/diagnose.json").read_text(encoding="utf-8")
+)
 SERVICE = Service("exo-webtest", "exodemo", 3000)
 Recording = dict[str, Any]
 

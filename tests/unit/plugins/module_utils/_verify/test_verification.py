@@ -52,7 +52,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._verify.workload imp
     workload_objects,
 )
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[5]
 MARKS = Marks()
 NAMES = ("vie", "fra", "gva")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

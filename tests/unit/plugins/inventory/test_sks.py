@@ -15,7 +15,7 @@ import pytest
 import yaml
 from kubeconfigs import run_module
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[4]
 
 BACKENDS = ["exo", "api"]
 Listing = Callable[..., dict[str, Any]]
@@ -262,7 +262,7 @@ def test_other_files_are_not_ours(tmp_path: Path) -> None:
 
 def test_the_inventory_for_awx(inventory: Callable[..., Any], exoscale_api: Any) -> None:
     """A cluster gets into the mesh by its label only."""
-    shipped = Path(__file__).resolve().parents[3] / "inventories/awx/mesh.sks.yml"
+    shipped = Path(__file__).resolve().parents[4] / "inventories/awx/mesh.sks.yml"
     member = dataclasses.replace(exoscale_api.cluster("beta"), labels={"mesh": "mesh1"})
     exoscale_api.write([exoscale_api.cluster("alpha"), member])
     found, _ = inventory(**yaml.safe_load(shipped.read_text()))

@@ -24,7 +24,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lease im
 from ansible_collections.exomesh.istio.plugins.module_utils._lifecycle.run_lock import Held
 from kubernetes_api import ApiServer, status
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[5]
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/exomesh-run"
 LEASES = LEASE.rpartition("/")[0]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._trust import renewal
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import (
     Authority,
@@ -55,7 +56,7 @@ def why(
     held: Authority | None, root: Authority, wanted: Profile | None = None, now: datetime = NOW
 ) -> str | None:
     chain, key = (held.chain, held.key) if held else (None, None)
-    return rules.why_renew(chain, key, wanted or profile(), root.chain, now)
+    return renewal.why_renew(chain, key, wanted or profile(), root.chain, now)
 
 
 Change = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]
