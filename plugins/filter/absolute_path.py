@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: absolute_path
 short_description: A path on the controller, from the folder where Ansible was started
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Turns a relative path into an absolute one, from the folder where Ansible was started. C(~) and
     environment variables are replaced.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: verification_page
 short_description: Make a page of a verification
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Makes one HTML page of what M(exomesh.istio.mesh_verify) writes to C(verification.json). It loads nothing
     and needs no network.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: this_run
 short_description: This run of Ansible, as others can know it again
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Tells which process of which machine runs the playbook, who started it, and which playbook it is. All
     tasks of a run get the same.

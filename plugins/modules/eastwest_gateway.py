@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: eastwest_gateway
 short_description: The east-west gateway of a cluster, ready and with an address
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Makes the gateway by which other networks reach this cluster's services, with the ports 15021 (health) and
     15443 (mutual TLS) only, and exposes services by it.
@@ -52,7 +52,7 @@ options:
         anew, where nothing has changed that they are made of.
       - In check mode it is read only.
     type: path
-    version_added: 0.2.0
+    version_added: 0.1.0
   network:
     description:
       - Name of the cluster's network in the mesh.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: failover_drill
 short_description: Drain one cluster, show that its requests are answered elsewhere, and restore it
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Asks for a service from every member all the time, from a pod with a sidecar, while the Deployments behind
     the service in one member, and its gateways, are scaled to 0.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: intermediate_ca
 short_description: Give a cluster its intermediate CA, anew only for a reason that it tells
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Has in secret C(cacerts) of namespace C(istio-system) an intermediate CA of the mesh's root, where istiod
     looks for it, and the label C(topology.istio.io/network) on that namespace.

@@ -43,14 +43,14 @@ options:
         anew, where nothing has changed that they are made of.
       - In check mode it is read only.
     type: path
-    version_added: 0.2.0
+    version_added: 0.1.0
   mtls_strict:
     description:
       - Whether workloads refuse requests in plain text, by a PeerAuthentication for the whole cluster. Where
         it is V(false), ours is deleted, and somebody else's left alone. Without this option nothing is
         looked at.
     type: bool
-    version_added: 0.2.0
+    version_added: 0.1.0
   name:
     description:
       - Name of the IstioOperator. Objects of an earlier installation of this name that are not rendered any

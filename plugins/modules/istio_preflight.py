@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: istio_preflight
 short_description: Find what would make an installation of Istio fail, before anything changes
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Reads one cluster and says what would make the installation fail, or break what runs there.
   - Fails with everything that is in the way, each with its cause and what to do. What is only doubtful warns.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: istioctl
 short_description: Ensure the istioctl of one release, fetched once and checked
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Fetches the release archive of istioctl, checks its sha256, unpacks it and sees that it runs and is of the
     wanted release, unless it is there already.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: istiod_ca_reload
 short_description: Ensure that istiod serves the intermediate CA of its cluster, and check it
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Waits until every istiod of the cluster answers its proxies with a certificate of the CA in secret
     C(cacerts). istiod takes up a new one by itself, within about a minute. It is restarted only when it does

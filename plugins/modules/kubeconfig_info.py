@@ -42,7 +42,7 @@ options:
       - Istio release for the cluster. Where O(min_version) and O(max_version) are not given, they are the
         oldest and the newest Kubernetes that it supports, as far as this collection knows them.
     type: str
-    version_added: 0.2.0
+    version_added: 0.1.0
   min_version:
     description:
       - Oldest Kubernetes that will do, as in V(1.32).

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: mesh_certificates_info
 short_description: Report every certificate of a mesh, and when it ends
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - For every member, concurrently, the root and the intermediate CA of secret C(cacerts), the certificate
     with which each istiod answers its proxies, and the one of the newest proxy in C(istio-system).

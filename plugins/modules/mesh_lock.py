@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: mesh_lock
 short_description: Lock the clusters of a mesh for this run
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Checks that there is a mesh, and locks its clusters for this run of Ansible, so that no two runs that
     change something meet in them. Waits for another run that has one of them, and fails with its name where

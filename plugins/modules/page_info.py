@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: page_info
 short_description: Fetch a page from inside a cluster
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Runs C(curl) in a pod that is there, until a page comes or the time is up.
   - Proves what a browser on the controller cannot, that a request from that pod finds its way through the

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: peering_info
 short_description: Report which members of a mesh lack something of their peers
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - For every member, whether M(exomesh.istio.remote_secrets) with the same options would find something to
     do. So a run that changes nothing can leave that module out, which asks every peer for every pair.

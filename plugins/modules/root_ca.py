@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: root_ca
 short_description: Make the one root CA of a mesh, or judge yours, against what every cluster trusts
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Makes the root CA of a mesh once, in files of the controller, or judges the one that is given in
     O(certificate).

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: state_directory
 short_description: Ensure the folder in which a mesh keeps its state
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Makes a folder, and those above it, for nobody else (mode 0700), with a C(.gitignore) that keeps all
     that is in it out of Git.

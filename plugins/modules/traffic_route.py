@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: traffic_route
 short_description: Route requests from an ingress gateway to the versions of a service
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Splits requests by weight between the versions of a service, sends those with a header or a cookie to a
     version of its own (A/B), and mirrors requests to a version whose answers nobody gets.

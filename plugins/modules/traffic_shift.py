@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: traffic_shift
 short_description: Move requests from one version of a service to another in steps, and back when they fail
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Changes the weights of a VirtualService or an HTTPRoute in every member, and after every step sends real
     requests and counts which version answered, and how.

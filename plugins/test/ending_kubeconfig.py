@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: ending_kubeconfig
 short_description: Whether a kubeconfig has expired, or does so soon
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Looks only at the file, on the controller, and so costs next to nothing.
   - It is by the same rule that M(exomesh.istio.sks_kubeconfig) renews one. What else may be wrong with the
