@@ -199,6 +199,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
@@ -211,17 +212,16 @@ from ..module_utils._trust.x509 import (
     Profile,
     describe,
     read_chain,
-    require_cryptography,
 )
 
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+with suppress(ImportError):  # require("kubernetes") tells
     import yaml
 
 
 def run(task: Task) -> Result:
     """Ensure the intermediate CA; return the module's result."""
     params = task.params
-    require_cryptography()
+    require("cryptography")
     if kubeconfig_is_to_come(task):
         return {
             "changed": True,

@@ -78,17 +78,18 @@ failure:
 """
 
 
+from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._trust.inventory import reload_ca
-from ..module_utils._trust.x509 import describe, require_cryptography, serial
+from ..module_utils._trust.x509 import describe, serial
 
 
 def run(task: Task) -> Result:
     """Wait for istiod; gives the module's result."""
     params = task.params
-    require_cryptography()
+    require("cryptography")
     nothing = {
         "changed": False,
         "installed": False,

@@ -184,10 +184,10 @@ failure:
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.files import real_path
+from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._istio.releases import Release, kubernetes_window
 from ..module_utils._kubernetes.api_server import ApiServer, Right, Window
-from ..module_utils._kubernetes.kubeconfig import require_libraries
 from ..module_utils._kubernetes.kubeconfig_merge import source_entry
 
 
@@ -199,7 +199,7 @@ def window_of(istio: str | None, oldest: str | None, newest: str | None) -> Wind
 
 def run(task: Task) -> Result:
     """Read and ask; gives the module's result."""
-    require_libraries()
+    require("PyYAML", "cryptography")
     params = task.params
     path = real_path(params["kubeconfig"])
     try:

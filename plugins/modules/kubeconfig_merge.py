@@ -185,14 +185,14 @@ failure:
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.files import real_path
+from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._kubernetes.kubeconfig import require_libraries
 from ..module_utils._kubernetes.kubeconfig_merge import Target, merge, remove, source_entry
 
 
 def run(task: Task) -> Result:
     """Do what the options ask for; gives the module's result."""
-    require_libraries()
+    require("PyYAML", "cryptography")
     params = task.params
     target = Target(real_path(params["dest"]), params["backup"], task.check_mode)
     if params["state"] == "absent":

@@ -127,15 +127,15 @@ failure:
 from datetime import UTC, datetime
 
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._base.waiting import sparing
 from ..module_utils._trust.inventory import SEVERITIES, look_at_mesh, prometheus, same_root, table
-from ..module_utils._trust.x509 import require_cryptography
 
 
 def run(task: Task) -> Result:
     """Read the certificates; gives the module's result."""
-    require_cryptography()
+    require("cryptography")
     now = datetime.now(UTC)
     thresholds = sorted(task.params["thresholds"], reverse=True)
     with sparing():

@@ -128,15 +128,16 @@ from datetime import timedelta
 
 from ..module_utils._base.files import real_path
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._trust.root_ca import LocalRoot, RootProfile, judge_given_root, load_authority
-from ..module_utils._trust.x509 import KEY_TYPES, KeyKind, chain_pem, describe, require_cryptography
+from ..module_utils._trust.x509 import KEY_TYPES, KeyKind, chain_pem, describe
 
 
 def run(task: Task) -> Result:
     """Ensure the root; return the module's result."""
     params = task.params
-    require_cryptography()
+    require("cryptography")
     members = members_of(params)
     renew_within = timedelta(days=params["intermediate_lifetime"])
     if params["state_dir"]:

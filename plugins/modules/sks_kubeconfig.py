@@ -233,10 +233,10 @@ failure:
 from pathlib import Path
 
 from ..module_utils._base.files import real_path
+from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.backend import EXOSCALE_ARGUMENTS, connect
 from ..module_utils._exoscale.kubeconfig import Outcome, Request, ensure_absent, ensure_present
-from ..module_utils._kubernetes.kubeconfig import require_libraries
 from ..module_utils._kubernetes.kubeconfig_renewal import parse_duration
 
 
@@ -250,7 +250,7 @@ def run(task: Task) -> Result:
 
 def ensure(task: Task) -> Outcome:
     """Ensure the kubeconfig as wanted."""
-    require_libraries()
+    require("PyYAML", "cryptography")
     params = task.params
     context = params["context"] or params["cluster"]
     durations = {

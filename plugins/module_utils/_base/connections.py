@@ -22,7 +22,7 @@ from typing import Any
 from .errors import ExomeshError
 from .waiting import in_time, pause, remaining
 
-with suppress(ImportError):  # whoever connects is told that it is missing
+with suppress(ImportError):  # require() tells
     import urllib3
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool

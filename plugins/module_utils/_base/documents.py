@@ -20,7 +20,7 @@ from typing import Any
 
 from .errors import ExomeshError
 
-with suppress(ImportError):  # who opens a kubeconfig says that it is missing
+with suppress(ImportError):  # require("PyYAML") tells
     import yaml
 
 LARGEST_YAML = 4 * 1024 * 1024

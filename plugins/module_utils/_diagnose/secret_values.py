@@ -16,7 +16,7 @@ from typing import Any
 from . import secret_forms as form
 from .secret_names import Secrecy, looks_drawn, secrecy
 
-with suppress(ImportError):  # without it there are no keys in the collection either
+with suppress(ImportError):  # require("cryptography") tells
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 

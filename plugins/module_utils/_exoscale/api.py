@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from .._base.connections import PATIENCE, BoundedSslSocket, connection_pool
-from .._base.errors import MissingRequirementError
+from .._base.requirements import require
 from .._base.waiting import TimeUpError, pause, remaining, sparing, time_limit
 from .interface import (
     Cluster,
@@ -31,15 +31,11 @@ from .interface import (
     zone_not_found,
 )
 
-try:
+with suppress(ImportError):  # require("exoscale") tells
     import requests
     from exoscale.api.exceptions import ExoscaleAPIException  # type: ignore[import-untyped]
     from exoscale.api.v2 import Client  # type: ignore[import-untyped]
     from urllib3.exceptions import NewConnectionError
-except ImportError as import_error:
-    _MISSING: ImportError | None = import_error
-else:
-    _MISSING = None
 
 _RATE_LIMITED = 429
 _RETRIED_STATUSES = (_RATE_LIMITED, 500, 502, 503, 504)
@@ -55,11 +51,7 @@ class ExoscaleApi(Exoscale):
     """
 
     def __init__(self, credentials: Credentials, endpoint: str, timeout: float) -> None:
-        if _MISSING:
-            raise MissingRequirementError(
-                f"the Python library {_MISSING.name} is missing",
-                next_step="Install the Exoscale client: pip install exoscale",
-            )
+        require("exoscale")
         self._credentials = credentials
         self._endpoint = endpoint
         self._timeout = timeout

@@ -23,7 +23,7 @@ from .._kubernetes.objects import (
 from .names import ISTIO_NAMESPACE, NETWORK_LABEL
 from .operator import OperatorSettings, merge
 
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+with suppress(ImportError):  # require("kubernetes") tells
     import yaml
 
 

@@ -19,10 +19,7 @@ from .._base.programs import run_program
 from .._kubernetes.api import Object
 from .istioctl import istioctl_environment
 
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
-    import yaml
-
-with suppress(ImportError):  # require_kubernetes() tells
+with suppress(ImportError):  # require("kubernetes") tells
     import yaml
 
 

@@ -15,6 +15,7 @@ import json
 import os
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,36 +26,20 @@ from .._base.connections import (
     client_context,
 )
 from .._base.documents import load_yaml
-from .._base.errors import ExomeshError, MissingRequirementError
+from .._base.errors import ExomeshError
 from .._base.programs import run_program
 
-try:
+with suppress(ImportError):  # require("kubernetes") tells
     import urllib3
     from kubernetes.client import Configuration
     from kubernetes.config import load_kube_config_from_dict
     from kubernetes.config.config_exception import ConfigException
     from requests.utils import should_bypass_proxies
-except ImportError as error:
-    _MISSING: ImportError | None = error
-else:
-    _MISSING = None
 
 Part = dict[str, Any]
 
 _EXEC_SECONDS = 60.0
 """A plugin may ask its own service, and that is slow at times."""
-
-
-def require_kubernetes() -> None:
-    """Check that the package kubernetes, and what it brings, can be imported.
-
-    :raises MissingRequirementError: it cannot.
-    """
-    if _MISSING:
-        raise MissingRequirementError(
-            f"The Python package kubernetes cannot be imported: {_MISSING}",
-            next_step="Install it for the Python that runs Ansible's modules (pip install kubernetes)",
-        )
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from urllib.parse import quote, urlencode, urlsplit
 from .._base.connections import PATIENCE, BusyServerError, broke_off, connection_pool, retries
 from .._base.documents import load_json
 from .._base.errors import ExomeshError
+from .._base.requirements import require
 from .._base.waiting import TimeUpError, remaining
-from .access import Access, kubeconfig_entry, require_kubernetes
+from .access import Access, kubeconfig_entry
 
-with suppress(ImportError):  # require_kubernetes() tells
+with suppress(ImportError):  # require("kubernetes") tells
     import urllib3
 
 
@@ -170,7 +171,7 @@ class Api:
     """
 
     def __init__(self, kubeconfig: str, context: str | None = None, name: str | None = None) -> None:
-        require_kubernetes()
+        require("kubernetes")
         entry = kubeconfig_entry(kubeconfig, context, name)
         self.name = name or entry.cluster
         self.server = entry.server

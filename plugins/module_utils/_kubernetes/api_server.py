@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,8 +20,7 @@ from .._base.errors import ExomeshError
 from .._base.waiting import TimeUpError, concurrently, remaining
 from .client import KubernetesClient
 
-# KubernetesClient says so when the package kubernetes, which brings urllib3, is missing.
-with contextlib.suppress(ImportError):
+with suppress(ImportError):  # require("kubernetes") tells
     import urllib3
 
 

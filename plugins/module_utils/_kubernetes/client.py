@@ -26,7 +26,7 @@ from .._base.waiting import TimeUpError, concurrently, remaining, told_in_time
 from .api import LARGEST_ANSWER, REQUEST_TIMEOUT, Api, ApiError, Object, ObjectRef, segment
 from .pod_streams import STATUS, STDERR, STDOUT, Channels, PodPort
 
-with suppress(ImportError):  # require_kubernetes() tells
+with suppress(ImportError):  # require("kubernetes") tells
     from websocket import WebSocket, WebSocketBadStatusException, WebSocketException
 
 

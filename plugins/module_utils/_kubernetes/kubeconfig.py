@@ -13,26 +13,24 @@ import binascii
 import copy
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .._base.documents import DocumentError, load_yaml
-from .._base.errors import ExomeshError, MissingRequirementError
+from .._base.errors import ExomeshError
+from .._base.requirements import require
 from .._base.text import is_plain_url, printable
 from .access import place_of, same_server
 
-try:
+with suppress(ImportError):  # require() tells
     import yaml
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.x509.oid import NameOID
-except ImportError as import_error:
-    _MISSING: ImportError | None = import_error
-else:
-    _MISSING = None
 
 RECORD_NAME = "exomesh.istio"
 """Name of the extension with which this collection marks the contexts it wrote."""
@@ -66,15 +64,6 @@ _EMBEDDED_FILES = (
 
 class KubeconfigError(ExomeshError):
     """A kubeconfig cannot be used, or must not be changed in this way."""
-
-
-def require_libraries() -> None:
-    """Raise a MissingRequirementError unless PyYAML and cryptography can be imported."""
-    if _MISSING:
-        raise MissingRequirementError(
-            f"the Python library {_MISSING.name} is missing",
-            next_step="Install PyYAML and cryptography for the Python that runs this module",
-        )
 
 
 @dataclass(frozen=True)
@@ -304,7 +293,7 @@ class Kubeconfig:
     """A parsed kubeconfig. It keeps what it does not know of, and the order of its entries."""
 
     def __init__(self, data: dict[str, Any] | None = None) -> None:
-        require_libraries()
+        require("PyYAML", "cryptography")
         self.data: dict[str, Any] = (
             copy.deepcopy(data)
             if data
@@ -324,7 +313,7 @@ class Kubeconfig:
 
         :param source: what to call it in an error.
         """
-        require_libraries()
+        require("PyYAML", "cryptography")
 
         def invalid(why: str) -> KubeconfigError:
             return KubeconfigError(f"{source} is not a kubeconfig: {why}", "kubeconfig_invalid")

@@ -25,7 +25,7 @@ from .._base.waiting import concurrently, pause, wait_until_met
 from .api import ApiError, Object, ObjectRef
 from .client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient, is_ours
 
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+with suppress(ImportError):  # require("kubernetes") tells
     import yaml
 
 Fields = dict[str, Any]

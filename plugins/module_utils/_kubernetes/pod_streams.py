@@ -16,7 +16,7 @@ from typing import Any
 
 from .._base.waiting import remaining
 
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+with suppress(ImportError):  # require("kubernetes") tells
     from websocket import (
         ABNF,
         WebSocketConnectionClosedException,

@@ -25,7 +25,7 @@ from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import CREATE, DELETE, UNCHANGED, UPDATE, Fields, ObjectChange, hash_of, write_anew
 
-with suppress(ImportError):  # whoever connects to a cluster is told that it is missing
+with suppress(ImportError):  # require("kubernetes") tells
     import yaml
 
 MULTI_CLUSTER_LABEL = "istio/multiCluster"

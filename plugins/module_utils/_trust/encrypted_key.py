@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import os
 import re
 import textwrap
+from contextlib import suppress
 
 from .._base.errors import ExomeshError
 
-with contextlib.suppress(ImportError):
+with suppress(ImportError):  # require("cryptography") tells
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC

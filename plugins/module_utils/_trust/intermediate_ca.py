@@ -10,8 +10,8 @@ it never leaves the cluster it is for.
 from __future__ import annotations
 
 import base64
-import contextlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,7 @@ from .x509 import (
     time_text,
 )
 
-with contextlib.suppress(ImportError):
+with suppress(ImportError):  # require("cryptography") tells
     from cryptography import x509
 
 if TYPE_CHECKING:

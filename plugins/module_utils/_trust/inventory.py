@@ -9,8 +9,8 @@ Private to the collection.
 from __future__ import annotations
 
 import base64
-import contextlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,7 +30,7 @@ from .._kubernetes.readiness import pod_unmet
 from .cluster import read_trust
 from .x509 import ISTIOD_NAME, CertificateError, describe, fingerprint, issued_by, read_chain, serial
 
-with contextlib.suppress(ImportError):
+with suppress(ImportError):  # require("cryptography") tells
     from cryptography import x509
 
 ROOT, INTERMEDIATE, ISTIOD, WORKLOAD = "root", "intermediate", "istiod", "workload"
@@ -310,7 +310,7 @@ def served_by(client: KubernetesClient, istiod: str) -> x509.Certificate:
     return x509.load_der_x509_certificate(der)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _noted(found: ClusterCertificates) -> Iterator[None]:
     try:
         yield

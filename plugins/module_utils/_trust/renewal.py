@@ -25,7 +25,7 @@ from .x509 import (
     time_text,
 )
 
-with suppress(ImportError):  # require_cryptography() tells
+with suppress(ImportError):  # require("cryptography") tells
     from cryptography import x509
 
 _WORTH_RENEWING = timedelta(hours=1)

@@ -12,23 +12,20 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from .._base.errors import ExomeshError, MissingRequirementError
+from .._base.errors import ExomeshError
 from .encrypted_key import encrypted_pem
 
-try:
+with suppress(ImportError):  # require("cryptography") tells
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
     from cryptography.x509.oid import NameOID
-
-    IMPORT_ERROR: str | None = None
-except ImportError as error:
-    IMPORT_ERROR = str(error)
 
 ISTIOD_NAME = "istiod.istio-system.svc"
 BACKDATING = timedelta(minutes=5)
@@ -106,15 +103,6 @@ class Authority:
     @property
     def certificate(self) -> x509.Certificate:
         return self.chain[0]
-
-
-def require_cryptography() -> None:
-    """Raise MissingRequirementError when there is no package cryptography."""
-    if IMPORT_ERROR:
-        raise MissingRequirementError(
-            f"The Python package cryptography cannot be imported: {IMPORT_ERROR}",
-            next_step="Install it for the Python that runs Ansible's modules (pip install cryptography)",
-        )
 
 
 # Reading and writing
