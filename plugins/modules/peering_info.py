@@ -78,13 +78,21 @@ gaps:
   returned: always
   sample:
     frankfurt: create Secret istio-system/istio-remote-secret-vienna
+strangers:
+  description:
+    - Clusters that are no members, by the member that has remote secrets or accounts for them. Nothing is
+      done about them here, as a cluster that the inventory lacks has not left the mesh.
+  type: dict
+  returned: always
+  sample:
+    frankfurt: [sofia]
 """
 
 from typing import Any
 
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._peering.gaps import gaps
+from ..module_utils._peering.gaps import find_gaps
 from ..module_utils._peering.peering import Options
 
 OPTIONS_SPEC: dict[str, dict[str, Any]] = {
@@ -98,7 +106,16 @@ OPTIONS_SPEC: dict[str, dict[str, Any]] = {
 def run(task: Task) -> Result:
     """Read every cluster once; gives the module's result."""
     options = Options(**{name: task.params[name] for name in OPTIONS_SPEC})
-    return {"changed": False, "gaps": gaps(members_of(task.params), options)}
+    members = members_of(task.params)
+    found = find_gaps(members, options)
+    for name in sorted({stranger for those in found.strangers.values() for stranger in those}):
+        holders = [member for member, those in found.strangers.items() if name in those]
+        task.warn(
+            f"{', '.join(holders)}: there are remote secrets or accounts for {name}, which is no member in "
+            f"this inventory. They stay. Put {name} back into the inventory, or remove it from the mesh: "
+            f"{members[0].playbook}.remove_cluster -e cluster={name}"
+        )
+    return {"changed": False, "gaps": found.reasons, "strangers": found.strangers}
 
 
 SPEC = Spec(

@@ -92,8 +92,9 @@ options:
     default: false
   prune:
     description:
-      - Delete remote secrets that this module made for clusters that are no peers, and the accounts that it
+      - Delete remote secrets that this module made for members that are no peers, and the accounts that it
         made here for them.
+      - What it made for a cluster that is no member stays. M(exomesh.istio.mesh_leave) removes that.
     type: bool
     default: false
 author:

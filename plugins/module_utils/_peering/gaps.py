@@ -88,8 +88,20 @@ class ClusterReadOnce(KubernetesClient):
         return (api_version, kind) in _READ and _READ[api_version, kind] == namespace
 
 
-def gaps(members: Sequence[Member], options: Options) -> dict[str, str]:
-    """Members for which peering has something to do, or to complain of, each with the first reason.
+@dataclasses.dataclass
+class Gaps:
+    """What a mesh lacks.
+
+    :param reasons: members for which peering has something to do, or to complain of, each with the first.
+    :param strangers: clusters that are no members, by the member that has ties with them.
+    """
+
+    reasons: dict[str, str]
+    strangers: dict[str, list[str]]
+
+
+def find_gaps(members: Sequence[Member], options: Options) -> Gaps:
+    """Find what the members of a mesh lack of each other.
 
     :param options: those of the peering; nothing is changed.
     """
@@ -103,15 +115,19 @@ def gaps(members: Sequence[Member], options: Options) -> dict[str, str]:
             raise cluster
         return cluster
 
+    strangers: dict[str, list[str]] = {}
+
     def gap(member: Member) -> str | None:
         for name in (member.name, *member.peers):
             if isinstance(unanswered := clusters[name], ExomeshError):
                 return str(unanswered)
         try:
-            changes = Peering(connect(member), members, options, connect).run().changes
+            outcome = Peering(connect(member), members, options, connect).run()
         except ExomeshError as error:
             return str(error)
-        for change in changes:
+        if outcome.strangers:
+            strangers[member.name] = outcome.strangers
+        for change in outcome.changes:
             if change.action != UNCHANGED:
                 return f"{change.action} {change.title}"
         told = [unread[member.name].get(peer) for peer in member.peers]
@@ -120,7 +136,7 @@ def gaps(members: Sequence[Member], options: Options) -> dict[str, str]:
         return next(filter(None, told), None)
 
     found = dict(zip(clusters, map(gap, members), strict=True))
-    return {name: reason for name, reason in found.items() if reason}
+    return Gaps({name: reason for name, reason in found.items() if reason}, strangers)
 
 
 def _read(member: Member) -> ClusterReadOnce | ExomeshError:

@@ -27,7 +27,15 @@ from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.objects import CREATE, UNCHANGED, ObjectChange
 from .reader_access import binding_for_secrets, grant, grant_shared, our_shared_token, readers, revoke, roles
-from .remote_secrets import Access, compare_secret, holds_token, prune_secrets, secret_ref, write_secret
+from .remote_secrets import (
+    Access,
+    compare_secret,
+    delete_secrets,
+    holds_token,
+    our_secrets,
+    secret_ref,
+    write_secret,
+)
 from .sync import Way, gateway_addresses, look
 
 REMOTE_CREDENTIALS = "PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER"
@@ -50,7 +58,7 @@ class Options:
 
     :param own_accounts: an account and a token for each reader, in place of Istio's one for all.
     :param least_privilege: those accounts may not read Secrets.
-    :param prune: remove what we made for clusters that are no peers any more.
+    :param prune: remove what we made for members that are no peers, and look for ties with others.
     :param reciprocal: also give each peer its secret for this cluster.
     :param probe_image: image with curl for the proof from inside; None for no proof.
     :param reached: APIs, as :func:`_probe.api_hash` has them, that pods of the reader were shown to reach.
@@ -76,6 +84,8 @@ class Outcome:
     changes: list[ObjectChange] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+    """Clusters that we once made ties with, and that are no members now."""
 
 
 def connect(member: Member) -> KubernetesClient:
@@ -368,12 +378,19 @@ class Peering:
         ]
 
     def _prune(self, client: KubernetesClient) -> None:
-        """Remove, here, secrets of clusters that left and the accounts they had."""
-        peers = {peer.name for peer in self._peers}
-        left = [refs for reader, refs in readers(client).items() if reader not in peers]
+        """Remove, here, what there is for members that are no peers.
+
+        A cluster that the inventory lacks has not left: a line may be commented out, a zone may be away.
+        """
+        members = {member.name for member in self._members}
+        surplus = members - {peer.name for peer in self._peers}
+        secrets, accounts = our_secrets(client), readers(client)
         check_mode = self._options.check_mode
-        self._report(client.name, prune_secrets(client, peers, check_mode))
-        self._report(client.name, revoke(client, (ref for refs in left for ref in refs), check_mode))
+        doomed = (secrets[name] for name in secrets if name in surplus)
+        self._report(client.name, delete_secrets(client, doomed, check_mode))
+        revoked = (ref for reader in accounts if reader in surplus for ref in accounts[reader])
+        self._report(client.name, revoke(client, revoked, check_mode))
+        self._outcome.strangers = sorted({*secrets, *accounts} - members)
 
     # Bookkeeping
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -220,15 +220,23 @@ def holds_token(secret: Object | None, cluster: str, token: str) -> bool:
     return fields.get("token") == hash_of(token)
 
 
-def prune_secrets(client: KubernetesClient, peers: set[str], check_mode: bool) -> list[ObjectChange]:
-    """Delete the remote secrets that we once made for clusters that are no peers any more."""
+def our_secrets(client: KubernetesClient) -> dict[str, ObjectRef]:
+    """The remote secrets that we made, by the cluster that they are for."""
     selector = f"{MULTI_CLUSTER_LABEL}=true,{MANAGED_BY_LABEL}={MANAGED_BY}"
     found = client.list_objects("v1", "Secret", ISTIO_NAMESPACE, labels=selector)
-    wanted = {secret_ref(peer).name for peer in peers}
-    surplus = [ObjectRef.of(secret) for secret in found if secret["metadata"]["name"] not in wanted]
+    prefix = secret_ref("").name
+    refs = map(ObjectRef.of, found)
+    return {ref.name.removeprefix(prefix): ref for ref in refs if ref.name.startswith(prefix)}
+
+
+def delete_secrets(
+    client: KubernetesClient, refs: Iterable[ObjectRef], check_mode: bool
+) -> list[ObjectChange]:
+    """Delete remote secrets that we made."""
+    doomed = list(refs)
     if not check_mode:
-        concurrently(client.delete, surplus)
-    return [ObjectChange(ref, DELETE, {}, {}) for ref in surplus]
+        concurrently(client.delete, doomed)
+    return [ObjectChange(ref, DELETE, {}, {}) for ref in doomed]
 
 
 def _compare(live: Object | None, access: Access) -> ObjectChange:

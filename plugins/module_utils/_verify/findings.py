@@ -374,8 +374,8 @@ REMOTE_SECRET_INVALID = Kind(
 REMOTE_SECRET_UNKNOWN = Kind(
     "remote-secret-unknown",
     "The cluster has a remote secret for a cluster that is no member of the mesh",
-    "a cluster left the mesh and its secret stayed, or the inventory lacks a member",
-    "{playbook}.peering without --limit, or kubectl -n istio-system delete the secret",
+    "the inventory lacks a member, or a cluster left the mesh without being removed from it",
+    "put the cluster back into the inventory, or remove it: {playbook}.remove_cluster -e cluster=NAME",
     _ISSUES + "27187",
     severity=WARNING,
 )

@@ -37,7 +37,7 @@ def members(mesh: RunningMesh) -> list[Object]:
 
 
 def peer(mesh: RunningMesh, name: str, **options: Any) -> Object:
-    known = {"kubeconfig": str(mesh[name].api.kubeconfig), "name": name, "timeout": 3, "prune": True}
+    known = {"kubeconfig": str(mesh[name].api.kubeconfig), "name": name, "timeout": 20, "prune": True}
     result = mesh.run("remote_secrets", **{**known, "members": members(mesh), **options})
     assert "changed" in result, result
     return result
@@ -83,7 +83,17 @@ def a_rejected_token(mesh: RunningMesh) -> None:
     mesh["fra"].api.rejected_tokens.add("token-of-fra-alone")
 
 
-def an_account_too_many(mesh: RunningMesh) -> None:
+def test_a_cluster_that_the_inventory_lacks_is_told_and_is_no_gap(mesh: RunningMesh) -> None:
+    an_account_for_nobody(mesh)
+    result = run_module("peering_info", members=members(mesh), prune=True)
+    assert result["gaps"] == {}
+    assert result["strangers"] == {"vie": ["gone"]}
+    told = str(result["warnings"])
+    assert "vie: there are remote secrets or accounts for gone, which is no member in this inventory" in told
+    assert "exomesh.istio.remove_cluster -e cluster=gone" in told
+
+
+def an_account_for_nobody(mesh: RunningMesh) -> None:
     api = mesh["vie"].api
     account = api.objects[f"{SYSTEM}/serviceaccounts/exomesh-reader-fra"]
     labels = {**account["metadata"]["labels"], "exomesh.istio/reader": "gone"}
@@ -103,7 +113,6 @@ def an_account_too_many(mesh: RunningMesh) -> None:
         another_account,
         another_token,
         a_rejected_token,
-        an_account_too_many,
     ],
 )
 def test_what_peering_would_change_for_a_member_is_a_gap(

@@ -158,17 +158,22 @@ def test_tokens_are_never_shown(mesh: Mesh) -> None:
         assert base64.b64encode(b"token-of-fra").decode() not in shown
 
 
-def test_only_our_own_secrets_of_departed_clusters_go(mesh: Mesh) -> None:
+def test_only_our_own_secrets_of_members_that_are_no_peers_go(mesh: Mesh) -> None:
     label = {"istio/multiCluster": "true"}
     ours = {**label, "app.kubernetes.io/managed-by": "exomesh.istio"}
-    for name, labels in (("gone", ours), ("theirs", label)):
+    for name, labels in (("muc", ours), ("sof", label), ("absent", ours)):
         metadata = {"name": f"istio-remote-secret-{name}", "namespace": "istio-system", "labels": labels}
         mesh.vie.put(f"{SECRETS}/istio-remote-secret-{name}", {"metadata": metadata})
-    assert mesh.synchronise(prune=False).get("istio-remote-secret-gone") is None
-    assert mesh.synchronise(check_mode=True)["istio-remote-secret-gone"] == "delete"
-    assert f"{SECRETS}/istio-remote-secret-gone" in mesh.vie.objects
-    assert mesh.synchronise()["istio-remote-secret-gone"] == "delete"
-    assert sorted(mesh.vie.objects) == [REMOTE, f"{SECRETS}/istio-remote-secret-theirs"]
+    others = [Member(name, f"network-{name}", "/none", SERVER, ()) for name in ("muc", "sof")]
+    assert mesh.synchronise(*others, prune=False).get("istio-remote-secret-muc") is None
+    assert mesh.synchronise(*others, check_mode=True)["istio-remote-secret-muc"] == "delete"
+    assert f"{SECRETS}/istio-remote-secret-muc" in mesh.vie.objects
+    assert mesh.synchronise(*others)["istio-remote-secret-muc"] == "delete"
+    assert sorted(mesh.vie.objects) == [
+        f"{SECRETS}/istio-remote-secret-absent",
+        REMOTE,
+        f"{SECRETS}/istio-remote-secret-sof",
+    ]
 
 
 def test_token_that_another_run_makes_at_the_same_time_is_used(mesh: Mesh) -> None:
@@ -369,16 +374,29 @@ def test_least_privilege_is_refused_where_istiod_cannot_do_with_it(
     assert mesh.fra.objects.keys() == {ACCOUNT}
 
 
-def test_readers_that_left_lose_their_accounts(mesh: Mesh) -> None:
+def test_members_that_are_no_peers_any_more_lose_their_accounts(mesh: Mesh) -> None:
     mesh.synchronise(own_accounts=True, reciprocal=True)
     account = "/api/v1/namespaces/istio-system/serviceaccounts/exomesh-reader-fra"
     assert account in mesh.vie.objects
     client = KubernetesClient(str(mesh.vie.kubeconfig), name="vie")
     vie = Member("vie", "network-vie", str(mesh.vie.kubeconfig), None, ())
-    Peering(client, [vie], Options(prune=False)).run()
+    fra = Member("fra", "network-fra", str(mesh.fra.kubeconfig), None, ())
+    Peering(client, [vie, fra], Options(prune=False)).run()
     assert account in mesh.vie.objects
-    Peering(client, [vie], Options(prune=True)).run()
+    Peering(client, [vie, fra], Options(prune=True)).run()
     assert [path for path in mesh.vie.objects if "exomesh-reader-fra" in path or path == REMOTE] == []
+
+
+def test_who_is_not_in_the_inventory_keeps_its_ties_and_is_named(mesh: Mesh) -> None:
+    """A line that is commented out, or a zone that does not answer, takes nobody out of the mesh."""
+    mesh.synchronise(own_accounts=True, reciprocal=True)
+    before = dict(mesh.vie.objects)
+    client = KubernetesClient(str(mesh.vie.kubeconfig), name="vie")
+    vie = Member("vie", "network-vie", str(mesh.vie.kubeconfig), None, ())
+    outcome = Peering(client, [vie], Options(prune=True)).run()
+    assert mesh.vie.objects == before
+    assert outcome.changes == []
+    assert outcome.strangers == ["fra"]
 
 
 def test_reciprocal_gives_peers_their_secrets_too(mesh: Mesh) -> None:
