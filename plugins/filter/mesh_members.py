@@ -79,13 +79,13 @@ _value:
       elements: str
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ..module_utils._base.names import CLUSTER_NAME
+from ..module_utils._base.names import CLUSTER_NAME, LABEL_VALUE, RESERVED_NAMES
 from ..module_utils._base.text import printable_line
 from .absolute_path import absolute_path
 
@@ -102,23 +102,23 @@ def mesh_members(
     """
     members: list[dict[str, Any]] = []
     variables_of: dict[str, Mapping[str, Any]] = {}
+    problems: list[str] = []
     for host in clusters:
         if host not in hostvars:
-            raise AnsibleFilterError(f"mesh_clusters names {host}, which is not in the inventory")
+            problems.append(
+                f"mesh_clusters names {printable_line(str(host), 99)}, which is not in the inventory"
+            )
+            continue
         # Once for each host: Ansible puts its variables together anew whenever they are asked for.
         variables = variables_of[host] = hostvars[host]
         name = str(variables.get("mesh_cluster_name") or host)
-        if not CLUSTER_NAME.fullmatch(name):
-            raise AnsibleFilterError(
-                f"{printable_line(str(host), 99)} has mesh_cluster_name {printable_line(name, 99)}, which no "
-                "cluster may have, as folders and objects are named after it: use up to 63 small letters, "
-                "digits, dots and dashes, with a letter or digit at both ends"
-            )
+        network = str(variables.get("mesh_network") or f"network-{name}")
+        problems += _bad_names(printable_line(str(host), 99), name, network)
         members.append(
             {
                 "host": str(host),
                 "name": name,
-                "network": str(variables.get("mesh_network") or f"network-{name}"),
+                "network": network,
                 "kubeconfig": absolute_path(
                     str(variables.get("mesh_kubeconfig") or f"{state_dir}/{name}/kubeconfig")
                 ),
@@ -127,17 +127,56 @@ def mesh_members(
                 "inventory": [str(source) for source in variables.get("ansible_inventory_sources") or []],
             }
         )
-    hosts: dict[str, str] = {}
-    for member in members:
-        other = hosts.setdefault(member["name"], member["host"])
-        if other != member["host"]:
-            raise AnsibleFilterError(
-                f"{other} and {member['host']} have the same mesh_cluster_name {member['name']}: "
-                "names must be unique in a mesh"
-            )
+    problems += _shared(members, variables_of)
+    if problems:
+        raise AnsibleFilterError(". ".join(problems))
     for member, peers in zip(members, _peers(members, variables_of), strict=True):
         member["peers"] = peers
     return members
+
+
+def _bad_names(host: str, name: str, network: str) -> Iterator[str]:
+    """What Kubernetes or the state folder would not take."""
+    if not CLUSTER_NAME.fullmatch(name):
+        yield (
+            f"{host} has mesh_cluster_name {printable_line(name, 99)}, which no cluster may have, as folders "
+            "and objects are named after it: set mesh_cluster_name of that host to up to 50 small letters, "
+            "digits and dashes, with a letter or digit at both ends"
+        )
+    elif name in RESERVED_NAMES:
+        yield f"{host} has mesh_cluster_name {name}, which is a folder of the mesh's state: set another one"
+    if not LABEL_VALUE.fullmatch(network):
+        yield (
+            f"{host} has mesh_network {printable_line(network, 99)}, which is no value of a label: use up to "
+            "63 letters, digits, dots, dashes and underscores, with a letter or digit at both ends"
+        )
+
+
+def _shared(members: Sequence[Mapping[str, Any]], hostvars: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What two members have that only one may have."""
+
+    def cluster_of(member: Mapping[str, Any]) -> str:
+        variables = hostvars[member["host"]]
+        if not member["zone"]:
+            return ""
+        return f"{variables.get('sks_cluster') or member['host']} in zone {member['zone']}"
+
+    why: dict[str, tuple[Callable[[Mapping[str, Any]], str], str]] = {
+        "the same mesh_cluster_name": (lambda member: str(member["name"]), "names must be unique in a mesh"),
+        "the same mesh_network": (
+            lambda member: str(member["network"]),
+            "each cluster is a network of its own, and is reached by its gateway",
+        ),
+        "the same kubeconfig": (lambda member: str(member["kubeconfig"]), "a cluster is one host"),
+        "the same SKS cluster": (cluster_of, "a cluster is one host"),
+    }
+    for what, (value_of, reason) in why.items():
+        hosts: dict[str, str] = {}
+        for member in members:
+            value = value_of(member)
+            other = hosts.setdefault(value, member["host"])
+            if value and other != member["host"]:
+                yield f"{other} and {member['host']} have {what} {printable_line(value, 99)}: {reason}"
 
 
 def _peers(

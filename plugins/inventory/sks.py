@@ -85,7 +85,7 @@ keyed_groups:
   - {prefix: kubernetes, key: sks_version}
   - {prefix: label, key: sks_labels}
 compose:
-  mesh_network: "'network-' ~ sks_zone"
+  mesh_network: "'network-' ~ sks_name"
 
 # ansible-inventory -i mesh.sks.yml --graph
 # @all:

@@ -12,8 +12,17 @@ from typing import Any
 from .errors import ExomeshError
 from .text import printable_line
 
-CLUSTER_NAME = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
-"""Names of clusters become folders, and names of Secrets, Services and accounts in all other clusters."""
+CLUSTER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?")
+"""Names of clusters become folders, labels, and names of Secrets, Services and accounts in other clusters.
+
+So they are DNS labels, and so short that all names with something before or behind them are.
+"""
+
+LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+"""What Kubernetes takes for the value of a label."""
+
+RESERVED_NAMES = ("ca", "istioctl", "reports", "requests", "support")
+"""Folders of the state that are no cluster's."""
 
 _OBJECT_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_:.@-]{1,253}")
 """What Kubernetes lets be one part of a path; of some kinds it lets more, which none of ours has."""

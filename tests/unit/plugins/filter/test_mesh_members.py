@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,58 @@ def test_two_members_of_one_name_are_refused() -> None:
     hostvars = {"vie": {"mesh_cluster_name": "one"}, "fra": {"mesh_cluster_name": "one"}}
     with pytest.raises(AnsibleFilterError, match="vie and fra have the same mesh_cluster_name one"):
         mesh_members(["vie", "fra"], hostvars, "/state")
+
+
+@pytest.mark.parametrize(
+    "name", ["eu.prod", "Vienna", "-vie", "vie-", "v" * 51, "../../x", "a/../cluster-admin", "vie\n", "ca"]
+)
+def test_a_name_of_which_no_object_can_be_named_is_refused(name: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=r"vie has mesh_cluster_name .*: set"):
+        mesh_members(["vie"], {"vie": {"mesh_cluster_name": name}}, "/state")
+
+
+@pytest.mark.parametrize("name", ["v", "9", "v" * 50, "mesh-a-2"])
+def test_every_name_with_something_around_it_is_one_of_kubernetes(name: str) -> None:
+    (member,) = mesh_members(["vie"], {"vie": {"mesh_cluster_name": name}}, "/state")
+    for made in (member["network"], f"verify-{name}"):
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", made)
+
+
+def test_a_network_that_is_no_value_of_a_label_is_refused() -> None:
+    with pytest.raises(AnsibleFilterError, match="vie has mesh_network the alps, which is no value"):
+        mesh_members(["vie"], {"vie": {"mesh_network": "the alps"}}, "/state")
+
+
+SAME = {"sks_zone": "de-fra-1", "sks_cluster": "one"}
+
+
+@pytest.mark.parametrize(
+    ("vie", "fra", "said"),
+    [
+        ({"mesh_network": "alps"}, {"mesh_network": "alps"}, "vie and fra have the same mesh_network alps"),
+        ({"mesh_kubeconfig": "/k"}, {"mesh_kubeconfig": "/k"}, "vie and fra have the same kubeconfig /k"),
+        (SAME, SAME, "vie and fra have the same SKS cluster one in zone de-fra-1"),
+        (SAME, {**SAME, "sks_zone": "at-vie-2"}, ""),
+    ],
+)
+def test_what_only_one_member_may_have_is_refused(vie: Any, fra: Any, said: str) -> None:
+    if said:
+        with pytest.raises(AnsibleFilterError, match=said):
+            mesh_members(["vie", "fra"], {"vie": vie, "fra": fra}, "/state")
+    else:
+        assert len(mesh_members(["vie", "fra"], {"vie": vie, "fra": fra}, "/state")) == 2
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    hostvars = {
+        "vie": {"mesh_cluster_name": "eu.prod"},
+        "fra": {"mesh_network": "alps"},
+        "muc": {"mesh_network": "alps", "mesh_cluster_name": "ca"},
+    }
+    with pytest.raises(AnsibleFilterError) as caught:
+        mesh_members(["vie", "fra", "muc", "sof"], hostvars, "/state")
+    for told in ("eu.prod", "fra and muc have the same mesh_network", "muc has mesh_cluster_name ca", "sof"):
+        assert told in str(caught.value)
 
 
 def peers(**hostvars: dict[str, Any]) -> dict[str, list[str]]:
