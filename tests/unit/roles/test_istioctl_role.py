@@ -245,7 +245,7 @@ def test_two_processes_share_one_download(releases: tuple[str, Path, list[str]],
     source = Source(f"{url}/{ARCHIVE}", None, None, 10)
     script = (
         "import sys; from pathlib import Path; "
-        "from ansible_collections.exomesh.istio.plugins.module_utils._istioctl import Source, fetch; "
+        "from ansible_collections.exomesh.istio.plugins.module_utils._istio.istioctl import Source, fetch; "
         f"print(fetch(Source({source.url!r}, None, None, 10), Path({str(program)!r}), {RELEASE!r}))"
     )
     runs = [
