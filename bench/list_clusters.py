@@ -29,7 +29,7 @@ DELAYS = (0.0, 0.05, 0.12)
 
 # What the inventory plugin and sks_cluster_info do, without Ansible's own start.
 OURS = """
-from ansible_collections.exomesh.istio.plugins.module_utils._exoscale_backend import connect
+from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.backend import connect
 print(len(connect({"backend": "api", "timeout": 60}).clusters_of(None).clusters))
 """
 
