@@ -121,6 +121,8 @@ def by_api(lab: RunningLab, folder: Path) -> RunningLab:
     (folder / "group_vars").mkdir(parents=True)
     (folder / "mesh.sks.yml").write_text(yaml.safe_dump(plugin))
     own = {name: value for name, value in settings.items() if not name.startswith("ansible_")}
+    # The API has the clusters by their zones, and so in another order.
+    own |= {"demo_client_cluster": "cluster1", "demo_server_cluster": "cluster2"}
     (folder / "group_vars" / "mesh.yml").write_text(yaml.safe_dump(own))
     return RunningLab(lab.name, folder)
 
