@@ -154,7 +154,7 @@ class Exoscale(ABC):
         try:
             return self._one(zone, cluster)
         except ExoscaleError as error:
-            raise self._explained(error, zone, cluster).about(cluster, zone) from error
+            raise self._explained(error, zone, cluster).about(cluster, zone) from None
 
     def kubeconfig(self, cluster: Cluster, user: str, groups: list[str], ttl: int | None) -> str:
         """Mint a kubeconfig: a new client certificate that nobody can revoke before its end.
@@ -164,7 +164,7 @@ class Exoscale(ABC):
         try:
             text = self._mint(cluster, user, groups, ttl)
         except ExoscaleError as error:
-            raise error.about(cluster.name, cluster.zone) from error
+            raise error.about(cluster.name, cluster.zone) from None
         return _from_first_key(text, cluster)
 
     def clusters_of(self, zones: Iterable[str] | None) -> Answer:
