@@ -167,7 +167,6 @@ def _shared(members: Sequence[Mapping[str, Any]], hostvars: Mapping[str, Mapping
             lambda member: str(member["network"]),
             "each cluster is a network of its own, and is reached by its gateway",
         ),
-        "the same kubeconfig": (lambda member: str(member["kubeconfig"]), "a cluster is one host"),
         "the same SKS cluster": (cluster_of, "a cluster is one host"),
     }
     for what, (value_of, reason) in why.items():

@@ -117,7 +117,6 @@ SAME = {"sks_zone": "de-fra-1", "sks_cluster": "one"}
     ("vie", "fra", "said"),
     [
         ({"mesh_network": "alps"}, {"mesh_network": "alps"}, "vie and fra have the same mesh_network alps"),
-        ({"mesh_kubeconfig": "/k"}, {"mesh_kubeconfig": "/k"}, "vie and fra have the same kubeconfig /k"),
         (SAME, SAME, "vie and fra have the same SKS cluster one in zone de-fra-1"),
         (SAME, {**SAME, "sks_zone": "at-vie-2"}, ""),
     ],
