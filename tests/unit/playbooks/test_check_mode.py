@@ -90,8 +90,9 @@ def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
         cluster.put("Deployment", "istio-eastwestgateway", spec={"replicas": 1, "template": {"metadata": {}}})
         for pod in ("web-1", GATEWAY):
             cluster.api.listen(pod, 15000, cluster.proxy_pages() | EMPTY_PROXY)
-        run_module("traffic_route", kubeconfig=kubeconfig, namespace="exotraffic", service="exo-webtest",
-                   port=3000, versions=["v1", "v2"], timeout=2)  # fmt: skip
+        routed = run_module("traffic_route", kubeconfig=kubeconfig, namespace="exotraffic",
+                            service="exo-webtest", port=3000, versions=["v1", "v2"], timeout=60)  # fmt: skip
+        assert routed["changed"], routed
     variables = {
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
