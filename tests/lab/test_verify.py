@@ -938,11 +938,13 @@ class Looks:
             for finding in verdict.findings
         )
 
-    def until(self, expected: Found, requests: bool, seconds: float = 60) -> tuple[Found, float]:
+    def until(
+        self, expected: Found, requests: bool, seconds: float = 60, settle: float = 2
+    ) -> tuple[Found, float]:
         """Look until exactly this is found; gives the last that was found, and how long it took."""
         begun = time.monotonic()
         while True:
-            found = self.found(requests)
+            found = self.found(requests, settle)
             taken = time.monotonic() - begun
             if found == sorted(expected) or taken > seconds:
                 return found, taken
@@ -993,7 +995,7 @@ def test_accounts_that_may_read_secrets_are_told_where_they_must_not(mesh: Mesh)
 def test_files_of_a_verification_are_of_their_published_form(mesh: Mesh, tmp_path: Path) -> None:
     with mesh.deleted("cluster1", remote("cluster2")):
         result = run_playbook(
-            mesh.lab, "playbooks/status.yml", "-e", f"verify_output_dir={tmp_path}", "-e", "verify_timeout=2"
+            mesh.lab, "playbooks/status.yml", "-e", f"verify_output_dir={tmp_path}", "-e", "verify_timeout=15"
         )
     assert result.returncode == 2, result.stdout[-3000:]
     assert "Failed: cluster1 -> cluster2" in " ".join(result.stdout.split())
@@ -1011,7 +1013,7 @@ def test_a_killed_verification_is_noticed_and_cleared_up(mesh: Mesh, looks: Look
     repaired = run_playbook(mesh.lab, "playbooks/peering.yml")
     assert repaired.returncode == 0, repaired.stdout[-3000:]
     print("\n".join(re.findall(r"istiod of .* was restarted", repaired.stderr + repaired.stdout)))
-    assert looks.until([], requests=False)[0] == [], looks.evidence
+    assert looks.until([], requests=False, settle=10)[0] == [], looks.evidence
     looks.__exit__()
     namespace = ObjectRef("v1", "Namespace", "exomesh-verify")
     there = partial(mesh.clients["cluster1"].get, namespace)
@@ -1028,7 +1030,7 @@ def test_a_killed_verification_is_noticed_and_cleared_up(mesh: Mesh, looks: Look
             client.replace(live)
     left = [("workload-leftover", name) for name, client in mesh.clients.items() if client.get(namespace)]
     assert left
-    assert looks.until(left, requests=False)[0] == left
+    assert looks.until(left, requests=False, settle=10)[0] == left
     result = run_playbook(mesh.lab, "playbooks/verify.yml")
     assert result.returncode == 0, result.stdout[-3000:]
     for client in mesh.clients.values():

@@ -22,7 +22,9 @@ GATEWAY = ObjectRef("gateway.networking.k8s.io/v1", "Gateway", "istio-eastwestga
 @pytest.fixture
 def play(play_role: Play, kubeconfigs: dict[str, Path]) -> Play:
     """The gateway of the cluster west, as a Gateway of the Gateway API."""
-    hosts = {"west": {"mesh_kubeconfig": str(kubeconfigs["west"]), "gateway_api": True, "gateway_timeout": 10}}
+    hosts = {
+        "west": {"mesh_kubeconfig": str(kubeconfigs["west"]), "gateway_api": True, "gateway_timeout": 10}
+    }
     return partial(play_role, "gateway", hosts)
 
 
