@@ -166,7 +166,7 @@ def test_another_lab_is_not_touched(two: RunningLab, tmp_path: Path) -> None:
     before, running = traces(two.name), daemons(two)
     other = RunningLab("other", tmp_path)
     try:
-        other.make(1)
+        other.up(1)
         addresses = {cluster["server"] for lab in (two, other) for cluster in lab.status()["clusters"]}
         assert len(addresses) == 3
     finally:
