@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
@@ -328,7 +329,8 @@ def test_a_drill_that_is_ended_restores_the_cluster(
     end_drained(mesh, number, **environment)
     assert is_restored(mesh)
     for member in MEMBERS:
-        assert "exomesh-drill-client" not in mesh.kubectl(member, "get", "deployments,pods", "-A", "-o=name")
+        listed = partial(mesh.kubectl, member, "get", "deployments,pods", "-A", "-o=name")
+        wait_for(lambda listed=listed: "exomesh-drill-client" not in listed(), 30)
 
 
 def test_one_variable_removes_it_all(mesh: RunningLab, ingress: Ingress) -> None:

@@ -1017,6 +1017,8 @@ def test_a_killed_verification_is_noticed_and_cleared_up(mesh: Mesh, looks: Look
     looks.__exit__()
     namespace = ObjectRef("v1", "Namespace", "exomesh-verify")
     there = partial(mesh.clients["cluster1"].get, namespace)
+    for client in mesh.clients.values():
+        assert wait_until_met(lambda client=client: "there" if client.get(namespace) else None, 60) is None
     end_playbook(signal.SIGINT, there, mesh.lab, "playbooks/verify.yml")
     for client in mesh.clients.values():
         gone = lambda client=client: "there" if client.get(namespace) else None  # noqa: E731
