@@ -205,14 +205,7 @@ from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubec
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._trust.intermediate_ca import Given, IntermediateCa, SignElsewhere, SignHere, Source
 from ..module_utils._trust.root_ca import load_authority, require_key
-from ..module_utils._trust.x509 import (
-    KEY_TYPES,
-    Authority,
-    KeyKind,
-    Profile,
-    describe,
-    read_chain,
-)
+from ..module_utils._trust.x509 import KEY_TYPES, Authority, KeyKind, Profile, describe, read_chain
 
 with suppress(ImportError):  # require("kubernetes") tells
     import yaml

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,8 @@ Objects = dict[str, list[str]]
 class Outcome:
     """A run: its output, and what its modules returned."""
 
-    code: int
     output: str
     results: list[dict[str, Any]]
-
-    @classmethod
-    def parse(cls, text: str) -> Outcome:
-        """Read what :meth:`text` gave."""
-        return cls(**json.loads(text))
-
-    def text(self) -> str:
-        """Return all of it as a text."""
-        return json.dumps(asdict(self))
 
     @property
     def changed(self) -> set[tuple[str, str]]:
@@ -79,4 +69,4 @@ def run(lab: RunningLab, playbook: str, folder: Path, *arguments: str) -> Outcom
     process = run_playbook(lab, playbook, *arguments, **environment)
     assert process.returncode == 0, process.stdout[-5000:]
     results = [json.loads(line) for line in path.read_text().splitlines()]
-    return Outcome(process.returncode, process.stdout + process.stderr, results)
+    return Outcome(process.stdout + process.stderr, results)

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,11 @@ def verdicts(output: str) -> dict[tuple[str, str], str]:
     return {
         (row[0], to): value for row in rows for to, value in zip(header, row[1:], strict=True) if to != row[0]
     }
+
+
+def all_ok(members: Iterable[str]) -> dict[tuple[str, str], str]:
+    """The matrix in which every pair is well."""
+    return dict.fromkeys(permutations(members, 2), "ok")
 
 
 class Traffic:

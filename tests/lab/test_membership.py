@@ -17,7 +17,18 @@ import pytest
 import yaml
 
 from .copies import up_mesh
-from .runs import RunningLab, Traffic, call, changes, end_playbook, run_playbook, said, succeed, verdicts
+from .runs import (
+    RunningLab,
+    Traffic,
+    all_ok,
+    call,
+    changes,
+    end_playbook,
+    run_playbook,
+    said,
+    succeed,
+    verdicts,
+)
 
 BEFORE = ("cluster1", "cluster2", "cluster3")
 AFTER = ("cluster1", "cluster3", "cluster4")
@@ -50,10 +61,6 @@ def writes(lab: RunningLab, cluster: str) -> int:
 
 def pairs(result: subprocess.CompletedProcess[str]) -> dict[tuple[str, str], str]:
     return verdicts(succeed(result).stdout)
-
-
-def all_ok(members: tuple[str, ...]) -> dict[tuple[str, str], str]:
-    return dict.fromkeys(itertools.permutations(members, 2), "ok")
 
 
 @pytest.fixture(scope="module")

@@ -187,11 +187,16 @@ def _check_tag(event: Any, what: str) -> None:
         raise DocumentError(what, "it has a tag for something that JSON has not")
 
 
+def yaml_loader() -> Any:
+    """A loader as safe as yaml.safe_load's, in C where there is that: in a twentieth of the time."""
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 @cache
 def _loader() -> Any:
-    """As that of yaml.safe_load, for what JSON has; in C where there is that, in a twentieth of the time."""
+    """The same for what JSON has, and nothing else."""
 
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    class Loader(yaml_loader()):  # type: ignore[misc]  # which of the two is known only here
         pass
 
     # A date is a text to Kubernetes. "=" is one to everybody else.

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from .._base.documents import yaml_loader
+
 with suppress(ImportError):  # without it there is no kubeconfig either
     import yaml
 
@@ -43,7 +45,7 @@ def read(text: str) -> Any:
     if len(text) > _LONGEST or not (is_flow or ("\n" in text.strip() and _YAML.match(text))):
         return None
     try:
-        events = iter(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        events = iter(yaml.parse(text, Loader=yaml_loader()))
         found = list(_documents(events))
     except (yaml.YAMLError, _NotPlainError, ValueError):
         return None

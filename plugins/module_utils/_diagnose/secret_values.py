@@ -145,7 +145,7 @@ CREDENTIALS_IN_URL = "credentials in a URL"
 
 NAMED = "value with the name of a secret"
 
-SECRET_DATA = "data of a Secret"  # noqa: S105
+SECRET_DATA = "data of a Secret"  # noqa: S105 - the same
 
 ENCODED = "secret in base64"
 

@@ -20,12 +20,7 @@ from .._kubernetes.api import Object
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.readiness import pod_unmet
 from .._verify.observe import observe_cluster
-from .._verify.state import (
-    ClusterState,
-    is_ready,
-    name_of,
-    sidecar_of,
-)
+from .._verify.state import ClusterState, is_ready, name_of, sidecar_of
 from .envoy import EnvoyConfig, read_config
 
 _ISTIOD_DEBUG_PORT = 15014

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the collection asks of Exoscale, whichever way it is asked (private to the collection).
 
-:class:`Exoscale` is the interface; ``_exo.py`` implements it with the exo CLI, ``_exoscale_api.py`` with the
-Python client, and ``_exoscale_backend.py`` chooses. Whatever goes wrong becomes an :class:`ExoscaleError`
+:class:`Exoscale` is the interface; ``cli.py`` implements it with the exo CLI, ``api.py`` with the
+Python client, and ``backend.py`` chooses. Whatever goes wrong becomes an :class:`ExoscaleError`
 with the same code and words in both.
 """
 

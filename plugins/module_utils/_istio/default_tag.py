@@ -11,14 +11,7 @@ from .._base.errors import ExomeshError
 from .._base.waiting import concurrently
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
-from .._kubernetes.objects import (
-    CREATE,
-    UNCHANGED,
-    UPDATE,
-    ObjectChange,
-    compare_all,
-    remove_surplus,
-)
+from .._kubernetes.objects import CREATE, UNCHANGED, UPDATE, ObjectChange, compare_all, remove_surplus
 from .manifest import (
     COMPONENT_LABEL,
     INSTALLER_FIELD_MANAGER,

@@ -17,9 +17,7 @@ from .._base.documents import load_yaml
 from .._base.errors import ExomeshError
 from .._kubernetes.api import Object
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL
-from .._kubernetes.objects import (
-    hash_of,
-)
+from .._kubernetes.objects import hash_of
 from .names import ISTIO_NAMESPACE, NETWORK_LABEL
 from .operator import OperatorSettings, merge
 

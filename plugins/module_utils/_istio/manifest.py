@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._kubernetes.api import Object, ObjectRef
-from .._kubernetes.objects import (
-    UNCHANGED,
-    ObjectChange,
-)
+from .._kubernetes.objects import UNCHANGED, ObjectChange
 from .names import OWNER_LABEL
 from .operator import DEFAULT_REVISION
 

@@ -22,9 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .._base.connections import (
-    client_context,
-)
+from .._base.connections import client_context
 from .._base.documents import load_yaml
 from .._base.errors import ExomeshError
 from .._base.programs import run_program

@@ -270,7 +270,7 @@ class KubernetesClient(Api):
         server_name = {"server_hostname": self.tls_server_name} if self.tls_server_name else {}
         websocket = WebSocket(sslopt={"context": access.tls, **server_name}, skip_utf8_validation=True)
         websocket.settimeout(remaining(REQUEST_TIMEOUT))
-        websocket.connect(  # type: ignore[no-untyped-call]
+        websocket.connect(  # type: ignore[no-untyped-call]  # the package has no types
             f"{access.server.replace('http', 'ws', 1)}{path}",
             header=[f"{name}: {value}" for name, value in access.headers().items()],
             subprotocols=["v4.channel.k8s.io"],

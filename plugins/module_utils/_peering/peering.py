@@ -61,7 +61,7 @@ class Options:
     :param prune: remove what we made for members that are no peers, and look for ties with others.
     :param reciprocal: also give each peer its secret for this cluster.
     :param probe_image: image with curl for the proof from inside; None for no proof.
-    :param reached: APIs, as :func:`_probe.api_hash` has them, that pods of the reader were shown to reach.
+    :param reached: APIs, as :func:`probe.api_hash` has them, that pods of the reader were shown to reach.
     :param before_istiod: istiod is still to come, and reads the secrets for those APIs when it starts.
     :param timeout: seconds that each wait may take.
     """

@@ -5,7 +5,7 @@
 
 Names, labels, keys and content are those of ``istioctl create-remote-secret``, so either can take over from
 the other. Tokens stay in here: what leaves are hashes. What is in a peer for each of its readers is said
-here, too; who makes it is in ``_reader_access``.
+here, too; who makes it is in ``reader_access``.
 """
 
 from __future__ import annotations

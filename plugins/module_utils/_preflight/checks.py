@@ -73,7 +73,7 @@ class Preflight:
         self._release = Release.parse(wanted.version)
         self._seen = self._look()
         self.reached: list[str] = []
-        """APIs that answered a pod of this cluster, as :func:`_probe.api_hash` has them."""
+        """APIs that answered a pod of this cluster, as :func:`probe.api_hash` has them."""
 
     @property
     def is_new(self) -> bool:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What was seen of a mesh (private to the collection).
 
-Filled in by :mod:`_mesh_observe` and :mod:`_mesh_workload`, judged by :mod:`_mesh_judge`, told by
-:mod:`_mesh_report`. Objects of the clusters stay as they are.
+Filled in by :mod:`observe` and :mod:`workload`, judged by :mod:`judge`, told by
+:mod:`report`. Objects of the clusters stay as they are.
 """
 
 from __future__ import annotations

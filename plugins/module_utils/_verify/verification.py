@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Does the mesh work? Evidence for every ordered pair of clusters (private to the collection).
 
-Three steps, each of its own module: look at all clusters at once (:mod:`_mesh_observe`, and with a test
-workload :mod:`_mesh_workload`), judge what was seen (:mod:`_mesh_judge`), tell it (:mod:`_mesh_report`).
+Three steps, each of its own module: look at all clusters at once (:mod:`observe`, and with a test
+workload :mod:`workload`), judge what was seen (:mod:`judge`), tell it (:mod:`report`).
 This one gives the order: what takes a moment to come right is looked at again until it is, or the time is up.
 """
 

@@ -10,14 +10,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from ..copies import up_empty, up_mesh
-from ..runs import RunningLab, changes, end, run_playbook, started_playbook, succeed, verdicts
+from ..runs import RunningLab, all_ok, changes, end, run_playbook, started_playbook, succeed, verdicts
 from .figures import figures, repetitions
 
 NAMES = ("cluster1", "cluster2")
-WAYS = (
-    *itertools.product(
+WAYS = tuple(
+    itertools.product(
         ({}, {"EXOMESH_MODULE_PROCESSES": "1"}), (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-    ),
+    )
 )
 LONGEST_RUN = 60.0
 """Seconds within which a first run of two clusters ends by itself, mostly."""
@@ -51,7 +51,7 @@ def test_no_ended_run_leaves_a_secret_or_a_second_root(lab: RunningLab) -> None:
                     end(run, traces, number)
             seen |= roots(lab)
         made = succeed(run_playbook(lab, "site.yml"))
-        assert verdicts(made.stdout) == dict.fromkeys(itertools.permutations(NAMES, 2), "ok")
+        assert verdicts(made.stdout) == all_ok(NAMES)
         assert set(changes(succeed(run_playbook(lab, "site.yml")).stdout).values()) == {0}
         seen |= roots(lab)
         assert len(seen) == 1

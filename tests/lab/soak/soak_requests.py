@@ -7,6 +7,8 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from ..copies import up_mesh
 from ..runs import (
@@ -30,15 +32,19 @@ WORK = (
 STREAMS = 3
 
 
-def judged(streams: list[Traffic], enough: int) -> Counter[str]:
-    """Stop the requests once there are enough; how many had which status."""
-    deadline = time.monotonic() + 600
-    while sum(len(one.codes(at_least=1)) for one in streams) < enough and time.monotonic() < deadline:
-        time.sleep(1)
-    codes = Counter(code for one in streams for code in one.codes(at_least=1))
-    for one in streams:
-        one.stop()
-    return codes
+def answers(streams: list[Traffic]) -> Counter[str]:
+    """How many requests had which status until now."""
+    return Counter(code for one in streams for code in one.codes(at_least=1))
+
+
+@contextmanager
+def requests(lab: RunningLab, count: int) -> Iterator[list[Traffic]]:
+    """Streams of requests that go on, and end however the block does."""
+    with ExitStack() as stack:
+        streams = [Traffic(lab, pause=0.02) for _ in range(count)]
+        for one in streams:
+            stack.callback(one.stop)
+        yield streams
 
 
 def test_no_request_fails_while_the_mesh_is_worked_on(lab: RunningLab) -> None:
@@ -48,19 +54,19 @@ def test_no_request_fails_while_the_mesh_is_worked_on(lab: RunningLab) -> None:
     with figures(
         "requests", "renewal, site, change of accounts, killed runs", "test_certificates, test_peering"
     ) as found:
-        streams = [Traffic(lab, pause=0.02) for _ in range(STREAMS)]
         runs = killed = 0
-        for work in itertools.cycle(WORK):
-            succeed(run_playbook(lab, *work))
-            runs += 1
-            with started_playbook(lab, "site.yml") as (run, traces):
-                time.sleep(chance.uniform(1, 12))
-                if run.poll() is None:
-                    end(run, traces, signal.SIGKILL)
-                    killed += 1
-            if sum(len(one.codes(at_least=1)) for one in streams) >= wanted:
-                break
-        codes = judged(streams, wanted)
+        with requests(lab, STREAMS) as streams:
+            for work in itertools.cycle(WORK):
+                succeed(run_playbook(lab, *work))
+                runs += 1
+                with started_playbook(lab, "site.yml") as (run, traces):
+                    time.sleep(chance.uniform(1, 12))
+                    if run.poll() is None:
+                        end(run, traces, signal.SIGKILL)
+                        killed += 1
+                codes = answers(streams)
+                if codes.total() >= wanted:
+                    break
         assert set(codes) == {"200"}, codes
         found |= {"runs": runs, "runs killed": killed, "requests": codes.total(), "requests failed": 0}
     lab.down()
@@ -71,11 +77,11 @@ def test_no_request_fails_while_clusters_come_and_go(lab: RunningLab) -> None:
     count = repetitions(12)
     leaving = ("-e", "cluster=cluster3", "-e", "remove_lost_services=true", "-e", "remove_uninstall=true")
     with figures("members", "cluster3 leaves the mesh, and joins it again", "test_membership") as found:
-        streams = [Traffic(lab, pause=0.02)]
-        for _attempt in range(count):
-            removed = succeed(run_playbook(lab, "playbooks/remove_cluster.yml", *leaving))
-            assert set(verdicts(removed.stdout).values()) == {"ok"}
-            succeed(run_playbook(lab, "playbooks/add_cluster.yml", "-e", "cluster=cluster3"))
-        codes = judged(streams, 1000)
+        with requests(lab, 1) as streams:
+            for _attempt in range(count):
+                removed = succeed(run_playbook(lab, "playbooks/remove_cluster.yml", *leaving))
+                assert set(verdicts(removed.stdout).values()) == {"ok"}
+                succeed(run_playbook(lab, "playbooks/add_cluster.yml", "-e", "cluster=cluster3"))
+            codes = answers(streams)
         assert set(codes) == {"200"}, codes
         found |= {"times it left and joined": count, "requests": codes.total(), "requests failed": 0}

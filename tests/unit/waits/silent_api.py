@@ -64,19 +64,7 @@ class SilentApi:
 
     def kubeconfig(self, path: Path, name: str) -> Path:
         """Write a kubeconfig for it."""
-        authority = base64.b64encode(IDENTITY.certificate).decode()
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": name,
-            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-            "clusters": [
-                {"name": name, "cluster": {"server": self.url, "certificate-authority-data": authority}}
-            ],
-            "users": [{"name": name, "user": {"token": "a-token"}}],
-        }
-        path.write_text(yaml.safe_dump(document))
-        return path
+        return write_kubeconfig(path, name, self.url, IDENTITY.certificate)
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
         """Take one connection."""
@@ -290,6 +278,21 @@ class _Identity:
 
 
 IDENTITY = _Identity.new()
+
+
+def write_kubeconfig(path: Path, name: str, url: str, authority: bytes) -> Path:
+    """Write a kubeconfig with a token, which trusts what one authority signed."""
+    cluster = {"server": url, "certificate-authority-data": base64.b64encode(authority).decode()}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": name, "user": {"token": "a-token"}}],
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
 
 
 class Servers:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -14,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ClusterUnreachableError
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
-from silent_api import IDENTITY
+from silent_api import IDENTITY, write_kubeconfig
 
 DECODE_ERROR = bytes.fromhex("15 0303 0002 02 32")
 """A TLS record: the fatal alert of a server that could not read a message."""
@@ -56,18 +54,9 @@ class Breaking(ThreadingHTTPServer):
 
     def client(self, folder: Path, authority: bytes = IDENTITY.certificate) -> KubernetesClient:
         """A client that trusts what one authority signed."""
-        cluster = {
-            "server": f"https://127.0.0.1:{self.server_port}",
-            "certificate-authority-data": base64.b64encode(authority).decode(),
-        }
-        document = {
-            "current-context": "it",
-            "clusters": [{"name": "vie", "cluster": cluster}],
-            "contexts": [{"name": "it", "context": {"cluster": "vie", "user": "me"}}],
-            "users": [{"name": "me", "user": {"token": "a-token"}}],
-        }
-        path = folder / "kubeconfig"
-        path.write_text(yaml.safe_dump(document))
+        path = write_kubeconfig(
+            folder / "kubeconfig", "vie", f"https://127.0.0.1:{self.server_port}", authority
+        )
         return KubernetesClient(str(path))
 
 

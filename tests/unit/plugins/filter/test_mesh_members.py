@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.exomesh.istio.plugins.filter.mesh_members import mesh_members
+from ansible_collections.exomesh.istio.plugins.module_utils._base.names import CLUSTER_NAME
 
 
 def test_defaults_are_those_of_the_roles() -> None:
@@ -103,6 +104,11 @@ def test_every_name_with_something_around_it_is_one_of_kubernetes(name: str) -> 
     (member,) = mesh_members(["vie"], {"vie": {"mesh_cluster_name": name}}, "/state")
     for made in (member["network"], f"verify-{name}"):
         assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", made)
+
+
+def test_the_role_that_comes_before_the_filter_has_the_same_rule() -> None:
+    role = Path(__file__).resolve().parents[4] / "roles/kubeconfig/tasks/main.yml"
+    assert f"match('{CLUSTER_NAME.pattern}\\\\Z')" in role.read_text()
 
 
 def test_a_network_that_is_no_value_of_a_label_is_refused() -> None:

@@ -196,7 +196,9 @@ def test_conflict_is_looked_at_again(mesh: Mesh) -> None:
     assert mesh.synchronise()["istio-remote-secret-fra"] == "change"
 
 
-def test_a_secret_that_is_deleted_in_between_is_made_anew(mesh: Mesh) -> None:
+def test_a_secret_that_is_deleted_in_between_is_made_anew(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mesh.synchronise()
     mesh.vie.objects[REMOTE]["metadata"]["annotations"] = {}
     replace = mesh.vie._replace
@@ -207,7 +209,7 @@ def test_a_secret_that_is_deleted_in_between_is_made_anew(mesh: Mesh) -> None:
         del mesh.vie.objects[REMOTE]
         return status(404, "NotFound")
 
-    mesh.vie._replace = gone  # type: ignore[method-assign]
+    monkeypatch.setattr(mesh.vie, "_replace", gone)
     assert mesh.synchronise()["istio-remote-secret-fra"] in ("change", "create")
     assert kubeconfig_in(mesh.vie.objects[REMOTE])
 
