@@ -22,9 +22,7 @@ GATEWAY = ObjectRef("gateway.networking.k8s.io/v1", "Gateway", "istio-eastwestga
 @pytest.fixture
 def play(play_role: Play, kubeconfigs: dict[str, Path]) -> Play:
     """The gateway of the cluster west, as a Gateway of the Gateway API."""
-    hosts = {
-        "west": {"mesh_kubeconfig": str(kubeconfigs["west"]), "gateway_api": True, "gateway_timeout": 10}
-    }
+    hosts = {"west": {"mesh_kubeconfig": str(kubeconfigs["west"]), "gateway_api": True, "gateway_timeout": 1}}
     return partial(play_role, "gateway", hosts)
 
 
@@ -76,7 +74,7 @@ def test_what_is_made_is_as_predicted_and_what_istiod_leaves_undone_is_told(
     assert west.get(GATEWAY) is None
     result = play()
     assert result.return_code != 0
-    assert "not in place after 10 s: istiod has not taken it up yet" in result.words
+    assert "not in place after 1 s: istiod has not taken it up yet" in result.words
     live = west.get(GATEWAY)
     assert live
     assert live["spec"]["listeners"][0]["hostname"] == "*.local"
