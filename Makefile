@@ -66,7 +66,7 @@ lab-down: venv  ## Take the lab down, with all that belongs to it
 lab-build: venv  ## Build what the lab runs, without starting it (about 15 minutes the first time)
 	$(LAB) build
 
-test: venv  ## Every test; at the end what took how long
+test: venv  ## Every test; at the end what each cost
 	$(BIN)/python tools/run_tests.py lint spec docs importer sanity lab-build matrix unit molecule lab-test bench-small
 
 lint: lint-ansible lint-yaml lint-python lint-workflows lint-changelog lint-docs  ## Every linter (each alone: make lint-python)

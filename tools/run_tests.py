@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make the targets given, each whatever became of the others, and list what took how long.
+"""Make the targets given, each whatever became of the others, and list what each cost.
 
 What a target prints is written to `build/test-output/TARGET.log`. Of the linters and of galaxy-importer all
 of it is shown, of the others only the end, and only where they fail: it is the end that says why.
@@ -18,6 +18,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "lab"))
+from exolab.cgroups import cpu_seconds  # noqa: E402
+
 OUTPUT = Path("build/test-output")
 TEST_LAB = "exomesh-test"
 SHOWN = ("lint", "importer")
@@ -32,9 +35,9 @@ def main(targets: list[str]) -> int:
     (ROOT / OUTPUT).mkdir(parents=True, exist_ok=True)
     try:
         for target in targets:
-            started = time.monotonic()
+            started, worked = time.monotonic(), cpu_seconds()
             code, said = make(target)
-            results.append((target, code, time.monotonic() - started))
+            results.append((target, code, time.monotonic() - started, cpu_seconds() - worked))
             if code != 0:
                 said = f"[...]{said[-SHOWN_OF_A_FAILURE:]}" if len(said) > SHOWN_OF_A_FAILURE else said
             if code != 0 or target in SHOWN:
@@ -43,10 +46,13 @@ def main(targets: list[str]) -> int:
         subprocess.run(
             ["lab/exolab.sh", "down", "--name", TEST_LAB], cwd=ROOT, check=False, capture_output=True
         )
-    print("\nWhat took how long:")
-    for target, code, seconds in sorted(results, key=lambda result: -result[2]):
-        print(f"  {seconds:7.0f} s  make {target}{'' if code == 0 else f'  FAILED (exit code {code})'}")
-    failed = sum(code != 0 for _, code, _ in results)
+    print("\nWhat each took, and CPU seconds of the whole machine meanwhile:")
+    for target, code, seconds, worked in sorted(results, key=lambda result: -result[2]):
+        failure = "" if code == 0 else f"  FAILED (exit code {code})"
+        print(f"  {seconds:7.0f} s {worked:7.0f} CPU s  make {target}{failure}")
+    everything = (sum(result[2] for result in results), sum(result[3] for result in results))
+    print("  {:7.0f} s {:7.0f} CPU s  all".format(*everything))
+    failed = sum(result[1] != 0 for result in results)
     print(f"targets: {len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0
 

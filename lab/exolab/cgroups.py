@@ -77,6 +77,14 @@ def _groups(top: Path) -> list[Path]:
     return [Path(folder) for folder, _folders, _files in os.walk(top)]
 
 
+def cpu_seconds() -> float:
+    """CPU seconds of all that ran on this machine until now; 0 where control groups do not count them."""
+    for path, unit in ((ROOT / "cpuacct" / "cpuacct.usage", 1e9), (ROOT / "cpu.stat", 1e6)):
+        if path.exists():
+            return int(path.read_text().removeprefix("usage_usec").split()[0]) / unit
+    return 0.0
+
+
 def memory(group: str) -> int:
     """Bytes that the processes in `group` and below hold for themselves.
 

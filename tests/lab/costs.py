@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
+from exolab.cgroups import cpu_seconds
 
 CPU = "CPU seconds"
-USAGE = {Path("/sys/fs/cgroup/cpuacct/cpuacct.usage"): 1e9, Path("/sys/fs/cgroup/cpu.stat"): 1e6}
-
-
-def cpu_seconds() -> float:
-    """CPU seconds of this machine until now."""
-    for path, unit in USAGE.items():
-        if path.exists():
-            return int(path.read_text().removeprefix("usage_usec").split()[0]) / unit
-    return 0.0
 
 
 @pytest.hookimpl(wrapper=True)

@@ -95,6 +95,7 @@ def test_a_limit_that_is_too_low_is_raised_while_there_is_a_lab(
 ) -> None:
     setting, home = tmp_path / "max_user_instances", tmp_path / "home"
     setting.write_text("128\n")
+    monkeypatch.setattr(limits, "MACHINES", tmp_path / "machines")
     limits.raise_limit(setting, home)
     limits.raise_limit(setting, home)
     assert setting.read_text() == str(limits.NEEDED)
@@ -102,6 +103,10 @@ def test_a_limit_that_is_too_low_is_raised_while_there_is_a_lab(
     limits.restore_limit(setting, home)
     assert setting.read_text() == str(limits.NEEDED)
     monkeypatch.setattr(limits.Record, "all", list)
+    limits.MACHINES.mkdir()
+    limits.restore_limit(setting, home)
+    assert setting.read_text() == str(limits.NEEDED)
+    limits.MACHINES.rmdir()
     limits.restore_limit(setting, home)
     assert setting.read_text().strip() == "128"
     assert not list(home.iterdir())
@@ -161,8 +166,9 @@ def test_a_group_that_goes_away_while_we_look_is_left_out(
             raise FileNotFoundError(path)
         return real(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)
-    assert cgroups.processes("lab") == {7}
+    with monkeypatch.context() as patched:  # pytest itself looks into folders before it undoes a patch
+        patched.setattr(os, "scandir", scandir)
+        assert cgroups.processes("lab") == {7}
 
 
 def test_the_cloud_controllers_library_makes_no_file_of_its_key(
