@@ -44,6 +44,18 @@ options:
         description:
           - Zone of the member, for reports.
         type: str
+      mesh:
+        description:
+          - ID of the mesh. With it, a cluster whose record says another one is refused.
+        type: str
+      variables:
+        description:
+          - Inventory variables of the member, for the record that its cluster keeps.
+        type: dict
+      uid:
+        description:
+          - UID of the member's namespace C(kube-system), as M(exomesh.istio.peering_info) has read it.
+        type: str
       host:
         description:
           - Inventory name of the member, for commands that a report names. Without it, O(members[].name).

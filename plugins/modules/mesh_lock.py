@@ -46,17 +46,17 @@ options:
       - The inventory group that has the members.
     type: str
     default: mesh
+  members:
+    description:
+      - The clusters, as P(exomesh.istio.mesh_members#filter) gives them. They are returned for later tasks.
+    type: list
+    elements: dict
+    default: []
   lock:
     description:
-      - What to lock, and for whom. Without it, nothing is locked, and O(held) is checked.
+      - For whom to lock the clusters. Without it, nothing is locked, and O(held) is checked.
     type: dict
     suboptions:
-      members:
-        description:
-          - The clusters, as P(exomesh.istio.mesh_members#filter) gives them.
-        type: list
-        elements: dict
-        required: true
       run:
         description:
           - In whose name, as P(exomesh.istio.this_run#lookup) gives it.
@@ -87,8 +87,8 @@ EXAMPLES = r"""
 - name: Lock the mesh for this run
   exomesh.istio.mesh_lock:
     hosts: "{{ mesh_clusters }}"
+    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
     lock:
-      members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
       run: "{{ lookup('exomesh.istio.this_run') }}"
   register: mesh
   run_once: true
@@ -101,14 +101,25 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+group:
+  description: The inventory group.
+  type: str
+  returned: success
+hosts:
+  description: Inventory names of all members.
+  type: list
+  elements: str
+  returned: success
+members:
+  description: The members, as they were given.
+  type: list
+  elements: dict
+  returned: success
 held:
   description: What this run holds, for O(held) of later tasks.
   type: dict
   returned: when clusters were locked, by this task or by the one that O(held) is of
   contains:
-    group:
-      description: The group whose members were locked last.
-      type: str
     hosts:
       description: Inventory names of the members that were to be locked.
       type: list
@@ -152,7 +163,8 @@ def run(task: Task) -> Result:
         Held.parse(told).require()
     if params["lock"] and not task.check_mode:
         held = _lock(task, params["lock"], held)
-    return {"changed": False, **({"held": held} if held else {})}
+    mesh = {name: params[name] for name in ("group", "hosts", "members")}
+    return {"changed": False, **mesh, **({"held": held} if held else {})}
 
 
 def _lock(task: Task, wanted: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
@@ -165,19 +177,20 @@ def _lock(task: Task, wanted: dict[str, Any], held: dict[str, Any]) -> dict[str,
             next_step="Set it to {{ lookup('exomesh.istio.this_run') }}",
         )
     holder = Holder(process, str(wanted["run"].get("user")), str(wanted["run"].get("playbook") or ""))
-    names = {member.get("host") or member["name"]: member for member in wanted["members"]}
+    names = {member.get("host") or member["name"]: member for member in task.params["members"]}
     clusters = {
         member["name"]: member["kubeconfig"]
         for host, member in names.items()
         if host not in held.get("hosts", ())
     }
+    if not clusters:
+        return held
     got = hold(clusters, holder, wanted["timeout"], wanted["break"])
     for name, why in got.left_out.items():
         task.warn(f"Cluster {name} is not locked for this run: {why}")
     for name, who in got.followed.items():
         task.warn(f"Cluster {name} was held by {who} before: this run waited for its end, or took it over")
     return {
-        "group": task.params["group"],
         "hosts": [*held.get("hosts", ()), *names],
         "holds": [*held.get("holds", ()), got.told()],
     }
@@ -188,10 +201,10 @@ SPEC = Spec(
         "hosts": {"type": "list", "elements": "str", "required": True},
         "least": {"type": "int", "default": 2},
         "group": {"type": "str", "default": "mesh"},
+        "members": {"type": "list", "elements": "dict", "default": []},
         "lock": {
             "type": "dict",
             "options": {
-                "members": {"type": "list", "elements": "dict", "required": True},
                 "run": {"type": "dict", "required": True},
                 "break": {"type": "bool", "default": False},
                 "timeout": {"type": "int", "default": 60},

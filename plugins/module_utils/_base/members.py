@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 MEMBERS_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -22,6 +22,9 @@ MEMBERS_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
             "server": {"type": "str"},
             "peers": {"type": "list", "elements": "str"},
             "zone": {"type": "str"},
+            "mesh": {"type": "str"},
+            "variables": {"type": "dict"},
+            "uid": {"type": "str"},
             "host": {"type": "str"},
             "inventory": {"type": "list", "elements": "str"},
         },
@@ -38,6 +41,9 @@ class Member:
     :param server: address of its API as its peers reach it; the one of its kubeconfig when None.
     :param peers: names of the members with which it exchanges remote secrets.
     :param zone: where it is; for reports.
+    :param mesh: ID of the mesh; None where the caller does not say.
+    :param variables: those of its inventory variables that its cluster's record keeps.
+    :param uid: of its namespace kube-system, where it is known.
     :param host: its inventory name, and
     :param inventory: the sources of that inventory; for commands that a report names.
     """
@@ -50,6 +56,9 @@ class Member:
     zone: str | None = None
     host: str | None = None
     inventory: tuple[str, ...] = ()
+    mesh: str | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    uid: str | None = None
 
     @property
     def limit(self) -> str:
@@ -78,6 +87,9 @@ def members_of(params: Mapping[str, Any]) -> list[Member]:
             member["zone"],
             member["host"],
             tuple(member["inventory"] or ()),
+            member["mesh"],
+            member["variables"] or {},
+            member["uid"],
         )
         for member in params["members"]
     ]
