@@ -72,8 +72,8 @@ def mesh_group(hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, S
     if named and (others := set(groups.get(group, ())).difference(named[group])):
         shown = ", ".join(printable_line(host, 99) for host in sorted(others))
         raise AnsibleFilterError(
-            f"mesh_group is {printable_line(group, 99)} for some hosts, but not for {shown} of that group: set "
-            "it for all hosts of the inventory, or for the group"
+            f"mesh_group is {printable_line(group, 99)} for some hosts, but not for {shown} of that group: "
+            "set it for all hosts of the inventory, or for the group"
         )
     return group
 

@@ -39,8 +39,8 @@ options:
   own:
     description:
       - What holds for one host in its play, by the names of the variables, and its inventory name as C(host).
-      - Where it is not what the inventory says of that host, the filter fails, as the other clusters go by the
-        inventory.
+      - Where it is not what the inventory says of that host, the filter fails, as the other clusters go
+        by the inventory.
     type: dict
   checked:
     description:
@@ -124,7 +124,9 @@ def mesh_members(
 
     def problems(mesh: Sequence[dict[str, Any]]) -> list[str]:
         host = (own or {}).get("host")
-        return [told for member in mesh if member["host"] == host for told in disagreements(member, own or {})]
+        return [
+            told for member in mesh if member["host"] == host for told in disagreements(member, own or {})
+        ]
 
     # A task may have set a variable since the mesh was checked.
     if [member["host"] for member in checked] == names and not problems(checked):

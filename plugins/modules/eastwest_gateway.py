@@ -33,6 +33,10 @@ attributes:
   idempotent:
     support: full
 options:
+  cluster:
+    description:
+      - Name of the cluster in its mesh. With it, a kubeconfig of another cluster of a mesh is refused.
+    type: str
   form:
     description:
       - V(istio-operator) is installed by istioctl.
@@ -264,6 +268,7 @@ from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.nlb import NLB_ARGUMENT_SPEC, nlb_annotations
 from ..module_utils._istio.eastwest_gateway import Form, GatewayApiForm, OperatorForm, ensure
 from ..module_utils._istio.gateway_settings import GatewaySettings
+from ..module_utils._istio.record import require_cluster
 from ..module_utils._istio.rendering import AnswerCache, Istioctl
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
@@ -292,7 +297,8 @@ def run(task: Task) -> Result:
     if kubeconfig_is_to_come(task):
         nothing = {"address": "", "addresses": [], "former_address": ""}
         return {"changed": True, "objects": summarise([]), **nothing}
-    client = KubernetesClient(params["kubeconfig"], params["context"])
+    client = KubernetesClient(params["kubeconfig"], params["context"], params["cluster"])
+    require_cluster(client, params["cluster"], network=params["network"])
     try:
         if params["form"] == "gateway-api":
             client.version()  # as an installation does: a cluster that is away is told in the best words
@@ -332,6 +338,7 @@ def _forms(
 SPEC = Spec(
     argument_spec={
         **KUBERNETES_ARGUMENT_SPEC,
+        "cluster": {"type": "str"},
         "form": {
             "type": "str",
             "choices": ["istio-operator", "gateway-api"],

@@ -187,6 +187,7 @@ from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._base.waiting import concurrently
+from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.api import Object, ObjectRef
 from ..module_utils._kubernetes.client import KubernetesClient, is_ours
 from ..module_utils._kubernetes.images import CURL_IMAGE
@@ -201,6 +202,8 @@ def run(task: Task) -> Result:
     clients = {
         member.name: KubernetesClient(member.kubeconfig, name=member.name) for member in members_of(params)
     }
+    for member in members_of(params):
+        require_cluster(clients[member.name], member.name, member.mesh)
     restored = restore_all(task, clients)
     report += [f"restored, left by an earlier drill: {name}" for name in restored]
     result: Result = {

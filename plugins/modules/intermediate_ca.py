@@ -201,6 +201,7 @@ from typing import Any
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._trust.intermediate_ca import Given, IntermediateCa, SignElsewhere, SignHere, Source
@@ -232,6 +233,7 @@ def run(task: Task) -> Result:
             next_step="Create the root CA first (exomesh.istio.root_ca)",
         )
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
+    require_cluster(client, params["name"], network=params["network"])
     profile = Profile(
         params["name"],
         params["organization"],

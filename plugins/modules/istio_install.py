@@ -210,6 +210,7 @@ from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._istio.install import install, plan
 from ..module_utils._istio.mtls import apply_mtls, compare_mtls
 from ..module_utils._istio.operator import DEFAULT_REVISION, OperatorSettings
+from ..module_utils._istio.record import require_cluster
 from ..module_utils._istio.rendering import AnswerCache, Istioctl
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
@@ -244,7 +245,8 @@ def run(task: Task) -> Result:
     params = task.params
     if kubeconfig_is_to_come(task):
         return {"changed": True, "objects": summarise([]), "readiness": {}}
-    client = KubernetesClient(params["kubeconfig"], params["context"])
+    client = KubernetesClient(params["kubeconfig"], params["context"], params["cluster_name"])
+    require_cluster(client, params["cluster_name"], params["mesh_id"], params["network"])
     cache = AnswerCache(params["cache_file"], writable=not task.check_mode)
     istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"], cache)
     settings = OperatorSettings(**{name: params[name] for name in SETTINGS_SPEC})

@@ -80,6 +80,7 @@ failure:
 
 from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._trust.inventory import reload_ca
@@ -101,6 +102,7 @@ def run(task: Task) -> Result:
     if kubeconfig_is_to_come(task):
         return nothing
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
+    require_cluster(client, params["name"])
     result = reload_ca(client, params["timeout"], params["probe"], task.check_mode)
     if result is None:
         return nothing

@@ -106,6 +106,7 @@ from dataclasses import asdict
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.objects import render_diff, summarise
@@ -118,6 +119,7 @@ def run(task: Task) -> Result:
     if kubeconfig_is_to_come(task):
         return {"changed": False, "objects": summarise([]), "left": []}
     client = KubernetesClient(params["kubeconfig"], params["context"], params["name"])
+    require_cluster(client, params["name"], params["mesh_id"])
     teardown = Teardown(client, params["name"], params["mesh_id"], params["operators"])
     try:
         if task.check_mode:

@@ -66,7 +66,7 @@ EXAMPLES = r"""
   exomesh.istio.remote_secrets:
     kubeconfig: "{{ mesh_kubeconfig }}"
     name: "{{ mesh_cluster_name }}"
-    members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
+    members: "{{ peering.members }}"
     prune: true
   when: mesh_cluster_name in peering.gaps
 """
@@ -80,12 +80,19 @@ gaps:
     frankfurt: create Secret istio-system/istio-remote-secret-vienna
 strangers:
   description:
-    - Clusters that are no members, by the member that has remote secrets or accounts for them. Nothing is
-      done about them here, as a cluster that the inventory lacks has not left the mesh.
+    - Clusters that are no members, by the member that has them in its record, or remote secrets or accounts
+      for them. Nothing is done about them here, as a cluster that the inventory lacks has not left the mesh.
   type: dict
   returned: always
   sample:
     frankfurt: [sofia]
+members:
+  description:
+    - The members as they were given, with C(uid) and C(server) of those that answer, for
+      M(exomesh.istio.remote_secrets).
+  type: list
+  elements: dict
+  returned: always
 """
 
 from typing import Any
@@ -111,11 +118,16 @@ def run(task: Task) -> Result:
     for name in sorted({stranger for those in found.strangers.values() for stranger in those}):
         holders = [member for member, those in found.strangers.items() if name in those]
         task.warn(
-            f"{', '.join(holders)}: there are remote secrets or accounts for {name}, which is no member in "
-            f"this inventory. They stay. Put {name} back into the inventory, or remove it from the mesh: "
+            f"{', '.join(holders)}: {name} is a member by the record, a remote secret or an account there, "
+            f"but not in this inventory. What is there for it stays. Put {name} back into the inventory, or "
+            "remove it from the mesh: "
             f"{members[0].playbook}.remove_cluster -e cluster={name}"
         )
-    return {"changed": False, "gaps": found.reasons, "strangers": found.strangers}
+    known = [
+        {**given, "uid": member.uid, "server": member.server}
+        for given, member in zip(task.params["members"], found.members, strict=True)
+    ]
+    return {"changed": False, "gaps": found.reasons, "strangers": found.strangers, "members": known}
 
 
 SPEC = Spec(

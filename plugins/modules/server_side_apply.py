@@ -31,6 +31,10 @@ attributes:
   idempotent:
     support: full
 options:
+  cluster:
+    description:
+      - Name of the cluster in its mesh. With it, a kubeconfig of another cluster of a mesh is refused.
+    type: str
   definitions:
     description:
       - The objects, each with C(apiVersion), C(kind), C(metadata.name) and, where its kind has one,
@@ -126,6 +130,7 @@ from typing import Any
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._base.waiting import concurrently, wait_until_met
+from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.api import Object, ObjectRef
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import FIELD_MANAGER, KubernetesClient, is_ours
@@ -214,7 +219,8 @@ def run(task: Task) -> Result:
     check_definitions(task.params["definitions"])
     if kubeconfig_is_to_come(task):
         return {"changed": task.params["state"] == "present", "objects": summarise([])}
-    client = KubernetesClient(task.params["kubeconfig"], task.params["context"])
+    client = KubernetesClient(task.params["kubeconfig"], task.params["context"], task.params["cluster"])
+    require_cluster(client, task.params["cluster"])
     definitions = task.params["definitions"]
     try:
         work = present if task.params["state"] == "present" else absent
@@ -231,6 +237,7 @@ def run(task: Task) -> Result:
 SPEC = Spec(
     argument_spec={
         **KUBERNETES_ARGUMENT_SPEC,
+        "cluster": {"type": "str"},
         "definitions": {"type": "list", "elements": "dict", "required": True},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "unless_selected_by": {

@@ -29,6 +29,10 @@ attributes:
   idempotent:
     support: full
 options:
+  cluster:
+    description:
+      - Name of the cluster in its mesh. With it, a kubeconfig of another cluster of a mesh is refused.
+    type: str
   namespace:
     description:
       - Namespace of the service and of the route.
@@ -210,6 +214,7 @@ from typing import Any
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._base.waiting import concurrently
+from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.api import ObjectRef
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import FIELD_MANAGER, KubernetesClient, is_ours
@@ -269,7 +274,8 @@ def run(task: Task) -> Result:
     route = route_of(params)
     if kubeconfig_is_to_come(task):
         return {"changed": params["state"] == "present", "objects": summarise([])}
-    client = KubernetesClient(params["kubeconfig"], params["context"])
+    client = KubernetesClient(params["kubeconfig"], params["context"], params["cluster"])
+    require_cluster(client, params["cluster"])
     form, other = (ISTIO, GATEWAY_API) if params["form"] == ISTIO else (GATEWAY_API, ISTIO)
     # A route that changes its form keeps its weights.
     live = [client.get(route_ref(each, route.namespace, route.service)) for each in (form, other)]
@@ -350,6 +356,7 @@ ingress: dict[str, dict[str, Any]] = {
 SPEC = Spec(
     argument_spec={
         **KUBERNETES_ARGUMENT_SPEC,
+        "cluster": {"type": "str"},
         "namespace": string,
         "service": string,
         "port": {"type": "int", "required": True},

@@ -199,6 +199,7 @@ from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._base.waiting import concurrently
+from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
 from ..module_utils._kubernetes.load_balancer import addresses
@@ -257,6 +258,8 @@ def run(task: Task) -> Result:
     check(params)
     members = members_of(params)
     clients = {member.name: KubernetesClient(member.kubeconfig, name=member.name) for member in members}
+    for member in members:
+        require_cluster(clients[member.name], member.name, member.mesh)
     if params["client_cluster"] not in (None, *clients):
         raise ExomeshError(
             f"client_cluster {params['client_cluster']} is not one of {', '.join(clients)}", "unknown_member"

@@ -158,9 +158,9 @@ def disagreements(member: Mapping[str, Any], own: Mapping[str, Any]) -> list[str
         return bool(value != known[variable])
 
     return [
-        f"{printable_line(member['host'], 99)} has {variable} {printable_line(str(own[variable]), 99)} in its "
-        f"play or role, but {printable_line(str(known[variable]), 99)} in the inventory, by which the other "
-        f"clusters go: set {variable} in the inventory, for the host or its group, or by -e"
+        f"{printable_line(member['host'], 99)} has {variable} {printable_line(str(own[variable]), 99)} in "
+        f"its play or role, but {printable_line(str(known[variable]), 99)} in the inventory, by which the "
+        f"other clusters go: set {variable} in the inventory, for the host or its group, or by -e"
         for variable in known
         if variable in own and differs(variable, own[variable])
     ]
@@ -171,9 +171,9 @@ def _names(mesh: Mesh) -> Iterator[str]:
     for host in mesh:
         if not CLUSTER_NAME.fullmatch(host.name):
             yield (
-                f"{host.shown} has mesh_cluster_name {printable_line(host.name, 99)}, which no cluster may have, "
-                "as folders and objects are named after it: set mesh_cluster_name of that host to up to 50 "
-                "small letters, digits and dashes, with a letter or digit at both ends"
+                f"{host.shown} has mesh_cluster_name {printable_line(host.name, 99)}, which no cluster may "
+                "have, as folders and objects are named after it: set mesh_cluster_name of that host to up "
+                "to 50 small letters, digits and dashes, with a letter or digit at both ends"
             )
         elif host.name in RESERVED_NAMES:
             yield (
@@ -244,7 +244,8 @@ def _topologies(mesh: Mesh) -> Iterator[str]:
         try:
             boolean(host.hub)
         except TypeError:
-            yield f"mesh_hub of {host.shown} is {printable_line(str(host.hub), 99)}, but must be true or false"
+            value = printable_line(str(host.hub), 99)
+            yield f"mesh_hub of {host.shown} is {value}, but must be true or false"
         if not _is_list(host.groups):
             yield (
                 f"mesh_groups of {host.shown} is {printable_line(repr(host.groups), 99)}, but must be a list "

@@ -20,10 +20,11 @@ from .._base.members import Member
 from .._base.waiting import concurrently, pause, wait_until_met
 from .._istio import istiod
 from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .._istio.record import RECORD_REF, Record, forget_member, require_cluster
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient, is_ours
 from .._kubernetes.load_balancer import service_addresses
-from .._kubernetes.objects import DELETE, ObjectChange
+from .._kubernetes.objects import DELETE, UPDATE, ObjectChange
 from .._peering.reader_access import readers
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, annotations_of, secret_ref
 from .._verify.observe import ENVOY_ADMIN_PORT
@@ -68,14 +69,21 @@ class Outcome:
     def report(self, name: str) -> list[str]:
         """All of it as lines for people."""
         deleted = [
-            f"- from {cluster}: {', '.join(str(change.ref) for change in changes)}"
+            f"- from {cluster}: {', '.join(refs)}"
             for cluster, changes in self.changes.items()
-            if changes
+            if (refs := [str(change.ref) for change in changes if change.action == DELETE])
+        ]
+        forgetting = [
+            cluster
+            for cluster, changes in self.changes.items()
+            if any(change.action == UPDATE for change in changes)
         ]
         lost = [f"- for {cluster}: {', '.join(services)}" for cluster, services in self.lost_services.items()]
         return [
-            *([f"To let {name} go, is deleted"] if deleted else [f"Nothing is left of {name}."]),
+            *([f"To let {name} go, is deleted"] if deleted else []),
             *deleted,
+            *([f"It is a member no more by the record of {', '.join(forgetting)}"] if forgetting else []),
+            *([] if deleted or forgetting else [f"Nothing is left of {name}."]),
             *([f"Services that had endpoints in {name} only, and have none now"] if lost else []),
             *lost,
             *self.notes,
@@ -131,6 +139,11 @@ class _Survivor:
     namespaces: set[str]
     has_gateway: bool
     peers: set[str]
+    record: Record | None
+
+    def remembers(self, cluster: str) -> bool:
+        """Whether its record has the cluster as a member."""
+        return self.record is not None and cluster in self.record.members
 
     def services_only_in(self, cluster: str) -> list[str]:
         """Services that can be called from here, and have endpoints in that cluster only."""
@@ -178,10 +191,16 @@ class Departure:
         self._refuse(survivors, leaving, lost)
         if not check_mode:
             self._cut(survivors, leaving)
-        changes = {survivor.name: _deletions(survivor.secrets + survivor.accounts) for survivor in survivors}
+        changes = {survivor.name: self._changes_of(survivor) for survivor in survivors}
         changes[self._name] = _deletions(leaving)
         self._explain_what_stays(survivors, bool(leaving))
         return Outcome(changes, lost, self._restarted, self._notes)
+
+    def _changes_of(self, survivor: _Survivor) -> list[ObjectChange]:
+        changes = _deletions(survivor.secrets + survivor.accounts)
+        if survivor.remembers(self._name):
+            changes.append(ObjectChange(RECORD_REF, UPDATE, {f"members[{self._name}]": "a member"}, {}))
+        return changes
 
     # Looking
 
@@ -201,6 +220,7 @@ class Departure:
     def _look_at(self, member: Member) -> _Survivor:
         client = KubernetesClient(member.kubeconfig, name=member.name)
         try:
+            record = require_cluster(client, member.name, member.mesh)
             secrets = _remote_secrets(client)
             pointing = [secret for secret in secrets if _cluster_of(secret) == self._name]
             named = client.get(secret_ref(self._name))
@@ -226,6 +246,7 @@ class Departure:
                 namespaces={obj["metadata"]["name"] for obj in client.list_objects("v1", "Namespace")},
                 has_gateway=any(service_addresses(service) for service in gateways),
                 peers={_cluster_of(secret) for secret in secrets} - {self._name},
+                record=record,
             )
         except ExomeshError as error:
             error.next_step = f"Nothing was changed. {error.next_step or 'Cure that, then run this again'}"
@@ -234,16 +255,19 @@ class Departure:
     def _look_at_leaving(self) -> list[ObjectRef]:
         try:
             client = KubernetesClient(self._kubeconfig, name=self._name)
+            record = require_cluster(client, self._name)
             secrets = [obj for obj in _remote_secrets(client) if is_ours(obj)]
             staying = {member.name for member in self._staying}
             accounts = [ref for reader, refs in readers(client).items() if reader in staying for ref in refs]
         except ExomeshError as error:
+            if error.code == "wrong_cluster":
+                raise  # it may be one that stays
             self._notes.append(
                 f"{self._name} itself was left as it is, as it cannot be spoken to: {error.message}"
                 + (f" ({error.cause})" if error.cause else "")
             )
             return []
-        return [ObjectRef.of(obj) for obj in secrets] + accounts
+        return [ObjectRef.of(obj) for obj in secrets] + accounts + ([RECORD_REF] if record else [])
 
     def _refuse(
         self, survivors: list[_Survivor], leaving: list[ObjectRef], lost: Mapping[str, list[str]]
@@ -278,7 +302,10 @@ class Departure:
                 details={"services": dict(lost)},
             )
         known = any(
-            survivor.secrets or survivor.accounts or any(r.knows(self._name) for r in survivor.replicas)
+            survivor.secrets
+            or survivor.accounts
+            or survivor.remembers(self._name)
+            or any(r.knows(self._name) for r in survivor.replicas)
             for survivor in survivors
         )
         if not self._is_member and not known and not leaving:
@@ -317,6 +344,9 @@ class Departure:
         if leaving:
             client = KubernetesClient(self._kubeconfig, name=self._name)
             concurrently(client.delete, leaving)
+        # Last, so that a run that was ended before is finished by the next.
+        remembering = [survivor for survivor in survivors if survivor.remembers(self._name)]
+        concurrently(lambda survivor: forget_member(survivor.client, self._name), remembering)
 
     def _wait_until_forgotten(self, survivor: _Survivor, peers: set[str], gateways: set[str]) -> None:
         """Wait until its istiods have forgotten the cluster, and know all others as before.

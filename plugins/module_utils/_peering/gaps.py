@@ -19,6 +19,7 @@ from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.waiting import concurrently
 from .._istio.names import ISTIO_NAMESPACE
+from .._istio.record import IDENTITY_REF, RECORD_REF, read_uid, require_cluster, require_distinct
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import UNCHANGED
@@ -48,12 +49,22 @@ class ClusterReadOnce(KubernetesClient):
         self._accepted: dict[str, bool] = {}
         self._accepted_lock = threading.Lock()
         ours = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
-        ask = super().list_objects
-        lists = concurrently(lambda kind: ask(*kind, _READ[kind], labels=ours), _READ)
+        ask, get = super().list_objects, super().get
+        self._known: dict[ObjectRef, Object | None] = {}
+
+        def read(what: tuple[str, str] | ObjectRef) -> list[Object]:
+            if isinstance(what, ObjectRef):
+                self._known[what] = get(what)
+                return []
+            return ask(*what, _READ[what], labels=ours)
+
+        lists = concurrently(read, [*_READ, RECORD_REF, IDENTITY_REF])[: len(_READ)]
         self._lists = dict(zip(_READ, lists, strict=True))
         self._objects = {ObjectRef.of(obj): obj for objects in lists for obj in objects}
 
     def get(self, ref: ObjectRef) -> Object | None:
+        if ref in self._known:
+            return self._known[ref]
         return (
             self._objects.get(ref)
             if self._holds(ref.api_version, ref.kind, ref.namespace)
@@ -94,19 +105,24 @@ class Gaps:
 
     :param reasons: members for which peering has something to do, or to complain of, each with the first.
     :param strangers: clusters that are no members, by the member that has ties with them.
+    :param members: the members, with what was read of each.
     """
 
     reasons: dict[str, str]
     strangers: dict[str, list[str]]
+    members: list[Member]
 
 
 def find_gaps(members: Sequence[Member], options: Options) -> Gaps:
     """Find what the members of a mesh lack of each other.
 
     :param options: those of the peering; nothing is changed.
+    :raises ExomeshError: ``wrong_cluster`` or ``same_cluster``: a kubeconfig is another cluster's.
     """
     options = dataclasses.replace(options, check_mode=True, timeout=0)
     clusters = dict(zip((member.name for member in members), concurrently(_read, members), strict=True))
+    members = [_known(member, clusters[member.name]) for member in members]
+    require_distinct((member.name, member.uid) for member in members)
     unread = dict(zip(clusters, concurrently(lambda member: _unread(clusters, member), members), strict=True))
 
     def connect(member: Member) -> KubernetesClient:
@@ -136,7 +152,16 @@ def find_gaps(members: Sequence[Member], options: Options) -> Gaps:
         return next(filter(None, told), None)
 
     found = dict(zip(clusters, map(gap, members), strict=True))
-    return Gaps({name: reason for name, reason in found.items() if reason}, strangers)
+    return Gaps({name: reason for name, reason in found.items() if reason}, strangers, members)
+
+
+def _known(member: Member, cluster: ClusterReadOnce | ExomeshError) -> Member:
+    """Return the member with what tells it from others, as far as it answers."""
+    if isinstance(cluster, ExomeshError):
+        return member
+    require_cluster(cluster, member.name, member.mesh)
+    server = (member.server or cluster.server).rstrip("/")
+    return dataclasses.replace(member, uid=read_uid(cluster) or None, server=server)
 
 
 def _read(member: Member) -> ClusterReadOnce | ExomeshError:

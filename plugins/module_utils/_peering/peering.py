@@ -23,6 +23,15 @@ from .._base.members import Member
 from .._base.waiting import concurrently, pause, told_in_time, wait_until_met
 from .._istio import istiod
 from .._istio.probe import Answer, probe
+from .._istio.record import (
+    Record,
+    compare_record,
+    entries,
+    read_root,
+    read_uid,
+    require_cluster,
+    write_record,
+)
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.objects import CREATE, UNCHANGED, ObjectChange
@@ -111,6 +120,7 @@ class Peering:
         self._connect = connect
         self._members = members
         self._peers = [member for member in members if client.name in member.peers]
+        self._mesh = next((member.mesh for member in members if member.name == client.name), None)
         self._options = options
         self._outcome = Outcome()
         self._failures: list[ExomeshError] = []
@@ -120,12 +130,15 @@ class Peering:
 
         :raises ExomeshError: naming everything that failed, when all else is done.
         """
+        kept = require_cluster(self._client, self._client.name, self._mesh)
         self._give(self._client, self._peers)
         if self._options.reciprocal:
             here = [member for member in self._members if member.name == self._client.name]
             self._attempt(lambda peer: self._give_peer(peer, here), self._peers)
         if self._options.prune:
-            self._attempt(self._prune, [self._client])
+            self._attempt(lambda client: self._prune(client, kept), [self._client])
+        if not self._failures and not self._options.before_istiod:
+            self._attempt(lambda client: self._keep_record(client, kept), [self._client])
         if len(self._failures) == 1:
             raise self._failures[0]
         if self._failures:
@@ -212,6 +225,7 @@ class Peering:
             return None
         options = self._options
         client = self._connect(peer)
+        require_cluster(client, peer.name, peer.mesh)
         server = (peer.server or client.server).rstrip("/")
         _refuse_loopback(peer.name, server)
         try:
@@ -377,7 +391,7 @@ class Peering:
             reader.name
         ]
 
-    def _prune(self, client: KubernetesClient) -> None:
+    def _prune(self, client: KubernetesClient, kept: Record | None) -> None:
         """Remove, here, what there is for members that are no peers.
 
         A cluster that the inventory lacks has not left: a line may be commented out, a zone may be away.
@@ -390,7 +404,30 @@ class Peering:
         self._report(client.name, delete_secrets(client, doomed, check_mode))
         revoked = (ref for reader in accounts if reader in surplus for ref in accounts[reader])
         self._report(client.name, revoke(client, revoked, check_mode))
-        self._outcome.strangers = sorted({*secrets, *accounts} - members)
+        recorded = kept.members if kept else {}
+        self._outcome.strangers = sorted({*secrets, *accounts, *recorded} - members)
+
+    def _keep_record(self, client: KubernetesClient, kept: Record | None) -> None:
+        """Have the cluster say what it is, and who is a member."""
+        own = next((member for member in self._members if member.name == client.name), None)
+        if own is None or not own.mesh:
+            return  # the caller does not say what mesh this is
+        record = Record(
+            mesh=own.mesh,
+            cluster=own.name,
+            network=own.network,
+            uid=read_uid(client),
+            root=read_root(client),
+            members=entries(
+                (member.name, member.network, member.uid or "", member.server or "", member.variables)
+                for member in self._members
+            ),
+        )
+        if self._options.check_mode:
+            change = compare_record(kept, record.after(kept))
+        else:
+            change = write_record(client, record)
+        self._report(client.name, [change])
 
     # Bookkeeping
 

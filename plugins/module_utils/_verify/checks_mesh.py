@@ -34,6 +34,22 @@ def about_mesh(mesh: MeshState) -> Iterator[Finding]:
     )
     yield from versions(mesh)
     yield from service_clashes(mesh)
+    yield from strangers(mesh)
+
+
+def strangers(mesh: MeshState) -> Iterator[Finding]:
+    """Who is a member by the records, and not in the inventory."""
+    names = {cluster.name for cluster in mesh.clusters.values()}
+    recorded = {
+        cluster.name: set(cluster.record.members) - names for cluster in mesh.reached if cluster.record
+    }
+    for name in sorted(set().union(*recorded.values())):
+        holders = [holder for holder, those in recorded.items() if name in those]
+        yield Finding(
+            findings.MEMBER_NOT_IN_INVENTORY,
+            cluster=name,
+            evidence=[f"the record of {', '.join(holders)} has it as a member"],
+        )
 
 
 def clocks(mesh: MeshState) -> Iterator[Finding]:

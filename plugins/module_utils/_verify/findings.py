@@ -90,6 +90,16 @@ CLOCK_SKEW = Kind(
     breaks_out="wire",
     breaks_in="wire",
 )
+MEMBER_NOT_IN_INVENTORY = Kind(
+    "member-not-in-inventory",
+    "The cluster is a member of the mesh by the records of others, but the inventory lacks it",
+    "its line was removed or commented out, or the inventory plugin did not see it; it is not looked at "
+    "here, and nothing that the others have for it was removed",
+    "Put {cluster} back into the inventory, or take it out of the mesh: {playbook}.remove_cluster -e "
+    "cluster={cluster}",
+    _MULTICLUSTER,
+    severity=WARNING,
+)
 
 # Trust
 

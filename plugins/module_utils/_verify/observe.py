@@ -18,6 +18,7 @@ from .._base.members import Member
 from .._base.text import is_plain_url, is_token
 from .._base.waiting import concurrently
 from .._istio.names import ISTIO_NAMESPACE
+from .._istio.record import RECORD_REF, Record, require_cluster, require_identity
 from .._kubernetes.api import ApiError, Object
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.readiness import pod_unmet
@@ -60,6 +61,7 @@ def reach_cluster(member: Member) -> ClusterState:
     state = ClusterState(member)
     try:
         client = KubernetesClient(member.kubeconfig, name=member.name)
+        require_cluster(client, member.name, member.mesh)
         _read_secrets(state, client)
     except ExomeshError as error:
         state.error = str(error)
@@ -264,7 +266,10 @@ def _read_secrets(state: ClusterState, client: KubernetesClient) -> None:
 def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
     maps = client.list_objects("v1", "ConfigMap", ISTIO_NAMESPACE)
     by_name = {entry["metadata"]["name"]: entry.get("data") or {} for entry in maps}
-    state.settings = by_name
+    state.settings = {name: data for name, data in by_name.items() if name != RECORD_REF.name}
+    if data := by_name.get(RECORD_REF.name):
+        state.record = Record.parse({"data": data}, client.name)
+        require_identity(state.record, client.name, state.member.mesh)
     state.api_ca = by_name.get("kube-root-ca.crt", {}).get("ca.crt", "")
     # With a revision it is istio-REVISION.
     names = ["istio", *sorted(name for name in by_name if name.startswith("istio-"))]

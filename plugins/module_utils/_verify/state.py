@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._base.members import Member
 from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .._istio.record import Record
 from .._kubernetes.api import Object
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.load_balancer import service_addresses
@@ -83,6 +84,7 @@ class ClusterState:
     :param clock_skew: seconds by which its clock is ahead of ours.
     :param server: address of its API, as its peers must have it.
     :param api_ca: PEM of the CA of its API.
+    :param record: what it is by its own record; None where it has none.
     :param settings: data of Istio's ConfigMaps, by name.
     :param policies: what istiod applies to the whole mesh; None where nobody asked, or it does not tell.
     :param certificates_problem: why its secret cacerts cannot be read.
@@ -98,6 +100,7 @@ class ClusterState:
     kubernetes_version: str | None = None
     server: str = ""
     api_ca: str = ""
+    record: Record | None = None
     mesh_config: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, dict[str, str]] = field(default_factory=dict)
     policies: list[Any] | None = None

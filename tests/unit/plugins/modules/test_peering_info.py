@@ -89,7 +89,7 @@ def test_a_cluster_that_the_inventory_lacks_is_told_and_is_no_gap(mesh: RunningM
     assert result["gaps"] == {}
     assert result["strangers"] == {"vie": ["gone"]}
     told = str(result["warnings"])
-    assert "vie: there are remote secrets or accounts for gone, which is no member in this inventory" in told
+    assert "vie: gone is a member by the record, a remote secret or an account there, but not in this" in told
     assert "exomesh.istio.remove_cluster -e cluster=gone" in told
 
 
