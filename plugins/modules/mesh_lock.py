@@ -8,10 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mesh_lock
-short_description: Lock the clusters of a mesh for this run
+short_description: Check the clusters of a mesh, and lock them for this run
 version_added: 0.1.0
 description:
-  - Checks that there is a mesh, and locks its clusters for this run of Ansible, so that no two runs that
+  - Checks that there is a mesh, and that each kubeconfig is the one of its cluster, by the record that the
+    cluster keeps and by the UID of its namespace C(kube-system). A cluster that has no kubeconfig yet, or
+    does not answer, is passed over.
+  - Then locks its clusters for this run of Ansible, so that no two runs that
     change something meet in them. Waits for another run that has one of them, and fails with its name where
     that takes too long.
   - All clusters are locked, or none, so that no two runs can wait for each other.
@@ -52,6 +55,11 @@ options:
     type: list
     elements: dict
     default: []
+  identify:
+    description:
+      - Whether to ask the clusters who they are. It is done once for each that has a kubeconfig.
+    type: bool
+    default: true
   lock:
     description:
       - For whom to lock the clusters. Without it, nothing is locked, and O(held) is checked.
@@ -111,7 +119,7 @@ hosts:
   elements: str
   returned: success
 members:
-  description: The members, as they were given.
+  description: The members, as they were given, with the C(uid) of those that answered.
   type: list
   elements: dict
   returned: success
@@ -141,8 +149,10 @@ failure:
 from typing import Any
 
 from ..module_utils._base.errors import ExomeshError
+from ..module_utils._base.members import Member
 from ..module_utils._base.processes import Process
 from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._istio.identity import IDENTIFY_SECONDS, identify
 from ..module_utils._kubernetes.lease import Holder
 from ..module_utils._lifecycle.run_lock import GRACE_SECONDS, Held, hold
 
@@ -158,13 +168,22 @@ def run(task: Task) -> Result:
             next_step="Give the inventory with -i and put your clusters into that group, or name another "
             "one: -e mesh_group=...",
         )
+    members = _identified(params["members"]) if params["identify"] else params["members"]
     held = params["held"] or {}
     for told in held.get("holds") or ():
         Held.parse(told).require()
     if params["lock"] and not task.check_mode:
         held = _lock(task, params["lock"], held)
-    mesh = {name: params[name] for name in ("group", "hosts", "members")}
+    mesh = {"group": params["group"], "hosts": params["hosts"], "members": members}
     return {"changed": False, **mesh, **({"held": held} if held else {})}
+
+
+def _identified(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the members with their UIDs; all are asked where one was not, as it may be another's double."""
+    if all(member.get("uid") is not None for member in members):
+        return members
+    uids = identify([Member.of(member) for member in members])
+    return [{**member, "uid": uids.get(member["name"])} for member in members]
 
 
 def _lock(task: Task, wanted: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +221,7 @@ SPEC = Spec(
         "least": {"type": "int", "default": 2},
         "group": {"type": "str", "default": "mesh"},
         "members": {"type": "list", "elements": "dict", "default": []},
+        "identify": {"type": "bool", "default": True},
         "lock": {
             "type": "dict",
             "options": {
@@ -212,7 +232,9 @@ SPEC = Spec(
         },
         "held": {"type": "dict"},
     },
-    time_limit=lambda params: (params["lock"] or {"timeout": 0})["timeout"] + GRACE_SECONDS,
+    time_limit=lambda params: (
+        (params["lock"] or {"timeout": 0})["timeout"] + GRACE_SECONDS + IDENTIFY_SECONDS
+    ),
 )
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,25 +71,29 @@ class Member:
         sources = " ".join(f"-i {shlex.quote(source)}" for source in self.inventory or ("INVENTORY",))
         return f"ansible-playbook {sources} exomesh.istio"
 
+    @classmethod
+    def of(cls, told: Mapping[str, Any], names: Sequence[str] = ()) -> Member:
+        """Read it from plain data; it is everyone's peer where the peers are not given.
+
+        :param names: of all members.
+        """
+        peers = told.get("peers")
+        return cls(
+            name=told["name"],
+            network=told["network"],
+            kubeconfig=told["kubeconfig"],
+            server=told.get("server"),
+            peers=tuple(name for name in names if name != told["name"]) if peers is None else tuple(peers),
+            zone=told.get("zone"),
+            host=told.get("host"),
+            inventory=tuple(told.get("inventory") or ()),
+            mesh=told.get("mesh"),
+            variables=told.get("variables") or {},
+            uid=told.get("uid"),
+        )
+
 
 def members_of(params: Mapping[str, Any]) -> list[Member]:
     """The members in a module's parameters; each is everyone's peer where the peers are not given."""
     names = [member["name"] for member in params["members"]]
-    return [
-        Member(
-            member["name"],
-            member["network"],
-            member["kubeconfig"],
-            member["server"],
-            tuple(name for name in names if name != member["name"])
-            if member["peers"] is None
-            else tuple(member["peers"]),
-            member["zone"],
-            member["host"],
-            tuple(member["inventory"] or ()),
-            member["mesh"],
-            member["variables"] or {},
-            member["uid"],
-        )
-        for member in params["members"]
-    ]
+    return [Member.of(member, names) for member in params["members"]]

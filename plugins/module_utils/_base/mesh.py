@@ -224,7 +224,11 @@ def _unique(mesh: Mesh) -> Iterator[str]:
 
 def _one_of_all(mesh: Mesh) -> Iterator[str]:
     """What a mesh has one of is the same for all members."""
-    for what, value_of in (("mesh_topology", lambda h: h.topology), ("mesh_id", lambda h: h.mesh)):
+    rules: dict[str, Callable[[Host], str]] = {
+        "mesh_topology": lambda host: host.topology,
+        "mesh_id": lambda host: host.mesh,
+    }
+    for what, value_of in rules.items():
         for host in mesh[1:]:
             if value_of(host) != value_of(mesh[0]):
                 yield (

@@ -92,9 +92,8 @@ class Record:
             told = load_json(data["members"], "The members of the record")
             entries = [_entry(entry) for entry in told]
             record = cls(
-                *(str(data.get(name, "")) for name in _TEXTS[:5]),
                 members={entry.name: entry for entry in entries},
-                version=str(data.get("version", "")),
+                **{name: str(data.get(name, "")) for name in _TEXTS},
                 generation=int(data.get("generation", 0)),
             )
             if CLUSTER_NAME.fullmatch(record.cluster) and LABEL_VALUE.fullmatch(record.mesh):
@@ -205,26 +204,6 @@ def require_identity(
         f"kubectl -n {ISTIO_NAMESPACE} delete configmap {RECORD_REF.name}",
         details={"cluster": record.cluster, "mesh": record.mesh, "uid": record.uid},
     )
-
-
-def require_distinct(clusters: Iterable[tuple[str, str | None]]) -> None:
-    """Check that no two members have one cluster, by their names and UIDs.
-
-    :raises ExomeshError: ``same_cluster``.
-    """
-    first: dict[str, str] = {}
-    for name, uid in clusters:
-        if uid and (other := first.setdefault(uid, name)) != name:
-            raise ExomeshError(
-                f"It is the same cluster as {other}: their namespaces kube-system have the UID {uid}. "
-                "Nothing was changed",
-                "same_cluster",
-                cluster=name,
-                cause="Two hosts of the inventory have one cluster, or a kubeconfig was mixed up",
-                next_step="Correct sks_cluster, sks_zone or the kubeconfig of one, or take it out of the "
-                "inventory",
-                details={"clusters": [other, name], "uid": uid},
-            )
 
 
 def compare_record(kept: Record | None, wanted: Record) -> ObjectChange:

@@ -18,8 +18,9 @@ from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.waiting import concurrently
+from .._istio.identity import same_clusters
 from .._istio.names import ISTIO_NAMESPACE
-from .._istio.record import IDENTITY_REF, RECORD_REF, read_uid, require_cluster, require_distinct
+from .._istio.record import IDENTITY_REF, RECORD_REF, read_uid, require_cluster
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import UNCHANGED
@@ -58,7 +59,8 @@ class ClusterReadOnce(KubernetesClient):
                 return []
             return ask(*what, _READ[what], labels=ours)
 
-        lists = concurrently(read, [*_READ, RECORD_REF, IDENTITY_REF])[: len(_READ)]
+        wanted: list[tuple[str, str] | ObjectRef] = [*_READ, RECORD_REF, IDENTITY_REF]
+        lists = concurrently(read, wanted)[: len(_READ)]
         self._lists = dict(zip(_READ, lists, strict=True))
         self._objects = {ObjectRef.of(obj): obj for objects in lists for obj in objects}
 
@@ -122,7 +124,8 @@ def find_gaps(members: Sequence[Member], options: Options) -> Gaps:
     options = dataclasses.replace(options, check_mode=True, timeout=0)
     clusters = dict(zip((member.name for member in members), concurrently(_read, members), strict=True))
     members = [_known(member, clusters[member.name]) for member in members]
-    require_distinct((member.name, member.uid) for member in members)
+    for problem in same_clusters((member.name, member.uid) for member in members):
+        raise problem
     unread = dict(zip(clusters, concurrently(lambda member: _unread(clusters, member), members), strict=True))
 
     def connect(member: Member) -> KubernetesClient:
