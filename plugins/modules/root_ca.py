@@ -15,8 +15,8 @@ description:
     O(certificate).
   - Looks at every member first. It never makes a root where a cluster has one already, in secret C(cacerts)
     or in config map C(istio-ca-root-cert), and stops when a cluster trusts another root than this one.
-  - A member whose kubeconfig does not exist yet is passed over. One that does not answer is an error only
-    when a root is to be made.
+  - A member whose kubeconfig does not exist yet, or that does not answer, is an error only when a root is to
+    be made, as it may have one.
   - A root is never changed. A key that is in clear is encrypted when there is a passphrase.
 extends_documentation_fragment:
   - exomesh.istio.attributes
@@ -78,6 +78,11 @@ options:
       - Days that an intermediate CA shall live. A root with fewer days left is warned of.
     type: int
     default: 365
+  new_mesh:
+    description:
+      - ID of the mesh, where it is new. Then a root is made although a member could not be read, or says that
+        it is in a mesh.
+    type: str
   timeout:
     description:
       - How long all that the module does may take, in seconds.
@@ -146,7 +151,7 @@ def run(task: Task) -> Result:
             KeyKind(params["key_type"], params["key_size"]),
             timedelta(days=params["lifetime"]),
         )
-        root = LocalRoot(real_path(params["state_dir"]), params["passphrase"])
+        root = LocalRoot(real_path(params["state_dir"]), params["passphrase"], params["new_mesh"])
         outcome = root.ensure(members, profile, renew_within, task.check_mode)
     else:
         authority = None
@@ -182,6 +187,7 @@ SPEC = Spec(
         "key_size": {"type": "int", "default": 4096, "no_log": False},
         "lifetime": {"type": "int", "default": 3650},
         "intermediate_lifetime": {"type": "int", "default": 365},
+        "new_mesh": {"type": "str"},
         "timeout": {"type": "int", "default": 120},
     },
     mutually_exclusive=[("state_dir", "certificate"), ("key_path", "key_content")],

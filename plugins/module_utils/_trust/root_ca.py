@@ -23,6 +23,7 @@ from .._base.files import (
 )
 from .._base.members import Member
 from .._base.waiting import concurrently
+from .._istio.record import read_record
 from .._kubernetes.client import KubernetesClient
 from .cluster import ClusterTrust, read_trust, require_no_root, require_root
 from .encrypted_key import ROUNDS, is_quick_to_guess, require_strong, weakness
@@ -89,10 +90,12 @@ class LocalRoot:
 
     :param state_dir: folder of that state.
     :param passphrase: of the key; None to keep it in clear.
+    :param new_mesh: ID of a mesh of which the user says that it is new, whatever its members hold.
     """
 
-    def __init__(self, state_dir: Path, passphrase: str | None) -> None:
+    def __init__(self, state_dir: Path, passphrase: str | None, new_mesh: str | None = None) -> None:
         self._state_dir = state_dir
+        self._new_mesh = new_mesh
         self._passphrase = passphrase
         self.key_path = state_dir / "ca" / "root-key.pem"
         self.certificate_path = state_dir / "ca" / "root-cert.pem"
@@ -123,6 +126,7 @@ class LocalRoot:
         if text is None:
             trusts = _read_all(members, None)
             require_no_root(trusts, str(self.certificate_path))
+            _require_new_mesh(members, self._new_mesh, check_mode)
             if self._passphrase and not self.key_path.exists():
                 require_strong(self._passphrase, str(self.key_path))
             outcome.changes.append(f"root CA {self.certificate_path}")
@@ -256,6 +260,44 @@ def _judge(chain: tuple[x509.Certificate, ...], what: str) -> None:
             "second root is made, as clusters may trust this one",
             "root_unfit",
             next_step="Give a CA that may sign intermediates. An expired root must be rotated",
+        )
+
+
+def _require_new_mesh(members: Sequence[Member], new_mesh: str | None, check_mode: bool) -> None:
+    """Refuse to make a root where the mesh may have one already.
+
+    :param new_mesh: ID of a mesh of which the user says that it has none.
+    :raises CertificateError: ``mesh_not_read`` where a member was not read, ``root_missing`` where one is
+        in a mesh by its record.
+    """
+    mesh = next((member.mesh for member in members if member.mesh), None)
+    if mesh and new_mesh == mesh:
+        return
+    how = f"certificates_new_mesh: {mesh}" if mesh else "certificates_new_mesh, with the mesh's ID"
+    unread = [member.name for member in members if not Path(member.kubeconfig).is_file()]
+    # A prediction may be made of nothing at all.
+    if unread and not (check_mode and len(unread) == len(members)):
+        raise CertificateError(
+            f"There is no root CA here, and {', '.join(unread)} could not be asked for the mesh's, for want "
+            "of a kubeconfig. A second root would cut clusters off. Nothing was changed",
+            "mesh_not_read",
+            next_step="Run playbook kubeconfig without --limit, or bring back the folder ca of the mesh's "
+            f"state; for a mesh that is new, set {how}",
+            details={"clusters": unread},
+        )
+
+    def record(member: Member) -> str | None:
+        found = read_record(KubernetesClient(member.kubeconfig, name=member.name))
+        return f"{member.name} is {found.cluster} of mesh {found.mesh}" if found else None
+
+    known = [told for told in concurrently(record, [] if unread else members) if told]
+    if known:
+        raise CertificateError(
+            f"There is no root CA here, but clusters are in a mesh already, by their records: "
+            f"{'; '.join(known)}. A second root would cut them off. Nothing was changed",
+            "root_missing",
+            next_step="Bring back root-key.pem and root-cert.pem, or set mesh_state_dir to the folder whose "
+            f"ca has them. Only for a mesh that is made anew, set {how}",
         )
 
 
