@@ -30,6 +30,10 @@ KEPT_VARIABLES = (
     "mesh_hub",
     "mesh_groups",
     "mesh_topology",
+    "mesh_istio_version",
+    "mesh_ha",
+    "mesh_least_privilege",
+    "istio_revision",
 )
 """Of a host's variables, what its cluster's record keeps, so that an inventory can be written anew."""
 
