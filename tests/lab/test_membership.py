@@ -80,6 +80,35 @@ def mesh(lab: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> RunningLa
 
 
 @pytest.fixture(scope="module")
+def recovered(mesh: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> RunningLab:
+    """The lab with inventory and state that were lost, and written anew from the record of one cluster."""
+    folder = tmp_path_factory.mktemp("recovered") / "inventory"
+    settings = yaml.safe_load((mesh.inventory / "group_vars" / "mesh.yml").read_text())
+    del settings["mesh_state_dir"]
+    (folder / "group_vars").mkdir(parents=True)
+    (folder / "group_vars" / "mesh.yml").write_text(yaml.safe_dump(settings))
+    found = RunningLab(mesh.name, folder)
+    given = {
+        "recover_kubeconfig": str(mesh.path / "mesh" / "cluster2" / "kubeconfig"),
+        "recover_inventory": str(folder / "hosts.yml"),
+        **{name: value for name, value in settings.items() if name.startswith("kubeconfig_")},
+    }
+    begun = time.monotonic()
+    (folder.parent / "given.json").write_text(json.dumps(given))
+    words = ("playbooks/recover_state.yml", "-e", f"@{folder.parent / 'given.json'}")
+    planned = succeed(run_playbook(found, words[0], *words[1:], "--check"))
+    assert not (folder / "hosts.yml").exists()
+    assert not (folder / ".exomesh").exists(), said(planned)
+    told = said(succeed(run_playbook(found, *words)))
+    print(f"\nRecovering inventory and state, with a plan before: {time.monotonic() - begun:.0f} s")
+    assert "root-key.pem" in told
+    again = run_playbook(found, *words)
+    assert again.returncode != 0
+    assert "is there already, and is not overwritten" in said(again)
+    return found
+
+
+@pytest.fixture(scope="module")
 def traffic(mesh: RunningLab) -> Iterator[list[Traffic]]:
     """Requests that go on while clusters come and go."""
     running = [Traffic(mesh, client, f"from-{client}") for client, _server in CALLS]
@@ -88,14 +117,31 @@ def traffic(mesh: RunningLab) -> Iterator[list[Traffic]]:
         one.stop()
 
 
+def test_an_inventory_and_a_state_that_were_lost_are_those_of_the_mesh(
+    mesh: RunningLab, recovered: RunningLab
+) -> None:
+    hosts = yaml.safe_load((mesh.inventory / "hosts.yml").read_text())["all"]["children"]["mesh"]["hosts"]
+    written = yaml.safe_load((recovered.inventory / "hosts.yml").read_text())["mesh"]
+    assert written["hosts"] == {name: hosts[name] for name in BEFORE}
+    assert changes(succeed(run_playbook(recovered, "site.yml", "--check")).stdout) == {
+        "localhost": 0,
+        **dict.fromkeys(BEFORE, 0),
+    }
+    # The root's key is what its user has kept.
+    key = mesh.path / "mesh" / "ca" / "root-key.pem"
+    shutil.copy(key, recovered.inventory / ".exomesh" / "ca" / "root-key.pem")
+    written["hosts"]["cluster4"] = hosts["cluster4"]
+    (recovered.inventory / "hosts.yml").write_text(yaml.safe_dump({"mesh": written}))
+
+
 def test_one_cluster_comes_and_one_goes_without_a_failed_request(
-    mesh: RunningLab, traffic: list[Traffic], tmp_path: Path
+    mesh: RunningLab, recovered: RunningLab, traffic: list[Traffic], tmp_path: Path
 ) -> None:
     others = [name for name in BEFORE if name != "cluster2"]
     held = {name: mesh.objects(name) for name in BEFORE}
     count = {name: writes(mesh, name) for name in BEFORE}
     begun = time.monotonic()
-    added = run_playbook(mesh, "playbooks/add_cluster.yml", "-e", "cluster=cluster4")
+    added = run_playbook(recovered, "playbooks/add_cluster.yml", "-e", "cluster=cluster4")
     print(f"\nAdding a fourth cluster: {time.monotonic() - begun:.0f} s")
     new = {pair for pair in itertools.permutations((*BEFORE, "cluster4"), 2) if "cluster4" in pair}
     found = pairs(added)

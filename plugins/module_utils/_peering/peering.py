@@ -120,7 +120,7 @@ class Peering:
         self._connect = connect
         self._members = members
         self._peers = [member for member in members if client.name in member.peers]
-        self._mesh = next((member.mesh for member in members if member.name == client.name), None)
+        self._here = [member for member in members if member.name == client.name]
         self._options = options
         self._outcome = Outcome()
         self._failures: list[ExomeshError] = []
@@ -130,15 +130,16 @@ class Peering:
 
         :raises ExomeshError: naming everything that failed, when all else is done.
         """
-        kept = require_cluster(self._client, self._client.name, self._mesh)
+        mesh = self._here[0].mesh if self._here else None
+        kept = require_cluster(self._client, self._client.name, mesh)
         self._give(self._client, self._peers)
         if self._options.reciprocal:
-            here = [member for member in self._members if member.name == self._client.name]
-            self._attempt(lambda peer: self._give_peer(peer, here), self._peers)
+            self._attempt(lambda peer: self._give_peer(peer, self._here), self._peers)
         if self._options.prune:
             self._attempt(lambda client: self._prune(client, kept), [self._client])
         if not self._failures and not self._options.before_istiod:
-            self._attempt(lambda client: self._keep_record(client, kept), [self._client])
+            told = self._peers if self._options.reciprocal else []
+            self._attempt(self._keep_record, [*self._here, *told])
         if len(self._failures) == 1:
             raise self._failures[0]
         if self._failures:
@@ -407,27 +408,28 @@ class Peering:
         recorded = kept.members if kept else {}
         self._outcome.strangers = sorted({*secrets, *accounts, *recorded} - members)
 
-    def _keep_record(self, client: KubernetesClient, kept: Record | None) -> None:
-        """Have the cluster say what it is, and who is a member."""
-        own = next((member for member in self._members if member.name == client.name), None)
-        if own is None or not own.mesh:
+    def _keep_record(self, member: Member) -> None:
+        """Have the cluster of a member say what it is, and who is a member."""
+        if not member.mesh or self._is_to_come(member):
             return  # the caller does not say what mesh this is
+        client = self._client if member.name == self._client.name else self._connect(member)
         record = Record(
-            mesh=own.mesh,
-            cluster=own.name,
-            network=own.network,
+            mesh=member.mesh,
+            cluster=member.name,
+            network=member.network,
             uid=read_uid(client),
             root=read_root(client),
             members=entries(
-                (member.name, member.network, member.uid or "", member.server or "", member.variables)
-                for member in self._members
+                (other.name, other.network, other.uid or "", other.server or "", other.variables)
+                for other in self._members
             ),
         )
         if self._options.check_mode:
+            kept = require_cluster(client, member.name, member.mesh)
             change = compare_record(kept, record.after(kept))
         else:
             change = write_record(client, record)
-        self._report(client.name, [change])
+        self._report(member.name, [change])
 
     # Bookkeeping
 
