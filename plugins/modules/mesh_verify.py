@@ -52,6 +52,18 @@ options:
         no sidecars of it are looked at.
     type: bool
     default: false
+  left_out:
+    description:
+      - Names of clusters that are members, and are not among O(members) in this run. Nothing is found about
+        them.
+    type: list
+    elements: str
+    default: []
+  silent:
+    description:
+      - Why members are known not to answer, by their names. They are not asked again.
+    type: dict
+    default: {}
   proof_file:
     description:
       - File in which it is kept that requests of every pair got through without any finding, and a hash of
@@ -240,7 +252,8 @@ def run(task: Task) -> Result:
     if params["workload"] == "start":
         here = [member for member in members if not params["only"] or member.name in params["only"]]
         if workload:
-            start_only(here, workload, params["timeout"])
+            answering = [member for member in here if member.name not in params["silent"]]
+            start_only(answering, workload, params["timeout"])
         return {"changed": False}
     # A proof is about all pairs.
     proof_file = None if params["only"] or not params["proof_file"] else ProofFile(Path(params["proof_file"]))
@@ -254,6 +267,8 @@ def run(task: Task) -> Result:
             params["least_privilege"],
             started=params["workload"] == "started",
             policies=proof_file is not None,
+            silent=params["silent"],
+            left_out=params["left_out"],
         )
         with verification:
             seen = verification.look()
@@ -317,6 +332,8 @@ SPEC = Spec(
         **MEMBERS_ARGUMENT_SPEC,
         "only": {"type": "list", "elements": "str", "default": []},
         "read_only": {"type": "bool", "default": False},
+        "left_out": {"type": "list", "elements": "str", "default": []},
+        "silent": {"type": "dict", "default": {}},
         "proof_file": {"type": "path"},
         "proof_hours": {"type": "int", "default": 0},
         "least_privilege": {"type": "bool", "default": False},

@@ -275,9 +275,11 @@ def ensure(task: Task) -> Outcome:
 
     def prove(path: Path, name: str) -> None:
         # Imported only here: it takes a third of a second.
+        from ..module_utils._kubernetes.api import LOOK_SECONDS
         from ..module_utils._kubernetes.api_server import ApiServer
 
-        ApiServer(str(path), name, request.cluster, params["timeout"]).identity()
+        patience = min(params["timeout"], LOOK_SECONDS)
+        ApiServer(str(path), name, request.cluster, patience).identity()
 
     return ensure_present(connect(params), request, prove if params["verify"] else None)
 

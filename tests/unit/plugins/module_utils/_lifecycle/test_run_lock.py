@@ -140,7 +140,8 @@ def test_a_run_has_the_clusters_from_its_first_step_to_its_end(place: Place) -> 
     assert "changed=0" in output
     place.until(lambda: place.held == 0, 3)
     seen = [request for request in place.apis[0].requests if not request.startswith("PUT")]
-    assert seen == [f"GET {LEASE}", f"POST {LEASES}", f"DELETE {LEASE}"], "whatever the number of steps"
+    wanted = ["GET /version", f"GET {LEASE}", f"POST {LEASES}", f"DELETE {LEASE}"]
+    assert seen == wanted, "whatever the number of steps"
 
 
 @pytest.mark.parametrize("arguments", [("--check",), ("-e", "members_lock=false")])
@@ -149,7 +150,7 @@ def test_who_changes_nothing_neither_locks_nor_waits(place: Place, arguments: tu
         api.put(LEASE, elsewhere(0))
     code, output, _seconds = place.run(*arguments)
     assert code == 0, output
-    assert place.apis[0].requests == []
+    assert set(place.apis[0].requests) == {"GET /version"}
 
 
 @pytest.mark.parametrize("limit", [(), ("--limit", "zrh")])
