@@ -73,6 +73,11 @@ options:
       - Replace entries of the same name that this module did not write and that are of another server.
     type: bool
     default: false
+  held_for:
+    description:
+      - In check mode, where O(dest) is not there yet, hold what it would be in memory for as long as this run
+        lives, so that its later tasks can look into the cluster. What P(exomesh.istio.this_run#lookup) gives.
+    type: dict
 requirements:
   - Python packages C(cryptography) >= 42 and C(PyYAML)
 seealso:
@@ -172,6 +177,14 @@ ca_not_after:
   description: When the first of them ends, RFC 3339 in UTC; null without a CA.
   type: str
   returned: state is present
+held:
+  description: Where what O(dest) would be is held in memory.
+  type: dict
+  returned: in check mode, with O(held_for), where O(dest) is not there yet
+  contains:
+    kubeconfig:
+      description: Path at which it can be read until the run ends.
+      type: str
 backup_file:
   description: Copy of the file before the change.
   type: str
@@ -185,9 +198,11 @@ failure:
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.files import real_path
+from ..module_utils._base.held_text import hold_text
+from ..module_utils._base.processes import Process
 from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._kubernetes.kubeconfig_merge import Target, merge, remove, source_entry
+from ..module_utils._kubernetes.kubeconfig_merge import Target, alone, merge, remove, source_entry
 
 
 def run(task: Task) -> Result:
@@ -201,9 +216,13 @@ def run(task: Task) -> Result:
     entry = source_entry(source, params["content"], params["context"])
     name = params["name"] or entry.name
     try:
-        return merge(target, entry, name, make_current=params["make_current"], force=params["force"])
+        result = merge(target, entry, name, make_current=params["make_current"], force=params["force"])
+        run_of = Process.parse(params["held_for"])
+        if task.check_mode and run_of and not target.path.exists():
+            result["held"] = {"kubeconfig": hold_text(alone(entry, name), run_of)}
     except ExomeshError as error:
         raise error.about(cluster=name) from None
+    return result
 
 
 SPEC = Spec(
@@ -217,6 +236,7 @@ SPEC = Spec(
         "make_current": {"type": "bool", "default": False},
         "backup": {"type": "bool", "default": False},
         "force": {"type": "bool", "default": False},
+        "held_for": {"type": "dict"},
     },
     required_if=[
         ("state", "present", ("kubeconfig", "content"), True),

@@ -21,7 +21,8 @@ description:
   - The lock is the Lease C(exomesh-run) of namespace C(kube-system). A process on the controller renews it,
     ends with the run however that ends, and deletes it then. Where it could not, as the machine is gone,
     others have the cluster 30 seconds after the last renewal; where the run is proved to have ended, at once.
-  - A cluster that does not answer, or has no kubeconfig yet, is left out with a warning.
+  - A cluster that does not answer, or has no kubeconfig yet, is not locked, with a warning. Where O(look) is
+    set, all are asked before, at once, so that a silent one costs one time-out in the whole run.
   - In check mode nothing is locked, and nobody is waited for.
 extends_documentation_fragment:
   - exomesh.istio.attributes
@@ -55,11 +56,6 @@ options:
     type: list
     elements: dict
     default: []
-  identify:
-    description:
-      - Whether to ask the clusters who they are. It is done once for each that has a kubeconfig.
-    type: bool
-    default: true
   lock:
     description:
       - For whom to lock the clusters. Without it, nothing is locked, and O(held) is checked.
@@ -84,6 +80,40 @@ options:
   held:
     description:
       - What an earlier task of this run returned as RV(held). The module fails where it was lost.
+    type: dict
+  look:
+    description:
+      - Whether to ask all members, at once, if they answer. It is done once a run, see O(seen).
+    type: bool
+    default: false
+  play:
+    description:
+      - Inventory names of the hosts of this play. What is wrong with others, as C(--limit) leaves them out,
+        is told by whoever needs them.
+    type: list
+    elements: str
+    default: []
+  troubles:
+    description:
+      - Why members have failed in this run, by their inventory names.
+    type: dict
+    default: {}
+  treatment:
+    description:
+      - What becomes of members that do not answer or have failed. V(tell) only tells them, for who copes with
+        it. V(collect) leaves them out, until V(judge) goes by O(on_failure).
+    type: str
+    choices: [tell, collect, judge]
+    default: tell
+  on_failure:
+    description:
+      - With O(treatment=judge), V(stop) fails, with all that is wrong, unless an earlier task has judged.
+      - V(skip) leaves out the members in trouble, as long as two are left.
+    type: str
+    default: stop
+  seen:
+    description:
+      - What an earlier task of this run returned as RV(seen).
     type: dict
 requirements:
   - Python package C(kubernetes) >= 31.0.0
@@ -114,15 +144,45 @@ group:
   type: str
   returned: success
 hosts:
-  description: Inventory names of all members.
+  description: Inventory names of all members that are not left out.
   type: list
   elements: str
   returned: success
 members:
-  description: The members, as they were given, with the C(uid) of those that answered.
+  description: The same members, as they were given, with the C(uid) of those that answered.
   type: list
   elements: dict
   returned: success
+missing:
+  description: Why members are left out, by their inventory names.
+  type: dict
+  returned: success
+left_out:
+  description: Names in the mesh of those that are left out.
+  type: list
+  elements: str
+  returned: success
+silent:
+  description: Why other members are known not to answer, by their names in the mesh.
+  type: dict
+  returned: success
+seen:
+  description: What is known of the members, for O(seen) of later tasks.
+  type: dict
+  returned: success
+  contains:
+    troubles:
+      description: Why members do not answer or have failed, by their inventory names.
+      type: dict
+    missing:
+      description: The same as RV(missing).
+      type: dict
+    looked:
+      description: Whether all were asked.
+      type: bool
+    judged:
+      description: Whether it was judged that the run can go on.
+      type: bool
 held:
   description: What this run holds, for O(held) of later tasks.
   type: dict
@@ -140,8 +200,8 @@ held:
       elements: dict
 failure:
   description:
-    - Why the module failed, for programs. Its C(code) is V(too_few_members), V(locked), with the holder in
-      C(details), V(lock_lost), or another one.
+    - Why the module failed, for programs. Its C(code) is V(too_few_members), V(members_in_trouble), with the
+      causes in C(details), V(locked), with the holder in C(details), V(lock_lost), or another one.
   type: dict
   returned: failure
 """
@@ -149,11 +209,11 @@ failure:
 from typing import Any
 
 from ..module_utils._base.errors import ExomeshError
-from ..module_utils._base.members import Member
 from ..module_utils._base.processes import Process
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._istio.identity import IDENTIFY_SECONDS, identify
+from ..module_utils._kubernetes.api import LOOK_SECONDS
 from ..module_utils._kubernetes.lease import Holder
+from ..module_utils._lifecycle.attendance import Attendance, attend
 from ..module_utils._lifecycle.run_lock import GRACE_SECONDS, Held, hold
 
 
@@ -168,25 +228,23 @@ def run(task: Task) -> Result:
             next_step="Give the inventory with -i and put your clusters into that group, or name another "
             "one: -e mesh_group=...",
         )
-    members = _identified(params["members"]) if params["identify"] else params["members"]
+    there = attend(params, task.check_mode)
     held = params["held"] or {}
     for told in held.get("holds") or ():
         Held.parse(told).require()
     if params["lock"] and not task.check_mode:
-        held = _lock(task, params["lock"], held)
-    mesh = {"group": params["group"], "hosts": params["hosts"], "members": members}
-    return {"changed": False, **mesh, **({"held": held} if held else {})}
+        held = _lock(task, params["lock"], held, there)
+    return {
+        "changed": False,
+        "group": params["group"],
+        "hosts": there.hosts,
+        "members": there.members,
+        **there.told(),
+        **({"held": held} if held else {}),
+    }
 
 
-def _identified(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the members with their UIDs; all are asked where one was not, as it may be another's double."""
-    if all(member.get("uid") is not None for member in members):
-        return members
-    uids = identify([Member.of(member) for member in members])
-    return [{**member, "uid": uids.get(member["name"])} for member in members]
-
-
-def _lock(task: Task, wanted: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
+def _lock(task: Task, wanted: dict[str, Any], held: dict[str, Any], there: Attendance) -> dict[str, Any]:
     """Lock what is not held yet; gives all that is."""
     process = Process.parse(wanted["run"])
     if process is None:
@@ -196,11 +254,13 @@ def _lock(task: Task, wanted: dict[str, Any], held: dict[str, Any]) -> dict[str,
             next_step="Set it to {{ lookup('exomesh.istio.this_run') }}",
         )
     holder = Holder(process, str(wanted["run"].get("user")), str(wanted["run"].get("playbook") or ""))
-    names = {member.get("host") or member["name"]: member for member in task.params["members"]}
+    names = {member.get("host") or member["name"]: member for member in there.members}
+    to_lock = [member for host, member in names.items() if host not in held.get("hosts", ())]
+    for member in to_lock:
+        if why := there.silent.get(member["name"]):
+            task.warn(f"Cluster {member['name']} is not locked for this run: {why}")
     clusters = {
-        member["name"]: member["kubeconfig"]
-        for host, member in names.items()
-        if host not in held.get("hosts", ())
+        member["name"]: member["kubeconfig"] for member in to_lock if member["name"] not in there.silent
     }
     if not clusters:
         return held
@@ -221,7 +281,6 @@ SPEC = Spec(
         "least": {"type": "int", "default": 2},
         "group": {"type": "str", "default": "mesh"},
         "members": {"type": "list", "elements": "dict", "default": []},
-        "identify": {"type": "bool", "default": True},
         "lock": {
             "type": "dict",
             "options": {
@@ -231,10 +290,14 @@ SPEC = Spec(
             },
         },
         "held": {"type": "dict"},
+        "look": {"type": "bool", "default": False},
+        "play": {"type": "list", "elements": "str", "default": []},
+        "troubles": {"type": "dict", "default": {}},
+        "treatment": {"type": "str", "choices": ["tell", "collect", "judge"], "default": "tell"},
+        "on_failure": {"type": "str", "default": "stop"},
+        "seen": {"type": "dict"},
     },
-    time_limit=lambda params: (
-        (params["lock"] or {"timeout": 0})["timeout"] + GRACE_SECONDS + IDENTIFY_SECONDS
-    ),
+    time_limit=lambda params: (params["lock"] or {"timeout": 0})["timeout"] + GRACE_SECONDS + LOOK_SECONDS,
 )
 
 

@@ -43,6 +43,13 @@ options:
       - As for M(exomesh.istio.remote_secrets).
     type: bool
     default: false
+  left_out:
+    description:
+      - Names of clusters that are members, and are not among O(members) in this run. What there is for them
+        is not told.
+    type: list
+    elements: str
+    default: []
   timeout:
     description:
       - How long all that the module does may take, in seconds.
@@ -115,8 +122,14 @@ def run(task: Task) -> Result:
     options = Options(**{name: task.params[name] for name in OPTIONS_SPEC})
     members = members_of(task.params)
     found = find_gaps(members, options)
-    for name in sorted({stranger for those in found.strangers.values() for stranger in those}):
-        holders = [member for member, those in found.strangers.items() if name in those]
+    left_out = set(task.params["left_out"])
+    strangers = {
+        member: sorted(unknown)
+        for member, those in found.strangers.items()
+        if (unknown := set(those) - left_out)
+    }
+    for name in sorted({stranger for those in strangers.values() for stranger in those}):
+        holders = [member for member, those in strangers.items() if name in those]
         task.warn(
             f"{', '.join(holders)}: {name} is a member by the record, a remote secret or an account there, "
             f"but not in this inventory. What is there for it stays. Put {name} back into the inventory, or "
@@ -127,11 +140,16 @@ def run(task: Task) -> Result:
         {**given, "uid": member.uid, "server": member.server}
         for given, member in zip(task.params["members"], found.members, strict=True)
     ]
-    return {"changed": False, "gaps": found.reasons, "strangers": found.strangers, "members": known}
+    return {"changed": False, "gaps": found.reasons, "strangers": strangers, "members": known}
 
 
 SPEC = Spec(
-    argument_spec={**MEMBERS_ARGUMENT_SPEC, **OPTIONS_SPEC, "timeout": {"type": "int", "default": 120}}
+    argument_spec={
+        **MEMBERS_ARGUMENT_SPEC,
+        **OPTIONS_SPEC,
+        "left_out": {"type": "list", "elements": "str", "default": []},
+        "timeout": {"type": "int", "default": 120},
+    }
 )
 
 

@@ -26,7 +26,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Asks Exoscale about the cluster, but mints nothing.
+      - Asks Exoscale about the cluster, but mints nothing, except with O(held_for).
   diff_mode:
     support: full
     details:
@@ -96,6 +96,13 @@ options:
       - Renew in any case. Replace or remove the file even when it holds several contexts; a backup is kept.
     type: bool
     default: false
+  held_for:
+    description:
+      - For which run to hold a kubeconfig in memory, as P(exomesh.istio.this_run#lookup) gives it. In check
+        mode, where there is none yet that could be used, one is minted that ends within half an hour, so that
+        later tasks can look into the cluster. It is on no disk, and gone with the run, however that ends.
+      - Where the system has no files in memory, as macOS, it is in a private folder for temporary files.
+    type: dict
 requirements:
   - Python packages C(cryptography) >= 42 and C(PyYAML)
 seealso:
@@ -220,6 +227,17 @@ ca_not_after:
   description: When the first of them ends, RFC 3339 in UTC.
   type: str
   returned: state is present, unless check mode would renew
+held:
+  description: The kubeconfig that was minted for a check, and is held in memory.
+  type: dict
+  returned: in check mode, with O(held_for), where there is none yet that could be used
+  contains:
+    kubeconfig:
+      description: Path at which it can be read until the run ends.
+      type: str
+    not_after:
+      description: When it ends, RFC 3339 in UTC.
+      type: str
 backup_file:
   description: Copy of the file that was replaced or removed.
   type: str
@@ -230,9 +248,12 @@ failure:
   returned: failure
 """
 
+from functools import partial
 from pathlib import Path
 
 from ..module_utils._base.files import real_path
+from ..module_utils._base.held_text import hold_text
+from ..module_utils._base.processes import Process
 from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.backend import EXOSCALE_ARGUMENTS, connect
@@ -269,15 +290,18 @@ def ensure(task: Task) -> Outcome:
         backup=params["backup"],
         force=params["force"],
         check_mode=task.check_mode,
+        hold=partial(hold_text, run=run) if (run := Process.parse(params["held_for"])) else None,
     )
     if params["state"] == "absent":
         return ensure_absent(request)
 
     def prove(path: Path, name: str) -> None:
         # Imported only here: it takes a third of a second.
+        from ..module_utils._kubernetes.api import LOOK_SECONDS
         from ..module_utils._kubernetes.api_server import ApiServer
 
-        ApiServer(str(path), name, request.cluster, params["timeout"]).identity()
+        patience = min(params["timeout"], LOOK_SECONDS)
+        ApiServer(str(path), name, request.cluster, patience).identity()
 
     return ensure_present(connect(params), request, prove if params["verify"] else None)
 
@@ -297,6 +321,7 @@ SPEC = Spec(
         "verify": {"type": "bool", "default": False},
         "backup": {"type": "bool", "default": False},
         "force": {"type": "bool", "default": False},
+        "held_for": {"type": "dict"},
     },
     required_if=[
         ("state", "present", ("cluster", "zone")),

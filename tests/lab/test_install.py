@@ -35,8 +35,26 @@ def test_check_mode_on_empty_clusters_changes_nothing_there(making: Making) -> N
     assert all(changes(making.blind.output)[name] > 0 for name in making.empty)
     assert making.after_blind == making.empty
     assert making.state == []
-    assert making.requests
-    assert not [request for request in making.requests if not request.startswith("GET ")]
+    minted = [request for request in making.requests if not request.startswith("GET ")]
+    assert len(minted) == len(making.empty), "one for each cluster, and none where it is forbidden"
+    assert all("/sks-cluster-kubeconfig/" in request for request in minted)
+
+
+def test_the_first_plan_names_the_objects_of_every_cluster_and_says_what_was_minted(making: Making) -> None:
+    words = " ".join(making.predicted.output.split())
+    for name in making.empty:
+        assert f"cluster {name}: for this check a kubeconfig was minted that ends at 20" in words
+        created = making.predicted.objects()[name, "exomesh.istio.istio"]["create"]
+        assert "Deployment istio-system/istiod" in created
+
+
+def test_a_plan_that_may_mint_nothing_says_what_it_could_not_look_at_and_finds_nothing(
+    making: Making,
+) -> None:
+    words = " ".join(making.blind.output.split())
+    assert "The mesh was not looked at, as kubeconfigs are still to come: cluster" in words
+    assert "cluster-unreachable" not in words
+    assert "was minted" not in words
 
 
 def test_the_first_run_ends_with_the_page_from_the_other_cluster(making: Making) -> None:

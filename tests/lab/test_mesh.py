@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from exolab.command import descendants
 
 from . import documents
 from .copies import up_mesh
-from .runs import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, call, changes, run_playbook, verdicts
+from .runs import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, all_ok, call, changes, run_playbook, verdicts
 
 MEMBERS = ("cluster1", "cluster2", "cluster3")
 
@@ -165,6 +168,64 @@ def test_verify_names_the_pairs_whose_secret_or_gateway_is_gone_and_site_heals_t
     healed = run_playbook(mesh, "site.yml")
     assert healed.returncode == 0, healed.stdout[-5000:]
     assert set(verdicts(healed.stdout).values()) == {"ok"}
+
+
+def command_of(process: int) -> list[str]:
+    """Its words; an empty one where it is gone."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().split("\0")
+    except OSError:
+        return [""]
+
+
+@contextmanager
+def silent(lab: RunningLab, cluster: str) -> Iterator[None]:
+    """Its API takes connections, and says nothing."""
+    server = next(
+        process
+        for process in descendants(1)
+        if command_of(process)[0].endswith("/kube-apiserver")
+        and any(f"{lab.path}/nodes/{cluster}/" in word for word in command_of(process))
+    )
+    os.kill(server, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
+def test_one_silent_cluster_costs_one_time_out_and_keeps_nobody_from_being_a_mesh(mesh: RunningLab) -> None:
+    secret = ("secret", "-n", "istio-system", "istio-remote-secret-cluster3")
+    tie = ("get", *secret, "--ignore-not-found", "--output=name")
+    mesh.kubectl("cluster2", "delete", *secret)
+    with silent(mesh, "cluster3"):
+        begun = time.monotonic()
+        status = run_playbook(mesh, "playbooks/status.yml")
+        assert time.monotonic() - begun < 30
+        assert "error [cluster3] cluster-unreachable" in status.stdout
+        assert status.returncode != 0
+
+        stopped = run_playbook(mesh, "site.yml")
+        words = " ".join(stopped.stdout.split())
+        assert stopped.returncode != 0
+        assert "1 of 3 members cannot take part, so nothing was changed in any cluster." in words
+        assert "(1) cluster3: cluster cluster3" in words
+        assert set(changes(stopped.stdout).values()) == {0}
+
+        begun = time.monotonic()
+        skipped = run_playbook(mesh, "site.yml", "-e", "mesh_on_failure=skip")
+        assert time.monotonic() - begun < 60
+        words = " ".join(skipped.stdout.split())
+        assert skipped.returncode != 0
+        assert verdicts(skipped.stdout) == all_ok(MEMBERS[:2]), skipped.stdout[-5000:]
+        assert "VERSION: v2" in skipped.stdout
+        assert "This was done without cluster3, as mesh_on_failure is skip." in words
+        assert "member-not-in-inventory" not in words
+        assert mesh.kubectl("cluster1", *tie), "nothing of its ties is pruned"
+    healed = run_playbook(mesh, "site.yml", "-e", "mesh_on_failure=skip")
+    assert healed.returncode == 0, healed.stdout[-5000:]
+    assert verdicts(healed.stdout) == all_ok(MEMBERS)
+    assert mesh.kubectl("cluster2", *tie)
 
 
 @pytest.mark.parametrize(

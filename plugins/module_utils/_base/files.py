@@ -31,8 +31,13 @@ class FileError(ExomeshError):
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
-    """The absolute path with ``~`` expanded and links followed, so that a link itself is never replaced."""
-    return Path(path).expanduser().resolve()
+    """The absolute path with ``~`` expanded and links followed, so that a link itself is never replaced.
+
+    What a process holds in memory has no other path than the link in /proc.
+    """
+    given = Path(path).expanduser()
+    real = given.resolve()
+    return given.absolute() if given.exists() and not real.exists() else real
 
 
 def read_text(path: Path) -> str | None:

@@ -18,6 +18,15 @@ from .._kubernetes.kubeconfig import Entry, Kubeconfig, KubeconfigError, describ
 from .._kubernetes.kubeconfig_renewal import Renewal, Wanted, why_renew
 from .interface import Cluster, Exoscale, ExoscaleError
 
+Hold = Callable[[str], str]
+"""Holds the text of a kubeconfig in memory for as long as the run lives; gives a path."""
+
+SHORT_LIFE = timedelta(minutes=30)
+"""Of a kubeconfig that is minted for a check: nobody can revoke it, and a large mesh takes minutes."""
+
+_STILL_GOOD = ("forced", "expires_soon", "other_user", "other_groups")
+"""Reasons to renew a kubeconfig with which a check can go on."""
+
 Proof = Callable[[Path, str], None]
 """Raises ExomeshError unless the API server accepts the kubeconfig at this path with this context."""
 
@@ -37,6 +46,8 @@ class Request:
     backup: bool
     force: bool
     check_mode: bool
+    hold: Hold | None = None
+    """In check mode, what holds the kubeconfig that there is not yet; None where none may be minted."""
 
 
 @dataclass
@@ -115,7 +126,10 @@ def _renew(
     if request.check_mode:
         result = _result(request, cluster, None, renewal)
         result["diff"] = {"before": described(before), "after": _prediction(wanted)}
-        return Outcome(result)
+        outcome = Outcome(result)
+        if request.hold and renewal.code not in _STILL_GOOD:
+            _hold(exoscale, cluster, request, request.hold, outcome)
+        return outcome
     ttl = None if request.ttl is None else int(request.ttl.total_seconds())
     text = exoscale.kubeconfig(cluster, request.user, list(request.groups), ttl)
     config, entry = _prepared(text, request.context, cluster)
@@ -137,6 +151,19 @@ def _renew(
     if prove:
         prove(request.path, request.context)
     return outcome
+
+
+def _hold(exoscale: Exoscale, cluster: Cluster, request: Request, hold: Hold, outcome: Outcome) -> None:
+    """Mint a kubeconfig that ends soon, for the rest of a run in check mode."""
+    ttl = SHORT_LIFE if request.ttl is None else min(request.ttl, SHORT_LIFE)
+    text = exoscale.kubeconfig(cluster, request.user, list(request.groups), int(ttl.total_seconds()))
+    config, entry = _prepared(text, request.context, cluster)
+    end = entry.describe().get("not_after")
+    outcome.result["held"] = {"kubeconfig": hold(config.dump()), "not_after": end}
+    outcome.warnings.append(
+        f"cluster {cluster.name}: for this check a kubeconfig was minted that ends at {end}. It is held in "
+        "memory, and gone with this run"
+    )
 
 
 def _prepared(text: str, context: str, cluster: Cluster) -> tuple[Kubeconfig, Entry]:

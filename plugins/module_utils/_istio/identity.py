@@ -5,43 +5,50 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from .._base.errors import ExomeshError
 from .._base.members import Member
-from .._base.waiting import concurrently, time_limit
+from .._base.waiting import TimeUpError, concurrently, remaining, time_limit
+from .._kubernetes.api import LOOK_SECONDS, ClusterUnreachableError
 from .._kubernetes.client import KubernetesClient
 from .record import read_uid, require_cluster
 
-IDENTIFY_SECONDS = 15.0
-"""What it may take; a cluster that is silent for so long is none that can be told from others."""
+_MIXED_UP = ("wrong_cluster", "record_unreadable")
 
 
-def identify(members: Sequence[Member]) -> dict[str, str]:
-    """Return the UIDs of the members that have a kubeconfig, by name; empty for those that do not answer.
+@dataclass(frozen=True)
+class Identities:
+    """Who is who.
 
-    Others tell why they do not.
-
-    :raises ExomeshError: ``wrong_cluster`` or ``same_cluster``, with all that is mixed up.
+    :param uids: of the members that answer, by name.
+    :param silent: why others do not, by name.
     """
+
+    uids: dict[str, str]
+    silent: dict[str, str]
+
+
+def identify(members: Sequence[Member]) -> Identities:
+    """Ask all members at once who they are.
+
+    :raises ExomeshError: ``wrong_cluster``, ``same_cluster`` or ``record_unreadable``, with all that is so.
+    """
+    found = Identities({}, {})
     problems: list[ExomeshError] = []
 
-    def ask(member: Member) -> str:
+    def ask(member: Member) -> None:
         try:
-            client = KubernetesClient(member.kubeconfig, name=member.name)
-            require_cluster(client, member.name, member.mesh, member.network)
-            return read_uid(client)
+            found.uids[member.name] = _uid(member)
         except ExomeshError as error:
-            if error.code in ("wrong_cluster", "record_unreadable"):
+            if error.code in _MIXED_UP:
                 problems.append(error)
-            return ""
+            else:
+                found.silent[member.name] = str(error)
 
-    asked = [member for member in members if os.path.exists(member.kubeconfig)]
-    with time_limit(IDENTIFY_SECONDS):
-        found = concurrently(ask, asked)
-    uids = {member.name: uid for member, uid in zip(asked, found, strict=True)}
-    problems += same_clusters(uids.items())
+    concurrently(ask, members)
+    problems += same_clusters((member.name, found.uids.get(member.name)) for member in members)
     if len(problems) > 1:
         raise ExomeshError(
             f"{len(problems)} kubeconfigs are not those of their clusters: {' '.join(map(str, problems))}",
@@ -50,7 +57,19 @@ def identify(members: Sequence[Member]) -> dict[str, str]:
         )
     if problems:
         raise problems[0]
-    return uids
+    return found
+
+
+def _uid(member: Member) -> str:
+    client = KubernetesClient(member.kubeconfig, name=member.name)
+    try:
+        with time_limit(LOOK_SECONDS):
+            require_cluster(client, member.name, member.mesh, member.network)
+            return read_uid(client)
+    except TimeUpError:
+        remaining()  # it is the task's time that is over
+        cause = f"There was no answer within {LOOK_SECONDS:g} s"
+        raise ClusterUnreachableError(client.server, cause, cluster=member.name) from None
 
 
 def same_clusters(clusters: Iterable[tuple[str, str | None]]) -> list[ExomeshError]:

@@ -34,6 +34,9 @@ Object = dict[str, Any]
 REQUEST_TIMEOUT = PATIENCE
 """Seconds for which the API may say nothing."""
 
+LOOK_SECONDS = 15.0
+"""In which an API that is well has told who it is, whoever looks at many of them."""
+
 LARGEST_ANSWER = 128 << 20
 """Bytes of an answer; the list of all pods of a large cluster is within it."""
 

@@ -52,6 +52,13 @@ def merge(target: Target, entry: Entry, name: str, *, make_current: bool, force:
     return {**_change(target, put), **renamed.describe()}
 
 
+def alone(entry: Entry, name: str) -> str:
+    """The text of a kubeconfig that has this context only."""
+    config = Kubeconfig()
+    config.put(entry.renamed(name, entry.record or {"server": entry.server}), make_current=True)
+    return config.dump()
+
+
 def remove(target: Target, name: str) -> dict[str, Any]:
     """Remove the context ``name`` with its cluster and user. Returns the module's result."""
 

@@ -3,27 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The clusters of a mesh for one run of ``ansible-playbook`` (private to the collection).
 
-A run has many tasks, each a process of its own, and between two of them may lie half an hour. So the locks
-are held by a process that lives as long as the run, its keeper. It ends with the run, however that ends, and
-releases the locks at once. It is forked from the process of a task, which costs little, and does nothing
-else.
+The locks are held by a process that lives as long as the run, its keeper. It ends with the run, however that
+ends, and releases the locks at once.
 """
 
 from __future__ import annotations
 
-import contextvars
-import gc
-import json
 import os
-import select
-import signal
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .._base.errors import ExomeshError
+from .._base.keeper import Tell, start_keeper
 from .._base.processes import Process, Watch
 from .._base.waiting import concurrently, remaining
 from .._kubernetes.client import KubernetesClient
@@ -112,70 +104,21 @@ def hold(clusters: Mapping[str, str], holder: Holder, timeout: float, force: boo
     :param force: take the locks from whoever has them.
     :raises ExomeshError: ``locked``, with who holds one; or what a cluster has against it.
     """
-    reader, writer = os.pipe()
-    first = os.fork()
-    if first == 0:
-        _become_keeper(lambda: _serve(clusters, holder, timeout, force, writer), writer)
-    os.close(writer)
-    os.waitpid(first, 0)
-    try:
-        answer = _read(reader, remaining(timeout + GRACE_SECONDS))
-    finally:
-        os.close(reader)  # where nobody reads it, the keeper ends
+    answer = start_keeper(
+        lambda tell: _serve(clusters, holder, timeout, force, tell), remaining(timeout + GRACE_SECONDS)
+    )
+    if answer is None:
+        raise ExomeshError(
+            "The clusters could not be locked: the process that was to hold the locks has ended, or hangs",
+            "keeper_failed",
+            next_step="See whether this machine has memory and processes left, then run this again",
+        )
     if "failure" in answer:
         raise ExomeshError(**answer["failure"])
     return Held.parse(answer)
 
 
-def _read(reader: int, seconds: float) -> dict[str, Any]:
-    text = b""
-    deadline = time.monotonic() + seconds
-    while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        part = os.read(reader, 65536)
-        if not part:
-            break
-        text += part
-    try:
-        return dict(json.loads(text))
-    except ValueError:
-        raise ExomeshError(
-            "The clusters could not be locked: the process that was to hold the locks has ended, or hangs",
-            "keeper_failed",
-            next_step="See whether this machine has memory and processes left, then run this again",
-        ) from None
-
-
-def _become_keeper(serve: Callable[[], None], writer: int) -> None:
-    """Leave the task that this process was forked from, and serve. Does not return."""
-    try:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        # Nobody is to wait for us to close what we have inherited. The numbers stay taken, as objects of the
-        # task may close them yet.
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        inherited = next(path for path in ("/proc/self/fd", "/dev/fd") if os.path.isdir(path))
-        for number in map(int, os.listdir(inherited)):
-            if number not in (nowhere, writer):
-                with suppress(OSError):
-                    os.fstat(number)
-                    os.dup2(nowhere, number)
-        os.chdir("/")
-        gc.disable()
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, _end)
-        # Not in the context of the task, which may have a time limit.
-        contextvars.Context().run(serve)
-    finally:
-        os._exit(0)
-
-
-def _end(_number: int, _frame: object) -> None:
-    raise SystemExit
-
-
-def _serve(clusters: Mapping[str, str], holder: Holder, timeout: float, force: bool, writer: int) -> None:
+def _serve(clusters: Mapping[str, str], holder: Holder, timeout: float, force: bool, tell: Tell) -> None:
     watch = Watch(holder.process)
     locks: dict[str, ClusterLock] = {}
 
@@ -203,8 +146,7 @@ def _serve(clusters: Mapping[str, str], holder: Holder, timeout: float, force: b
             answer = Held(Process.of(os.getpid()), holder, mine, left_out, followed).told()
         except ExomeshError as error:
             answer = {"failure": error.failure()}
-        with os.fdopen(writer, "w", encoding="utf-8") as stream:
-            json.dump(answer, stream)
+        tell(answer)
         if "failure" in answer:
             return
         while not watch.wait(_LOOK_SECONDS):

@@ -237,7 +237,7 @@ def mtls(cluster: ClusterState, _mesh: MeshState) -> Found:
 
 
 def foreign_secrets(cluster: ClusterState, mesh: MeshState) -> Found:
-    known = mesh.clusters.keys() - {cluster.name}
+    known = (mesh.clusters.keys() | mesh.left_out) - {cluster.name}
     unknown = [
         f"Secret {ISTIO_NAMESPACE}/{secret.name} for {', '.join(secret.keys) or 'no cluster'}"
         for secret in cluster.secrets

@@ -39,7 +39,7 @@ def about_mesh(mesh: MeshState) -> Iterator[Finding]:
 
 def strangers(mesh: MeshState) -> Iterator[Finding]:
     """Who is a member by the records, and not in the inventory."""
-    names = {cluster.name for cluster in mesh.clusters.values()}
+    names = {*mesh.clusters, *mesh.left_out}
     recorded = {
         cluster.name: set(cluster.record.members) - names for cluster in mesh.reached if cluster.record
     }

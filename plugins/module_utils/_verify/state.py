@@ -253,6 +253,7 @@ class MeshState:
     :param full: whether requests were sent.
     :param least_privilege: whether reader accounts must not read Secrets.
     :param proved: when requests got through that depended on what is there still; None where none did.
+    :param left_out: names of members that have no part in this run.
     """
 
     clusters: Mapping[str, ClusterState]
@@ -261,6 +262,7 @@ class MeshState:
     full: bool
     least_privilege: bool = False
     proved: datetime | None = None
+    left_out: frozenset[str] = frozenset()
 
     @property
     def reached(self) -> list[ClusterState]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -54,6 +54,8 @@ class Verification:
     :param timeout: seconds that the mesh may take to settle.
     :param started: the workload was started before, and is taken where it is there.
     :param policies: also read what istiod applies to the whole mesh, which a proof is about.
+    :param silent: why members are known not to answer, by name; they are not asked.
+    :param left_out: names of further members, of which nothing is to be said.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Verification:
         least_privilege: bool = False,
         started: bool = False,
         policies: bool = False,
+        silent: Mapping[str, str] | None = None,
+        left_out: Collection[str] = (),
     ) -> None:
         self._members = list(members)
         self._workload = workload
@@ -73,6 +77,8 @@ class Verification:
         self._least_privilege = least_privilege
         self._policies = policies
         self._was_started = started
+        self._silent = silent or {}
+        self._left_out = frozenset(left_out)
         self._started: dict[str, KubernetesClient] = {}
         self._start_problems: dict[str, str] = {}
         self._locks: dict[str, ClusterLock] = {}
@@ -96,7 +102,9 @@ class Verification:
         with sparing(*_FOR_THE_OTHERS):
             concurrently(lambda cluster: self._start(cluster, deadline), to_start)
         with sparing(*_FOR_THE_OTHERS):
-            observed = concurrently(lambda member: observe_cluster(member, self._policies), self._members)
+            observed = concurrently(
+                lambda member: self._known(member) or observe_cluster(member, self._policies), self._members
+            )
         clusters = {state.name: state for state in observed}
         for name, problem in self._start_problems.items():
             if clusters[name].client:
@@ -108,7 +116,12 @@ class Verification:
             if peer in clusters and (not self._only or self._only & {member.name, peer})
         ]
         mesh = MeshState(
-            clusters, pairs, datetime.now(UTC), self._workload is not None, self._least_privilege
+            clusters,
+            pairs,
+            datetime.now(UTC),
+            self._workload is not None,
+            self._least_privilege,
+            left_out=self._left_out,
         )
         concurrently(
             lambda pair: observe_credentials(pair, clusters[pair.source], clusters[pair.destination]), pairs
@@ -126,7 +139,7 @@ class Verification:
     def _reserve(self) -> list[ClusterState]:
         """Wait until nobody else verifies; gives the members as they were reached."""
         with sparing(*_FOR_THE_OTHERS):
-            reached = concurrently(reach_cluster, self._members)
+            reached = concurrently(lambda member: self._known(member) or reach_cluster(member), self._members)
         self._locks = _locks_of(reached)
         # What is left of the time is for the verification itself.
         problems: dict[ClusterLock, ExomeshError] = {}
@@ -141,6 +154,10 @@ class Verification:
             name: str(problems[lock]) for name, lock in self._locks.items() if lock in problems
         }
         return reached
+
+    def _known(self, member: Member) -> ClusterState | None:
+        """What there is to see of a member that does not answer, where that is known."""
+        return ClusterState(member, error=self._silent[member.name]) if member.name in self._silent else None
 
     def _start(self, cluster: ClusterState, deadline: float) -> None:
         if self._workload is None:

@@ -182,7 +182,7 @@ def member(apis: dict[str, ApiServer], name: str, cluster: str | None = None) ->
 
 
 def test_all_that_is_mixed_up_is_told_at_once(apis: dict[str, ApiServer], client: KubernetesClient) -> None:
-    assert identify([member(apis, name) for name in NAMES]) == {"fra": "uid-fra", "vie": "uid-vie"}
+    assert identify([member(apis, name) for name in NAMES]).uids == {"fra": "uid-fra", "vie": "uid-vie"}
     with pytest.raises(ExomeshError, match=r"same cluster as gva: .* UID uid-vie") as error:
         identify([member(apis, "gva", "vie"), member(apis, "vie")])
     assert error.value.code == "same_cluster"
@@ -192,7 +192,9 @@ def test_all_that_is_mixed_up_is_told_at_once(apis: dict[str, ApiServer], client
     assert "2 kubeconfigs are not those of their clusters" in str(error.value)
 
 
-def test_who_does_not_answer_is_passed_over(apis: dict[str, ApiServer], tmp_path: Path) -> None:
+def test_who_does_not_answer_is_told(apis: dict[str, ApiServer], tmp_path: Path) -> None:
     apis["vie"].close()
     missing = replace(member(apis, "fra"), name="gva", kubeconfig=str(tmp_path / "none"))
-    assert identify([member(apis, "fra"), member(apis, "vie"), missing]) == {"fra": "uid-fra", "vie": ""}
+    found = identify([member(apis, "fra"), member(apis, "vie"), missing])
+    assert found.uids == {"fra": "uid-fra"}
+    assert set(found.silent) == {"vie", "gva"}
