@@ -50,9 +50,11 @@ def problems_of(root: Path) -> Iterator[str]:
         for name, role in roles.items()
     }
     playbooks = {path: load(path) for path in sorted(root.glob("playbooks/*.yml"))}
-    anywhere = set().union(*used.values(), *(names_in(plays) for plays in playbooks.values()))
+    by_playbooks = set().union(*(names_in(plays) for plays in playbooks.values()))
+    anywhere = by_playbooks.union(*used.values())
     for name, role in roles.items():
-        seen = used[name] if name != "mesh" else anywhere
+        # What the mesh shares, the playbooks may go by: a role's spec is where it is documented.
+        seen = used[name] | (by_playbooks & set(shared)) if name != "mesh" else anywhere
         for path, variable in role.definitions():
             told = variable in anywhere or re.search(rf"\b{variable}\b", role.readme)
             if variable not in seen and not (variable in role.facts and told):

@@ -248,7 +248,6 @@ failure:
   returned: failure
 """
 
-from functools import partial
 from pathlib import Path
 
 from ..module_utils._base.files import real_path
@@ -278,6 +277,7 @@ def ensure(task: Task) -> Outcome:
         option: parse_duration(params[option], option) if params[option] else None
         for option in ("ttl", "renew_before")
     }
+    held_for = Process.parse(params["held_for"])
     request = Request(
         path=real_path(params["kubeconfig"]),
         context=context,
@@ -290,7 +290,7 @@ def ensure(task: Task) -> Outcome:
         backup=params["backup"],
         force=params["force"],
         check_mode=task.check_mode,
-        hold=partial(hold_text, run=run) if (run := Process.parse(params["held_for"])) else None,
+        hold=(lambda text: hold_text(text, held_for)) if held_for else None,
     )
     if params["state"] == "absent":
         return ensure_absent(request)

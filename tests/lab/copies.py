@@ -46,7 +46,7 @@ class Making:
     """How the mesh of two was made: by the dynamic inventory, in clusters that were empty.
 
     :param empty: objects of each cluster before.
-    :param blind: `site.yml --check --diff` before anything was there, and with no kubeconfig minted.
+    :param blind: `site.yml --check --diff` before anything was there, with no kubeconfig, and none minted.
     :param predicted: the same with one that is held in memory for the check.
     :param after_blind: objects of each cluster after that.
     :param state: what that left in the folder of the state.

@@ -8,6 +8,7 @@ import datetime
 import http.server
 import json
 import re
+import shutil
 import signal
 import ssl
 import subprocess
@@ -403,15 +404,18 @@ def test_a_clock_that_is_two_hours_off_is_named(mesh: RunningLab, tmp_path: Path
     with _clock_off(kubeconfig, tmp_path, hours * 3600) as server:
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(_for_proxy(kubeconfig, server)))
         before = versions(mesh)
-        only_cluster2 = ("--limit=cluster2,localhost",)
-        variables = {"mesh_kubeconfig": str(tmp_path / "kubeconfig"), "mesh_clusters": ["cluster2"]}
-        refused = certificates(mesh, *only_cluster2, certificates_renew=True, **variables)
+        shutil.copytree(mesh.inventory, tmp_path / "inventory")
+        hosts = yaml.safe_load((mesh.inventory / "hosts.yml").read_text())
+        hosts["all"]["children"]["mesh"]["hosts"]["cluster2"]["mesh_kubeconfig"] = str(tmp_path / "kubeconfig")
+        (tmp_path / "inventory" / "hosts.yml").write_text(yaml.safe_dump(hosts))
+        off, only_cluster2 = RunningLab(mesh.name, tmp_path / "inventory"), "--limit=cluster2,localhost"
+        refused = certificates(off, only_cluster2, certificates_renew=True)
         assert refused.returncode != 0
         assert re.search(r"clock of its API server is 7\d\d\d s (ahead of|behind)", said(refused)), (
             refused.stdout
         )
         assert versions(mesh) == before
-        warned = certificates(mesh, *only_cluster2, **variables)
+        warned = certificates(off, only_cluster2)
         assert warned.returncode == 0, warned.stdout[-3000:]
         assert "clock of its API server" in re.sub(r"\s+", " ", warned.stdout + warned.stderr)
 

@@ -48,9 +48,7 @@ def test_the_first_plan_names_the_objects_of_every_cluster_and_says_what_was_min
         assert "Deployment istio-system/istiod" in created
 
 
-def test_a_plan_that_may_mint_nothing_says_what_it_could_not_look_at_and_finds_nothing(
-    making: Making,
-) -> None:
+def test_a_plan_that_may_mint_nothing_says_what_it_could_not_look_at(making: Making) -> None:
     words = " ".join(making.blind.output.split())
     assert "The mesh was not looked at, as kubeconfigs are still to come: cluster" in words
     assert "cluster-unreachable" not in words

@@ -242,7 +242,9 @@ def test_an_istiod_that_missed_a_secret_is_restarted(mesh: RunningLab) -> None:
     mesh.kubectl("cluster1", *delete, "theirs")
     wait_for(lambda: "cluster2" not in states(mesh, "cluster1"), 60)
     told = done(peering(mesh, peering_timeout=20))
-    assert {name: answer["restarted"] for name, answer in told.items()} == {"cluster1": ["cluster1"]}
+    assert {name: answer["restarted"] for name, answer in told.items() if answer["restarted"]} == {
+        "cluster1": ["cluster1"]
+    }
     assert states(mesh, "cluster1")["cluster2"] == "synced"
 
 

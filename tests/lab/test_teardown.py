@@ -36,7 +36,7 @@ def test_teardown_wants_the_id_of_the_mesh(mesh: RunningLab) -> None:
         mesh, "playbooks/teardown.yml", "-e", "mesh_id=mesh2", "-e", "teardown_confirm=mesh2"
     )
     assert other.returncode != 0
-    assert "that of mesh mesh1, not of mesh2. Nothing was deleted" in said(other)
+    assert re.search(r"of mesh mesh1 .*, not of .*mesh mesh2\. Nothing was changed", said(other))
 
 
 def test_what_users_have_is_left_and_told(mesh: RunningLab) -> None:

@@ -182,7 +182,7 @@ def require_identity(
     record: Record, name: str | None, mesh: str | None = None, network: str | None = None
 ) -> None:
     """Raise ExomeshError ``wrong_cluster`` unless a record is that of this cluster; None is any."""
-    wanted = " ".join(
+    wanted = " and ".join(
         f"{what} {value}"
         for what, value, known in (
             ("cluster", name, record.cluster),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import stat
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,7 @@ def test_from_exoscale(play: Play, exoscale_api: Any, exo_path: Path, state: Pat
         "kubeconfig_preflight": False,
         "kubeconfig_merged_file": str(tmp_path / "merged"),
     }
-    foretold = play(hosts, "--check", "--diff", **settings)
+    foretold = play(hosts, "--check", "--diff", kubeconfig_held_in_check_mode=False, **settings)
     assert foretold.return_code == 0, foretold.text
     assert all(count >= 1 for count in foretold.changed.values())
     assert not state.exists()
@@ -96,6 +99,51 @@ def test_where_nothing_outlives_a_run(
     checked = play(hosts, "--check", **settings)
     assert checked.return_code == 0, checked.text
     assert yaml.safe_load(file.read_text())["current-context"] == "alpha"
+
+
+def test_check_mode_looks_into_a_cluster_whose_kubeconfig_is_still_to_come(
+    play: Play, exoscale_api: Any, exo_path: Path, state: Path, tmp_path: Path
+) -> None:
+    hosts = {"alpha": {"sks_cluster": "alpha", "sks_zone": "de-fra-1"}}
+    settings = {
+        "kubeconfig_exo_path": str(exo_path),
+        "kubeconfig_api_key": exoscale_api.key,
+        "kubeconfig_api_secret": exoscale_api.secret,
+        "kubeconfig_api_endpoint": exoscale_api.url,
+        "kubeconfig_preflight": False,
+    }
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    check = partial(play, hosts, "--check", "-vvv", environment={"TMPDIR": str(folder), "HOME": str(folder)})
+    forbidden = check(kubeconfig_held_in_check_mode=False, **settings)
+    assert forbidden.return_code == 0, forbidden.text
+    assert not exoscale_api.requests("generate-sks-cluster-kubeconfig")
+
+    checked = check(**settings)
+    assert (checked.return_code, checked.changed) == (0, {"alpha": 2}), checked.text
+    assert len(exoscale_api.requests("generate-sks-cluster-kubeconfig")) == 1
+    told = re.search(
+        "cluster alpha: for this check a kubeconfig was minted that ends at (20[0-9T:-]+Z)", checked.words
+    )
+    assert told
+    left = datetime.fromisoformat(told[1]) - datetime.now(UTC)
+    assert timedelta(minutes=25) < left <= timedelta(minutes=30)
+    (path,) = set(re.findall(r"/proc/\d+/fd/\d+", checked.text))
+    deadline = time.monotonic() + 10
+    while Path(path).exists():
+        assert time.monotonic() < deadline, "it goes with the run"
+    assert "PRIVATE KEY" not in checked.text
+    assert not state.exists()
+    kept = [file for file in folder.rglob("*") if file.is_file()]
+    assert not [file for file in kept if b"client-key" in file.read_bytes()]
+
+
+def test_one_that_is_given_is_held_for_a_check(play: Play, kubeconfigs: dict[str, Path], state: Path) -> None:
+    hosts = {"east": {"kubeconfig_source": "file", "kubeconfig_file": str(kubeconfigs["east"])}}
+    checked = play(hosts, "--check")
+    assert (checked.return_code, checked.changed) == (0, {"east": 2}), checked.text
+    assert re.search(r"Check that the cluster can be reached and used\] \*+ ok: \[east\]", checked.words)
+    assert not state.exists()
 
 
 def test_one_that_ends_is_renewed_and_exoscale_is_asked_only_then(
