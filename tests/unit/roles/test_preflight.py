@@ -287,12 +287,7 @@ def test_a_plain_istio_is_its_users_and_the_ways_on_are_told(cluster: Cluster) -
 def test_an_istio_of_ours_by_the_name_of_before_is_known_by_what_else_is_there(
     cluster: Cluster, owner: str | None, labelled: bool, mesh: str, member: str, outcome: str
 ) -> None:
-    if labelled:
-        cluster.label("network-vienna")
-    else:
-        cluster.label(None)
-        words = {"metadata": {"name": NAMESPACE, "labels": {"topology.istio.io/network": "network-vienna"}}}
-        cluster.client.apply({"apiVersion": "v1", "kind": "Namespace", **words}, "somebody")
+    cluster.label("network-vienna" if labelled else None)
     installed = istiod(owner=owner)
     (container,) = installed["spec"]["template"]["spec"]["containers"]
     container["env"] = [{"name": "CLUSTER_ID", "value": member}]
