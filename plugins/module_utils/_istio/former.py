@@ -85,7 +85,9 @@ def labelled_by_us(namespace: Object | None) -> bool:
     """Whether it was this collection that said which network a namespace is of."""
     entries = (namespace or {}).get("metadata", {}).get("managedFields") or []
     return any(
-        f"f:{NETWORK_LABEL}" in _labels_in(entry) for entry in entries if entry["manager"] == FIELD_MANAGER
+        f"f:{NETWORK_LABEL}" in _labels_in(entry)
+        for entry in entries
+        if entry.get("manager") == FIELD_MANAGER
     )
 
 
