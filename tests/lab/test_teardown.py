@@ -90,8 +90,9 @@ def install_own_gateway(lab: RunningLab, cluster: str) -> set[str]:
     words = ("install", "--skip-confirmation", kubeconfig, "--filename=-")
     installed = call(lab.path / "bin" / "istioctl", *words, input=yaml.safe_dump(operator))
     assert installed.returncode == 0, installed.stderr
-    # istiod writes its root into every namespace, and so it is the mesh's.
-    return lab.objects(cluster) - before - {"ConfigMap mine/istio-ca-root-cert"}
+    # istiod writes its root into every namespace, and so that is the mesh's.
+    of_istiod = {f"ConfigMap mine/{name}" for name in ("istio-ca-root-cert", "istio-ca-crl")}
+    return lab.objects(cluster) - before - of_istiod
 
 
 @pytest.fixture(scope="module")
