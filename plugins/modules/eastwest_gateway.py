@@ -57,6 +57,14 @@ options:
       - In check mode it is read only.
     type: path
     version_added: 0.1.0
+  adopt:
+    description:
+      - With O(form=istio-operator), take over a gateway of the same name that somebody else installed, and
+        mark it as the collection's own. Look at what that changes first, in check mode with a diff.
+      - Without it, such a gateway is refused.
+    type: bool
+    default: false
+    version_added: 0.1.0
   network:
     description:
       - Name of the cluster's network in the mesh.
@@ -332,7 +340,7 @@ def _forms(
         return gateway_api, OperatorForm(client, settings)
     cache = AnswerCache(params["cache_file"], writable=not check_mode)
     istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"], cache)
-    return OperatorForm(client, settings, istioctl), gateway_api
+    return OperatorForm(client, settings, istioctl, params["adopt"]), gateway_api
 
 
 SPEC = Spec(
@@ -346,6 +354,7 @@ SPEC = Spec(
         },
         "istioctl": {"type": "path"},
         "cache_file": {"type": "path"},
+        "adopt": {"type": "bool", "default": False},
         "network": {"type": "str", "required": True},
         "hosts": {"type": "list", "elements": "str", "default": ["*.local"]},
         "source_ranges": {"type": "list", "elements": "str", "default": []},

@@ -55,8 +55,21 @@ options:
     description:
       - Name of the IstioOperator. Objects of an earlier installation of this name that are not rendered any
         more are deleted, as C(istioctl install) does.
+      - The installer writes it on all that it makes, and so it says whose that is. What the collection
+        installed itself by the names C(installed-state), C(eastwest) and C(ingress), before it had names of
+        its own, gets the name of now; no pod is restarted by that.
+      - V(installed-state) says nothing, as istioctl gives it to everybody who names none.
     type: str
-    default: installed-state
+    default: exomesh
+  adopt:
+    description:
+      - Take over what somebody else installed, and mark it as the collection's own. Look at what that changes
+        first, in check mode with a diff.
+      - Without it, the module refuses where a Deployment that it would install, or an istiod of O(revision),
+        lacks the mark of O(name).
+    type: bool
+    default: false
+    version_added: 0.1.0
   profile:
     description:
       - Profile of the IstioOperator that everything else is changed from. Without it, istioctl's own default.
@@ -209,6 +222,7 @@ from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._istio.install import install, plan
 from ..module_utils._istio.mtls import apply_mtls, compare_mtls
+from ..module_utils._istio.names import CONTROL_PLANE
 from ..module_utils._istio.operator import DEFAULT_REVISION, OperatorSettings
 from ..module_utils._istio.record import require_cluster
 from ..module_utils._istio.rendering import AnswerCache, Istioctl
@@ -219,7 +233,7 @@ from ..module_utils._kubernetes.objects import UNCHANGED, render_diff, summarise
 from ..module_utils._kubernetes.readiness import readiness, wait_ready
 
 SETTINGS_SPEC: dict[str, dict[str, Any]] = {
-    "name": {"type": "str", "default": "installed-state"},
+    "name": {"type": "str", "default": CONTROL_PLANE},
     "profile": {"type": "str"},
     "hub": {"type": "str", "default": "docker.io/istio"},
     "image_pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
@@ -251,13 +265,13 @@ def run(task: Task) -> Result:
     istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"], cache)
     settings = OperatorSettings(**{name: params[name] for name in SETTINGS_SPEC})
     try:
-        installation = plan(client, istioctl, settings)
+        installation = plan(client, istioctl, settings, params["adopt"])
         mtls = [] if params["mtls_strict"] is None else compare_mtls(client, params["mtls_strict"])
         if not task.check_mode:
             if installation.differs:
                 with ClusterLock(client, INSTALL_LOCK, params["timeout"]) as lock:
                     if lock.had_to_wait:
-                        installation = plan(client, istioctl, settings)
+                        installation = plan(client, istioctl, settings, params["adopt"])
                     install(lock.client, istioctl, settings, installation, params["timeout"], lock.require)
             ready = wait_ready(client, installation.deployments, params["timeout"])
             apply_mtls(client, mtls, params["timeout"])
@@ -282,6 +296,7 @@ SPEC = Spec(
         "istioctl": {"type": "path", "required": True},
         "cache_file": {"type": "path"},
         "mtls_strict": {"type": "bool"},
+        "adopt": {"type": "bool", "default": False},
         **SETTINGS_SPEC,
     }
 )

@@ -63,9 +63,9 @@ options:
     default: ""
   name:
     description:
-      - Name of istiod's IstioOperator. An istiod of another owner is refused.
+      - Name of istiod's IstioOperator. An istiod of another owner is refused, whoever that is.
     type: str
-    default: installed-state
+    default: exomesh
   workloads:
     description:
       - Deployments in C(istio-system) for whose pods there must be room.
@@ -217,6 +217,7 @@ from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.nlb import nlb_annotations
+from ..module_utils._istio.names import CONTROL_PLANE
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
@@ -313,7 +314,7 @@ SPEC = Spec(
         "trust_domains": {"type": "dict", "default": {}},
         "version": {"type": "str", "required": True},
         "revision": {"type": "str", "default": ""},
-        "name": {"type": "str", "default": "installed-state"},
+        "name": {"type": "str", "default": CONTROL_PLANE},
         "workloads": {
             "type": "list",
             "elements": "dict",

@@ -76,12 +76,8 @@ options:
   held_for:
     description:
       - In check mode, where O(dest) is not there yet, hold what it would be in memory for as long as this run
-<<<<<<< HEAD
-        lives, so that its later tasks can look into the cluster. What P(exomesh.istio.this_run#lookup) gives.
-=======
         lives, so that its later tasks can look into the cluster. As P(exomesh.istio.this_run#lookup) gives
         it.
->>>>>>> badmember
     type: dict
 requirements:
   - Python packages C(cryptography) >= 42 and C(PyYAML)

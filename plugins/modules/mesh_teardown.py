@@ -15,8 +15,10 @@ description:
     secrets and the accounts of peers; then Istio; then what istiod made of itself in every namespace; then
     Istio's kinds and the namespaces.
   - Ours is what has the label C(app.kubernetes.io/managed-by=exomesh.istio), and what the installer made for
-    O(operators). Kinds stay while users have objects of them, a namespace while anything else is in it. What
-    stays is told, with the reason.
+    O(operators), by its label C(install.operator.istio.io/owning-resource). What the collection installed
+    before its IstioOperators had names of their own is recognised by what else it left there.
+  - An Istio or a gateway of somebody else stays, with what it needs. Kinds stay while users have objects of
+    them, a namespace while anything else is in it. What stays is told, with the reason.
   - Refuses where istiod is that of another cluster or mesh.
   - A run that was interrupted is finished by the next one.
 extends_documentation_fragment:
@@ -49,7 +51,7 @@ options:
       - Names of the IstioOperators by which this collection installs.
     type: list
     elements: str
-    default: [installed-state, eastwest, ingress]
+    default: [exomesh, exomesh-eastwest, exomesh-ingress]
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -106,6 +108,7 @@ from dataclasses import asdict
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
+from ..module_utils._istio.names import OPERATORS
 from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
@@ -145,7 +148,7 @@ SPEC = Spec(
         "operators": {
             "type": "list",
             "elements": "str",
-            "default": ["installed-state", "eastwest", "ingress"],
+            "default": list(OPERATORS),
         },
     }
 )

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from .certificates import TestCa, intermediate, pem, root_ca
 from .copies import up_empty
 from .openbao import OpenBao, open_bao
+from .outcomes import Outcome, run
 from .runs import RunningLab, Traffic, call, changes, end, run_playbook, said, started_playbook
 
 MEMBERS = ("cluster1", "cluster2")
@@ -153,13 +154,69 @@ def restored(mesh: RunningLab) -> Iterator[RunningLab]:
 # Before there is a mesh
 
 
-def test_a_self_signed_start_is_not_overruled(fresh: RunningLab) -> None:
-    """istiod that started without a cacerts gives out a root of its own."""
+@pytest.fixture(scope="module")
+def plain(fresh: RunningLab) -> RunningLab:
+    """The same, with an Istio in the second that its user installed as Istio's documents say."""
     istioctl = fresh.path / "bin" / "istioctl"
     kubeconfig = fresh.path / "mesh" / "cluster2" / "kubeconfig"
     settings = ("--set", "profile=minimal", "--set", "values.global.imagePullPolicy=IfNotPresent")
     installed = call(istioctl, f"--kubeconfig={kubeconfig}", "install", "-y", *settings)
     assert installed.returncode == 0, installed.stderr
+    return fresh
+
+
+def istio(lab: RunningLab, tmp_path: Path, *arguments: str) -> Outcome:
+    """Run the role istio alone, as in somebody's own playbook."""
+    play = [
+        {
+            "hosts": "cluster2",
+            "gather_facts": False,
+            "roles": ["exomesh.istio.istioctl", "exomesh.istio.istio"],
+        }
+    ]
+    (tmp_path / "istio.yml").write_text(yaml.safe_dump(play))
+    return run(lab, str(tmp_path / "istio.yml"), tmp_path, *arguments)
+
+
+def test_a_plain_istio_is_its_users_until_it_is_adopted(plain: RunningLab, tmp_path: Path) -> None:
+    kinds = "deployment,service,configmap,mutatingwebhookconfiguration,serviceaccount,namespace"
+    everything = ("get", kinds, "--all-namespaces", "-o=json")
+    before = plain.kubectl("cluster2", *everything)
+    accept = ("-e", '{"preflight_accept": ["istio-owner", "cluster-name"]}')
+    quick = ("--limit=cluster2,localhost", "-e", "preflight_probe=false")
+    refused = playbook(plain, "playbooks/preflight.yml", *quick)
+    assert refused.returncode != 0
+    assert (
+        "[istio-owner] In cluster cluster2, Deployment istio-system/istiod belongs to somebody else"
+        in said(refused)
+    )
+    assert "IstioOperator istio-system/installed-state" in said(refused)
+    assert "--check --diff with istio_adopt: true" in said(refused)
+    with pytest.raises(AssertionError, match=r"belongs to\s+somebody\s+else's"):
+        istio(plain, tmp_path)
+    assert plain.kubectl("cluster2", *everything) == before
+    torn = playbook(plain, "playbooks/teardown.yml", *quick, "-e", "teardown_confirm=mesh1")
+    assert torn.returncode == 0
+    assert "another istiod than ours; what it needs stays with it" in said(torn)
+    assert changes(torn.stdout)["cluster2"] == 0
+    assert plain.kubectl("cluster2", *everything) == before
+
+    accepted = playbook(plain, "playbooks/preflight.yml", *quick, *accept)
+    assert accepted.returncode == 0, said(accepted)
+    predicted = istio(plain, tmp_path, *accept, "--check", "--diff")
+    assert plain.kubectl("cluster2", *everything) == before
+    adopted = istio(plain, tmp_path, *accept, "--diff")
+    assert adopted.objects() == predicted.objects()
+    owner = r"-o=jsonpath={.metadata.labels.install\.operator\.istio\.io/owning-resource}"
+    assert plain.kubectl("cluster2", "get", "deployment", "istiod", "-n=istio-system", owner) == "exomesh"
+    assert istio(plain, tmp_path).changed == set()
+
+
+def test_a_self_signed_start_is_not_overruled(plain: RunningLab) -> None:
+    """istiod that started without a cacerts gives out a root of its own."""
+    fresh = plain
+    istioctl = fresh.path / "bin" / "istioctl"
+    kubeconfig = fresh.path / "mesh" / "cluster2" / "kubeconfig"
     words = ("get", "configmap", "istio-ca-root-cert", "-n", "istio-system", "-o=json", "--ignore-not-found")
     deadline = time.monotonic() + 60
     while not (found := fresh.kubectl("cluster2", *words)):
@@ -406,7 +463,9 @@ def test_a_clock_that_is_two_hours_off_is_named(mesh: RunningLab, tmp_path: Path
         before = versions(mesh)
         shutil.copytree(mesh.inventory, tmp_path / "inventory")
         hosts = yaml.safe_load((mesh.inventory / "hosts.yml").read_text())
-        hosts["all"]["children"]["mesh"]["hosts"]["cluster2"]["mesh_kubeconfig"] = str(tmp_path / "kubeconfig")
+        hosts["all"]["children"]["mesh"]["hosts"]["cluster2"]["mesh_kubeconfig"] = str(
+            tmp_path / "kubeconfig"
+        )
         (tmp_path / "inventory" / "hosts.yml").write_text(yaml.safe_dump(hosts))
         off, only_cluster2 = RunningLab(mesh.name, tmp_path / "inventory"), "--limit=cluster2,localhost"
         refused = certificates(off, only_cluster2, certificates_renew=True)

@@ -22,11 +22,7 @@ Hold = Callable[[str], str]
 """Holds the text of a kubeconfig in memory for as long as the run lives; gives a path."""
 
 SHORT_LIFE = timedelta(minutes=30)
-<<<<<<< HEAD
-"""Of a kubeconfig that is minted for a check: nobody can revoke it, and a large mesh takes minutes."""
-=======
 """Of a kubeconfig that is minted for a check: nobody can revoke it, and a large mesh takes some minutes."""
->>>>>>> badmember
 
 _STILL_GOOD = ("forced", "expires_soon", "other_user", "other_groups")
 """Reasons to renew a kubeconfig with which a check can go on."""

@@ -13,17 +13,13 @@ from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.objects import CREATE, UNCHANGED, UPDATE, ObjectChange, compare_all, remove_surplus
 from .manifest import (
-    COMPONENT_LABEL,
     INSTALLER_FIELD_MANAGER,
-    NOT_PRUNED_LABEL,
-    REVISION_LABEL,
-    TAG_LABEL,
     Installation,
     as_installed,
     owner_labels,
     without_own_changes,
 )
-from .names import ISTIO_NAMESPACE
+from .names import COMPONENT_LABEL, ISTIO_NAMESPACE, NOT_PRUNED_LABEL, REVISION_LABEL, TAG_LABEL
 from .operator import DEFAULT_REVISION, DEFAULT_TAG, OperatorSettings
 from .rendering import Istioctl
 
@@ -33,7 +29,7 @@ _DEFAULT_TAG_WEBHOOK = ObjectRef(
     _WEBHOOKS_API, "MutatingWebhookConfiguration", f"istio-revision-tag-{DEFAULT_TAG}"
 )
 
-_DEFAULT_TAG = (
+DEFAULT_TAG_PARTS = (
     _DEFAULT_TAG_WEBHOOK,
     ObjectRef(_WEBHOOKS_API, "ValidatingWebhookConfiguration", f"istiod-{DEFAULT_TAG}-validator"),
     ObjectRef("v1", "Service", f"istiod-revision-tag-{DEFAULT_TAG}", ISTIO_NAMESPACE),
@@ -85,7 +81,7 @@ def compare_default_tag(
         revision = labels[REVISION_LABEL]
         return [
             _taken_over(ref, live, revision)
-            for ref, live in zip(_DEFAULT_TAG, concurrently(client.get, _DEFAULT_TAG), strict=True)
+            for ref, live in zip(DEFAULT_TAG_PARTS, concurrently(client.get, DEFAULT_TAG_PARTS), strict=True)
         ]
     return compare_all(client, objects, INSTALLER_FIELD_MANAGER, without_own_changes)
 

@@ -33,11 +33,12 @@ from .._kubernetes.objects import (
     write_anew,
 )
 from .._kubernetes.readiness import wait_ready
+from .former import former_objects, rename
 from .gateway_settings import (
+    ADDRESS_ANNOTATION,
     CONFIGURATION_ANNOTATION,
     DRAIN_SECONDS,
     NAME,
-    OPERATOR,
     GatewaySettings,
     configuration_of,
     exposing_gateway,
@@ -45,12 +46,8 @@ from .gateway_settings import (
     operator_settings,
 )
 from .install import PRUNED_KINDS, install, plan
-from .names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .names import COMPONENT_LABEL, EASTWEST_GATEWAY, ISTIO_NAMESPACE, NETWORK_LABEL, OWNER_LABEL
 from .rendering import Istioctl
-
-ADDRESS_ANNOTATION = "exomesh.istio/address"
-"""On the gateway's Service: the address that it had when a run last looked."""
-
 
 _CRD = ObjectRef("apiextensions.k8s.io/v1", "CustomResourceDefinition", "gateways.gateway.networking.k8s.io")
 
@@ -85,6 +82,10 @@ class Form(ABC):
         """What there is of it that is ours, in the order in which it is to be deleted."""
 
     @abstractmethod
+    def claim(self) -> None:
+        """Mark as ours what was made before there was a mark."""
+
+    @abstractmethod
     def withdraw(self, timeout: int) -> None:
         """Let the peers not find it any more; it goes on serving."""
 
@@ -111,29 +112,37 @@ class OperatorForm(Form):
     """Installed by istioctl out of an IstioOperator, and exposing services by a Gateway of Istio's own kind.
 
     :param istioctl: None where it is only to be removed.
+    :param adopt: take over a gateway of this name that somebody else installed.
     """
 
     service = ObjectRef("v1", "Service", NAME, ISTIO_NAMESPACE)
 
     def __init__(
-        self, client: KubernetesClient, settings: GatewaySettings, istioctl: Istioctl | None = None
+        self,
+        client: KubernetesClient,
+        settings: GatewaySettings,
+        istioctl: Istioctl | None = None,
+        adopt: bool = False,
     ) -> None:
         super().__init__(client, settings)
         self._istioctl = istioctl
+        self._adopt = adopt
 
     def plan(self, announced: bool = True) -> Plan:
         if self._istioctl is None:
             raise ValueError("istioctl is needed to install a gateway")
         client, istioctl = self._client, self._istioctl
         settings = operator_settings(self._settings, announced)
-        installation = plan(client, istioctl, settings)
+        installation = plan(client, istioctl, settings, self._adopt)
         exposing = [exposing_gateway(self._settings)]
         changes = compare_all(client, exposing, FIELD_MANAGER)
 
         def carry_out(timeout: int) -> None:
             if installation.differs:
                 with ClusterLock(client, INSTALL_LOCK, timeout) as lock:
-                    newest = plan(client, istioctl, settings) if lock.had_to_wait else installation
+                    newest = (
+                        plan(client, istioctl, settings, self._adopt) if lock.had_to_wait else installation
+                    )
                     install(lock.client, istioctl, settings, newest, timeout, lock.require)
             _apply(client, exposing, changes, timeout)
             wait_ready(client, installation.deployments, timeout)
@@ -142,16 +151,19 @@ class OperatorForm(Form):
 
     def parts(self) -> list[ObjectRef]:
         # Of the component, as istioctl writes the operator's name on the default tag's webhooks, too.
-        component = "operator.istio.io/component=IngressGateways"
-        labels = f"install.operator.istio.io/owning-resource={OPERATOR},{component}"
+        labels = f"{OWNER_LABEL}={EASTWEST_GATEWAY},{COMPONENT_LABEL}=IngressGateways"
         found = concurrently(
             lambda kind: self._client.list_objects(*kind, ISTIO_NAMESPACE, labels=labels), PRUNED_KINDS
         )
         exposing = self._client.get(ObjectRef.of(exposing_gateway(self._settings)))
         return [
             *(ObjectRef.of(obj) for objects in found for obj in objects),
+            *(ObjectRef.of(obj) for obj in former_objects(self._client, EASTWEST_GATEWAY)),
             *(ObjectRef.of(obj) for obj in [exposing] if obj and is_ours(obj)),
         ]
+
+    def claim(self) -> None:
+        rename(self._client, former_objects(self._client, EASTWEST_GATEWAY), EASTWEST_GATEWAY)
 
     def withdraw(self, timeout: int) -> None:
         del timeout  # one request is all
@@ -193,6 +205,9 @@ class GatewayApiForm(Form):
     def parts(self) -> list[ObjectRef]:
         refs = [ObjectRef.of(obj) for obj in reversed(gateway_api_objects(self._settings, True))]
         return [ref for ref in refs if (obj := self._client.get(ref)) and is_ours(obj)]
+
+    def claim(self) -> None:
+        pass  # it always had one
 
     def withdraw(self, timeout: int) -> None:
         # Taken from the Service alone, the label would be put back by istiod.
@@ -319,6 +334,7 @@ def _apply(
 
 
 def _remove(client: KubernetesClient, form: Form, parts: Sequence[ObjectRef], timeout: int) -> None:
+    form.claim()
     if form.is_announced():
         form.withdraw(timeout)
         pause(DRAIN_SECONDS, f"connections by {form.service} of cluster {client.name} to end")

@@ -18,7 +18,7 @@ from .._base.errors import ExomeshError
 from .._kubernetes.api import Object
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL
 from .._kubernetes.objects import hash_of
-from .names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .names import EASTWEST_GATEWAY, ISTIO_NAMESPACE, NETWORK_LABEL
 from .operator import OperatorSettings, merge
 
 with suppress(ImportError):  # require("kubernetes") tells
@@ -28,9 +28,6 @@ with suppress(ImportError):  # require("kubernetes") tells
 NAME = "istio-eastwestgateway"
 
 PORT = 15443
-
-OPERATOR = "eastwest"
-"""Name of the IstioOperator, as in Istio's own script."""
 
 DRAIN_SECONDS = 15
 """What peers need to hear that a gateway is not to be used any more, and requests under way to end."""
@@ -45,6 +42,12 @@ _READINESS = {
 """Istio's own asks every 15 s: a gateway that is not up at the first time waits that long to be used."""
 
 CONFIGURATION_ANNOTATION = "exomesh.istio/configuration"
+
+ADDRESS_ANNOTATION = "exomesh.istio/address"
+"""On the gateway's Service: the address that it had when a run last looked."""
+
+EXPOSING = "cross-network-gateway"
+"""Name of Istio's Gateway that exposes services through the gateway of the operator's form."""
 
 _HOST = r"\*|(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 
@@ -125,7 +128,7 @@ def operator_settings(settings: GatewaySettings, announced: bool) -> OperatorSet
         "values": {"gateways": {"istio-ingressgateway": {"injectionTemplate": "gateway"}}},
     }
     return OperatorSettings(
-        name=OPERATOR,
+        name=EASTWEST_GATEWAY,
         profile="empty",
         hub=settings.hub,
         image_pull_secrets=settings.image_pull_secrets,
@@ -142,7 +145,7 @@ def exposing_gateway(settings: GatewaySettings) -> Object:
         "apiVersion": "networking.istio.io/v1",
         "kind": "Gateway",
         "metadata": {
-            "name": "cross-network-gateway",
+            "name": EXPOSING,
             "namespace": ISTIO_NAMESPACE,
             "labels": {MANAGED_BY_LABEL: MANAGED_BY},
         },

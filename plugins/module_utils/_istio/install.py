@@ -35,10 +35,9 @@ from .._kubernetes.objects import (
 )
 from .._kubernetes.readiness import deployment_unmet, explain_deployment
 from .default_tag import apply_default_tag, compare_default_tag, require_tags_of_their_own
+from .former import as_ours, former_objects, rename, with_renaming
 from .manifest import (
-    COMPONENT_LABEL,
     INSTALLER_FIELD_MANAGER,
-    NOT_PRUNED_LABEL,
     Installation,
     as_installed,
     component_of,
@@ -46,8 +45,16 @@ from .manifest import (
     owner_labels,
     without_own_changes,
 )
-from .names import ISTIO_NAMESPACE, NETWORK_LABEL, OWNER_LABEL
+from .names import (
+    COMPONENT_LABEL,
+    ISTIO_NAMESPACE,
+    NETWORK_LABEL,
+    NOT_PRUNED_LABEL,
+    OWNER_LABEL,
+    REVISION_LABEL,
+)
 from .operator import OperatorSettings, istio_operator
+from .ownership import refuse_foreign_owner
 from .registries import refuse_retired_registries
 from .rendering import Istioctl
 
@@ -69,11 +76,14 @@ PRUNED_KINDS = (
 """Kinds of which the installer deletes what it once made and no longer renders."""
 
 
-def plan(client: KubernetesClient, istioctl: Istioctl, settings: OperatorSettings) -> Installation:
+def plan(
+    client: KubernetesClient, istioctl: Istioctl, settings: OperatorSettings, adopt: bool = False
+) -> Installation:
     """Compare what an installation would make with the cluster. Changes nothing.
 
-    :raises ExomeshError: it must not be made like that; ``retired_registry``, ``pull_secret_missing`` or
-        ``tag_is_revision``.
+    :param adopt: take over what somebody else installed there.
+    :raises ExomeshError: it must not be made like that; ``retired_registry``, ``pull_secret_missing``,
+        ``tag_is_revision`` or ``foreign_istio``.
     """
     kubernetes = client.version()  # says in better words than istioctl that the cluster cannot be reached
     version = istioctl.version()
@@ -85,8 +95,15 @@ def plan(client: KubernetesClient, istioctl: Istioctl, settings: OperatorSetting
         _require_pull_secrets(client, settings)
     labels = owner_labels(operator, version)
     objects = [as_installed(obj, labels) for obj in rendered]
+    former = former_objects(client, settings.name, settings.mesh_id, settings.cluster_name)
+    renamed = {ObjectRef.of(obj): as_ours(obj, settings.name) for obj in former}
+    if not adopt:
+        refuse_foreign_owner(client, settings.name, objects, labels[REVISION_LABEL], renamed)
     installed = _installed(client, labels)
-    changes = compare_all(client, objects, INSTALLER_FIELD_MANAGER, without_own_changes, installed)
+    installed |= {ref: obj for ref, obj in renamed.items() if _is_installed(obj, labels)}
+    changes = compare_all(
+        client, objects, INSTALLER_FIELD_MANAGER, without_own_changes, {**renamed, **installed}
+    )
     changes += _to_be_pruned(installed, objects)
     needs_installer = any(change.action != UNCHANGED for change in changes)
     is_new = _is_new(changes, objects)
@@ -98,12 +115,16 @@ def plan(client: KubernetesClient, istioctl: Istioctl, settings: OperatorSetting
     return Installation(
         version,
         operator,
-        [*compare_all(client, namespaces, FIELD_MANAGER), *resized],
+        [
+            *compare_all(client, namespaces, FIELD_MANAGER),
+            *with_renaming(resized, former, settings.name),
+        ],
         objects,
         needs_installer,
         is_new,
         namespaces,
         replicas,
+        former,
     )
 
 
@@ -121,6 +142,7 @@ def install(
     :raises ExomeshError: ``istioctl_failed``, with the state of every Deployment that is not ready.
     """
     _require_pull_secrets(client, settings)
+    rename(client, installation.former, settings.name)
     for namespace in installation.namespaces:
         client.apply(namespace)
     _scale(client, installation.replicas)
@@ -275,6 +297,18 @@ def _installed(client: KubernetesClient, labels: Mapping[str, str]) -> dict[Obje
     selector = ",".join([*owned, f"!{NOT_PRUNED_LABEL}", COMPONENT_LABEL])
     found = concurrently(lambda kind: client.list_objects(*kind, labels=selector), PRUNED_KINDS)
     return {ObjectRef.of(obj): obj for objects in found for obj in objects}
+
+
+def _is_installed(obj: Object, labels: Mapping[str, str]) -> bool:
+    """Whether :func:`_installed` would find an object."""
+    found = obj["metadata"]["labels"]
+    kinds = (obj["apiVersion"], obj["kind"]) in PRUNED_KINDS
+    return (
+        kinds
+        and found.items() >= labels.items()
+        and COMPONENT_LABEL in found
+        and NOT_PRUNED_LABEL not in found
+    )
 
 
 def _to_be_pruned(installed: Mapping[ObjectRef, Object], objects: Sequence[Object]) -> list[ObjectChange]:

@@ -11,12 +11,16 @@ from typing import Any
 
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.objects import UNCHANGED, ObjectChange
-from .names import OWNER_LABEL
+from .names import (
+    COMPONENT_LABEL,
+    NOT_PRUNED_LABEL,
+    OWNER_LABEL,
+    OWNER_NAMESPACE_LABEL,
+    REVISION_LABEL,
+)
 from .operator import DEFAULT_REVISION
 
 INSTALLER_FIELD_MANAGER = "istio-operator"
-
-COMPONENT_LABEL = "operator.istio.io/component"
 
 _COMPONENTS = {
     "base": "Base",
@@ -26,14 +30,10 @@ _COMPONENTS = {
 }
 """The installer's names of what its charts make, by the name of the chart."""
 
-NOT_PRUNED_LABEL = "install.operator.istio.io/owning-resource-not-pruned"
-
 _INJECTOR_WEBHOOK = "istio-sidecar-injector"
 
 _NEVER_MATCH = {"matchLabels": {"istio.io/deactivated": "never-match"}}
 """Selector by which istioctl switches off an injector whose work the default tag's webhook does."""
-
-REVISION_LABEL, TAG_LABEL = "istio.io/rev", "istio.io/tag"
 
 
 @dataclass
@@ -46,6 +46,7 @@ class Installation:
     :param is_new: nothing is there that the installer would have to bring up to date, or to remove.
     :param namespaces: the namespace as it should be.
     :param replicas: Deployments with too few or too many replicas: how many they have, and should have.
+    :param former: what is ours, but has the name of before; it gets the one of now before anything else.
     """
 
     version: str
@@ -56,6 +57,7 @@ class Installation:
     is_new: bool
     namespaces: list[Object]
     replicas: dict[ObjectRef, tuple[int, int]]
+    former: list[Object]
 
     @property
     def differs(self) -> bool:
@@ -88,7 +90,7 @@ def owner_labels(operator: Object, version: str) -> dict[str, str]:
         "operator.istio.io/managed": "Reconcile",
         "operator.istio.io/version": version,
         OWNER_LABEL: operator["metadata"]["name"],
-        "install.operator.istio.io/owning-resource-namespace": operator["metadata"]["namespace"],
+        OWNER_NAMESPACE_LABEL: operator["metadata"]["namespace"],
         REVISION_LABEL: _revision(operator) or DEFAULT_REVISION,
     }
 

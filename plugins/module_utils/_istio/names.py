@@ -8,5 +8,22 @@ from __future__ import annotations
 ISTIO_NAMESPACE = "istio-system"
 NETWORK_LABEL = "topology.istio.io/network"
 OWNER_LABEL = "install.operator.istio.io/owning-resource"
+OWNER_NAMESPACE_LABEL = "install.operator.istio.io/owning-resource-namespace"
+COMPONENT_LABEL = "operator.istio.io/component"
+NOT_PRUNED_LABEL = "install.operator.istio.io/owning-resource-not-pruned"
+REVISION_LABEL, TAG_LABEL = "istio.io/rev", "istio.io/tag"
+
+# The installer writes the name of the IstioOperator on all that it makes, which makes that label our mark. So
+# these are names that nobody else has: what istioctl and Istio's documents call theirs would be no mark.
+CONTROL_PLANE, EASTWEST_GATEWAY, INGRESS_GATEWAY = "exomesh", "exomesh-eastwest", "exomesh-ingress"
+OPERATORS = (CONTROL_PLANE, EASTWEST_GATEWAY, INGRESS_GATEWAY)
+"""Names of the IstioOperators out of which this collection installs."""
+
+NAMELESS = "installed-state"
+"""What the installer calls an IstioOperator that was given no name."""
+
+FORMER_NAMES = {CONTROL_PLANE: NAMELESS, EASTWEST_GATEWAY: "eastwest", INGRESS_GATEWAY: "ingress"}
+"""Names that they had until version 0.1.0 of this collection. They tell nothing, as users have them, too."""
+
 GATEWAY_PORT = 15443
 """Port of east-west gateways for services of other networks."""

@@ -13,7 +13,7 @@ from typing import Any
 from ansible.module_utils.compat.version import LooseVersion
 
 from .._kubernetes.api import Object
-from .names import ISTIO_NAMESPACE
+from .names import CONTROL_PLANE, ISTIO_NAMESPACE
 
 DEFAULT_REVISION = "default"
 """What Istio calls the revision of a control plane that was given none."""
@@ -35,7 +35,7 @@ class OperatorSettings:
     :param spec: merged last.
     """
 
-    name: str = "installed-state"
+    name: str = CONTROL_PLANE
     profile: str | None = None
     hub: str | None = None
     image_pull_secrets: Sequence[str] = ()

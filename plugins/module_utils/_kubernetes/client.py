@@ -135,6 +135,20 @@ class KubernetesClient(Api):
             "PATCH", path, query=query, body=obj, content_type="application/apply-patch+yaml"
         )
 
+    def set_labels(self, ref: ObjectRef, labels: Mapping[str, str], uid: str | None = None) -> None:
+        """Set labels of an object that is there, and leave all else in it as it is.
+
+        :param uid: set them of this very object only; a Conflict (409) otherwise.
+        """
+        metadata = {"labels": dict(labels), **({"uid": uid} if uid else {})}
+        self._request(
+            "PATCH",
+            self._require_path(ref),
+            query={"fieldManager": FIELD_MANAGER},
+            body={"metadata": metadata},
+            content_type="application/merge-patch+json",
+        )
+
     def scale(self, ref: ObjectRef, replicas: int) -> None:
         """Set the number of replicas of a Deployment."""
         self._request(

@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Takes out of a cluster what this collection put into it, and tells what stays (private to the collection).
 
-Ours is what carries our label, what the installer made for our IstioOperators, and what istiod makes of
-itself. A plan is made of what is there; the run does the plan and makes a new one, until none is left.
+Ours is what carries our label, what the installer made for our IstioOperators, by their names, and what
+istiod makes of itself. What has a name of before is renamed first, so that a run that was interrupted is
+finished by the next one. A plan is made of what is there; the run does the plan and makes a new one, until
+none is left.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from .._base.documents import MALFORMED, load_yaml
 from .._base.errors import ExomeshError
 from .._base.waiting import concurrently, told_in_time, wait_until_met
-from .._istio.names import ISTIO_NAMESPACE, OWNER_LABEL
+from .._istio.default_tag import DEFAULT_TAG_PARTS
+from .._istio.former import former_objects, labelled_by_us, mesh_id_in, mesh_of, rename
+from .._istio.manifest import is_istiod
+from .._istio.names import COMPONENT_LABEL, CONTROL_PLANE, FORMER_NAMES, ISTIO_NAMESPACE, OWNER_LABEL
+from .._istio.ownership import foreign_owner, revision_of
 from .._kubernetes.api import ApiError, Object, ObjectRef
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, Kind, KubernetesClient, is_ours
 from .._kubernetes.lease import lock_ref
@@ -36,6 +41,10 @@ _DERIVED = ("Event", "Endpoints", "EndpointSlice")
 
 _ROOT_CONFIG_MAPS = ("istio-ca-root-cert", "istio-ca-crl")
 _BORN_WITH_A_NAMESPACE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+
+_NAMESPACE = ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)
+_SHARED = "Base"
+"""The installer's component of what all istiods of a cluster have in common."""
 
 _ROUNDS = 3
 _NAMED = 10
@@ -95,6 +104,7 @@ class Teardown:
         self._cluster = cluster
         self._mesh_id = mesh_id
         self._is_locked = False
+        self._operators = operators
         self._installed = f"{OWNER_LABEL} in ({','.join(operators)})"
 
     def plan(self) -> Plan:
@@ -108,10 +118,13 @@ class Teardown:
         # Locks that are held go when they are released.
         held = {lock_ref(RUN_LOCK), *([lock_ref(INSTALL_LOCK)] if self._is_locked else [])}
         ours = [obj for obj in ours if ObjectRef.of(obj) not in held]
-        installed = [
-            obj for obj in self._find(kinds, self._installed) if _key(obj) not in set(map(_key, ours))
-        ]
+        installed = self._find(kinds, self._installed)
+        installed += [obj for _operator, former in self._former() for obj in former]
         self._refuse_foreign(installed)
+        installed += self._default_tag_of(installed)
+        installed = list(
+            {_key(obj): obj for obj in installed if _key(obj) not in set(map(_key, ours))}.values()
+        )
         left: list[Left] = []
         balancers = [obj for obj in ours + installed if _is_balancer(obj)]
         rest = [obj for obj in ours + installed if not _is_balancer(obj)]
@@ -130,7 +143,7 @@ class Teardown:
                 istio.append(obj)
         foreign = self._foreign_istiods(installed)
         if foreign:
-            left.append(Left(_list(foreign), "another istiod than ours; what it needs stays with it"))
+            istio, last = _without_shared(istio, last, foreign, left)
         else:
             last += self._what_istiod_made()
         going = {_key(obj) for obj in [*balancers, *mesh, *istio, *last]}
@@ -139,6 +152,7 @@ class Teardown:
         if foreign:
             kept = [name for name in kept if name != ISTIO_NAMESPACE]
         self._look_at_users(namespaces, left)
+        self._look_at_installations(going, left)
         stages = [
             Stage("load balancers", _refs(balancers), self._services_of(balancers)),
             Stage("webhooks, peering and workloads", _refs(mesh)),
@@ -167,6 +181,8 @@ class Teardown:
             self._client = lock.client
             self._is_locked = True
             deadline = time.monotonic() + timeout
+            for operator, former in self._former():
+                rename(self._client, former, operator)
             for _round in range(_ROUNDS):
                 plan = self.plan()
                 if not plan.changes():
@@ -194,14 +210,45 @@ class Teardown:
                 return []
             raise
 
+    def _former(self) -> list[tuple[str, list[Object]]]:
+        """What is ours, but has a name of before, by its name of now."""
+        return [
+            (operator, former_objects(self._client, operator, self._mesh_id, self._cluster))
+            for operator in self._operators
+        ]
+
+    def _default_tag_of(self, installed: list[Object]) -> list[Object]:
+        """The default tag that stands for an istiod of ours.
+
+        It has the name of whoever ran istioctl last, and without the istiod it keeps pods from being made.
+        """
+        revisions = {revision_of(obj) for obj in installed if is_istiod(obj)}
+        found = concurrently(self._client.get, DEFAULT_TAG_PARTS) if revisions else []
+        return [obj for obj in found if obj and revision_of(obj) in revisions]
+
     def _refuse_foreign(self, installed: list[Object]) -> None:
-        for obj in installed:
-            if obj["kind"] == "Deployment" and labels_of(obj).get("app") == "istiod":
-                found, wanted, what = _cluster_id(obj), self._cluster, "cluster"
-            elif obj["kind"] == "ConfigMap" and "mesh" in (obj.get("data") or {}):
-                found, wanted, what = _mesh_id(obj), self._mesh_id, "mesh"
-            else:
-                continue
+        istiods = [obj for obj in installed if is_istiod(obj)]
+        configs = [
+            obj for obj in installed if obj["kind"] == "ConfigMap" and "mesh" in (obj.get("data") or {})
+        ]
+        for obj in [*configs, *istiods]:
+            mesh_id, cluster = (mesh_id_in(obj), None) if obj in configs else mesh_of(self._client, obj)
+            self._require_member(obj, mesh_id, cluster)
+        if istiods or not labelled_by_us(self._client.get(_NAMESPACE)):
+            return
+        # None is ours by its name of now; one by a name of before may be that of another member.
+        name = FORMER_NAMES[CONTROL_PLANE]
+        found = self._client.list_objects(
+            "apps/v1", "Deployment", ISTIO_NAMESPACE, labels=f"app=istiod,{OWNER_LABEL}={name}"
+        )
+        for istiod in found:
+            mesh_id, cluster = mesh_of(self._client, istiod)
+            if mesh_id:  # whoever has no mesh is a plain Istio of a user
+                self._require_member(istiod, mesh_id, cluster)
+
+    def _require_member(self, obj: Object, mesh_id: str | None, cluster: str | None) -> None:
+        """Refuse what says that it is of another mesh, or another member of this one."""
+        for found, wanted, what in ((cluster, self._cluster, "cluster"), (mesh_id, self._mesh_id, "mesh")):
             if found and found != wanted:
                 raise ExomeshError(
                     f"Its Istio is that of {what} {found}, not of {wanted}. Nothing was deleted",
@@ -211,10 +258,18 @@ class Teardown:
                     next_step=f"See {ObjectRef.of(obj)}, and correct the inventory",
                 )
 
-    def _foreign_istiods(self, installed: list[Object]) -> list[str]:
+    def _foreign_istiods(self, installed: list[Object]) -> list[Object]:
         ours = set(map(_key, installed))
         found = self._client.list_objects("apps/v1", "Deployment", labels="app=istiod")
-        return [str(ObjectRef.of(obj)) for obj in found if _key(obj) not in ours]
+        return [obj for obj in found if _key(obj) not in ours]
+
+    def _look_at_installations(self, going: set[_Key], left: list[Left]) -> None:
+        """Gateways of users, of names that ours had before."""
+        names = f"{OWNER_LABEL} in ({','.join(FORMER_NAMES.values())})"
+        found = self._client.list_objects("apps/v1", "Deployment", labels=names)
+        theirs = [_with_owner(obj) for obj in found if _key(obj) not in going and not is_istiod(obj)]
+        if theirs:
+            left.append(Left(_list(theirs), "this collection did not install it"))
 
     def _what_istiod_made(self) -> list[Object]:
         """Roots of trust in every namespace, and what replicas elect their leaders with."""
@@ -233,7 +288,7 @@ class Teardown:
         ]
 
     def _removable(
-        self, crds: list[Object], kinds: list[Kind], going: set[_Key], foreign: list[str], left: list[Left]
+        self, crds: list[Object], kinds: list[Kind], going: set[_Key], foreign: list[Object], left: list[Left]
     ) -> list[Object]:
         """Istio's kinds, unless somebody uses them."""
         if not crds or foreign:
@@ -383,18 +438,24 @@ def _goes_with_its_namespace(obj: Object) -> bool:
     )
 
 
-def _cluster_id(istiod: Object) -> str | None:
-    containers = istiod["spec"]["template"]["spec"]["containers"]
-    variables = (variable for container in containers for variable in container.get("env") or [])
-    return next((entry.get("value") for entry in variables if entry["name"] == "CLUSTER_ID"), None)
+def _without_shared(
+    istio: list[Object], last: list[Object], foreign: list[Object], left: list[Left]
+) -> tuple[list[Object], list[Object]]:
+    """What goes of Istio and after it where another istiod stays, which must not lose what it needs."""
+    told = _list(map(_with_owner, foreign))
+    left.append(Left(told, "another istiod than ours; what it needs stays with it"))
+    shared = [obj for obj in istio if labels_of(obj).get(COMPONENT_LABEL) == _SHARED]
+    if any(obj["metadata"]["namespace"] == ISTIO_NAMESPACE for obj in foreign):
+        shared += last
+        last = []
+    if shared:
+        left.append(Left(_list(map(str, _refs(shared))), "the other istiod uses it, too"))
+    return [obj for obj in istio if obj not in shared], last
 
 
-def _mesh_id(config_map: Object) -> str | None:
-    try:
-        config = load_yaml(config_map["data"]["mesh"], "The mesh configuration")
-        return str(config["defaultConfig"]["meshId"])
-    except MALFORMED:
-        return None
+def _with_owner(deployment: Object) -> str:
+    """A Deployment that is not ours, with whose it is."""
+    return f"{ObjectRef.of(deployment)} of {foreign_owner(deployment, CONTROL_PLANE)}"
 
 
 def _bare_namespace(name: str) -> Object:

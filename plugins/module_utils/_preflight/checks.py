@@ -18,6 +18,7 @@ from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.waiting import concurrently
 from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .._istio.ownership import revision_of
 from .._istio.probe import Answer, probe
 from .._istio.registries import REPLACEMENT_HUB, retired
 from .._istio.releases import Release, kubernetes_window, unsupported
@@ -29,15 +30,14 @@ from .capacity import has_ended, unplaced, usable_nodes
 from .check import ERROR, NOTE, OK, WARNING, Check
 from .installed import (
     deactivated,
-    foreign_owner,
     identity_of,
     images_of,
     is_of_deployment,
     is_of_istio,
     name_of,
-    revision_of,
     version_of,
 )
+from .owners import Owners
 from .targets import PeerTarget, targets_of, unconnected
 from .wanted import Wanted
 
@@ -200,33 +200,14 @@ class Preflight:
     # Istio that is there
 
     def _installed(self) -> Iterator[Check]:
+        owners = Owners(self._client, self._wanted, self._seen.namespace, self._seen.istiods)
+        yield from owners.gateway()
         if not self._seen.istiods:
             yield Check("istio-owner", OK, "There is no Istio yet")
         for istiod in self._seen.istiods:
-            yield self._owner(istiod)
+            yield owners.istiod(istiod)
             yield self._version(istiod)
             yield from self._identity(istiod)
-
-    def _owner(self, istiod: Object) -> Check:
-        where = f"Deployment {name_of(istiod)}"
-        owner = foreign_owner(istiod, self._wanted.owner)
-        if owner is None:
-            return Check("istio-owner", OK, f"{where} is of IstioOperator {self._wanted.owner}")
-        revision = revision_of(istiod)
-        if revision != (self._wanted.revision or "default"):
-            return Check(
-                "istio-owner",
-                WARNING,
-                f"{where}, revision {revision}, belongs to {owner}; it stays beside what is installed",
-                next_step="Remove it when no workload uses it any more",
-            )
-        return Check(
-            "istio-owner",
-            ERROR,
-            f"{where} belongs to {owner}",
-            cause="Two owners of one istiod undo each other's changes, and delete what only the other knows",
-            next_step="Remove that Istio first, or install beside it with another istio_revision",
-        )
 
     def _version(self, istiod: Object) -> Check:
         installed, wanted = version_of(istiod), self._wanted.version

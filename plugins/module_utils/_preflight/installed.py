@@ -10,8 +10,6 @@ from typing import Any
 
 from .._base.documents import MALFORMED, load_json, load_yaml
 from .._base.waiting import concurrently
-from .._istio.manifest import INSTALLER_FIELD_MANAGER
-from .._istio.names import ISTIO_NAMESPACE, OWNER_LABEL
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
 
@@ -42,30 +40,6 @@ def identity_of(client: KubernetesClient, istiod: Object) -> dict[str, str]:
             document = load_yaml(mesh_config["data"].get("mesh") or "", "mesh") or {}
             found["trust-domain"] = document.get("trustDomain")
     return {code: str(value) for code, value in found.items() if value}
-
-
-def foreign_owner(istiod: Object, owner: str) -> str | None:
-    """Who else an istiod belongs to; None where it is the IstioOperator ``owner``."""
-    metadata = istiod["metadata"]
-    annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
-    for reference in metadata.get("ownerReferences") or []:
-        return f"{reference['kind']} {reference['name']}, of an operator"
-    if release := annotations.get("meta.helm.sh/release-name"):
-        return f"the Helm release {annotations.get('meta.helm.sh/release-namespace', '?')}/{release}"
-    operator = labels.get(OWNER_LABEL)
-    if operator is None and any(
-        entry["manager"] == INSTALLER_FIELD_MANAGER for entry in metadata.get("managedFields") or []
-    ):
-        return None  # istioctl made it, and somebody took the label away
-    if operator is None:
-        return f"somebody unknown (it lacks istioctl's label {OWNER_LABEL})"
-    if metadata["namespace"] != ISTIO_NAMESPACE or operator != owner:
-        return f"another installation by istioctl, IstioOperator {metadata['namespace']}/{operator}"
-    return None
-
-
-def revision_of(istiod: Object) -> str:
-    return str((istiod["metadata"].get("labels") or {}).get("istio.io/rev") or "default")
 
 
 def version_of(istiod: Object) -> str:

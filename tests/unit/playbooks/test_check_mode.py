@@ -87,7 +87,9 @@ def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
         cluster.put(
             "Service", "cart", {}, "shop", spec={"selector": {"app": "cart"}, "ports": [{"port": 80}]}
         )
-        cluster.put("Deployment", "istio-eastwestgateway", spec={"replicas": 1, "template": {"metadata": {}}})
+        gateway = {"install.operator.istio.io/owning-resource": "exomesh-eastwest"}
+        pods = {"replicas": 1, "template": {"metadata": {}}}
+        cluster.put("Deployment", "istio-eastwestgateway", gateway, spec=pods)
         for pod in ("web-1", GATEWAY):
             cluster.api.listen(pod, 15000, cluster.proxy_pages() | EMPTY_PROXY)
         routed = run_module("traffic_route", kubeconfig=kubeconfig, namespace="exotraffic",

@@ -34,7 +34,7 @@ GATEWAY = Workload("istio-eastwestgateway", 1, Amount.of({"cpu": "100m", "memory
 WANTED = {
     "version": "1.31.1",
     "revision": "",
-    "owner": "installed-state",
+    "owner": "exomesh",
     "mesh_id": "mesh1",
     "cluster": "vienna",
     "network": "network-vienna",
@@ -98,7 +98,7 @@ def cluster(kubeconfig: Path) -> Iterator[Cluster]:
 
 
 def istiod(
-    version: str = "1.31.1", owner: str | None = "installed-state", revision: str = "default", **metadata: Any
+    version: str = "1.31.1", owner: str | None = "exomesh", revision: str = "default", **metadata: Any
 ) -> Object:
     labels = {"app": "istiod", "istio.io/rev": revision, "operator.istio.io/version": version}
     labels |= {"install.operator.istio.io/owning-resource": owner} if owner else {}
@@ -223,13 +223,18 @@ def test_an_istio_that_ran_out_of_support_warns(cluster: Cluster) -> None:
     assert "has ended" in check.message
 
 
+OF_HELM = {"meta.helm.sh/release-name": "it", "meta.helm.sh/release-namespace": NAMESPACE}
+
+
+def test_an_istio_that_was_adopted_is_ours(cluster: Cluster) -> None:
+    cluster.put(istiod(annotations=OF_HELM))
+    assert cluster.check("istio-owner").outcome == "ok"
+
+
 @pytest.mark.parametrize(
     ("metadata", "owner"),
     [
-        (
-            {"annotations": {"meta.helm.sh/release-name": "it", "meta.helm.sh/release-namespace": NAMESPACE}},
-            "the Helm release istio-system/it",
-        ),
+        ({"owner": "unknown", "annotations": OF_HELM}, "the Helm release istio-system/it"),
         (
             {
                 "ownerReferences": [
@@ -252,12 +257,69 @@ def test_an_istio_of_another_owner_is_refused(cluster: Cluster, metadata: Any, o
     assert cluster.check("istio-owner", revision="canary").outcome == "warning"
 
 
-def test_an_istiod_of_istioctl_that_lost_its_label_is_ours(cluster: Cluster) -> None:
-    cluster.client.apply(istiod(owner=None), "istio-operator")
+def test_a_plain_istio_is_its_users_and_the_ways_on_are_told(cluster: Cluster) -> None:
+    """As `istioctl install` leaves it; neither its field manager nor its name makes it ours."""
+    plain = istiod(owner="installed-state")
+    cluster.client.apply(plain, "istio-operator")
     try:
-        assert cluster.check("istio-owner").outcome == "ok"
+        check = cluster.check("istio-owner")
     finally:
-        cluster.client.delete(ObjectRef.of(istiod()))
+        cluster.client.delete(ObjectRef.of(plain))
+    assert check.outcome == "error"
+    assert check.message.startswith(
+        "In cluster vienna, Deployment istio-system/istiod belongs to somebody else"
+    )
+    assert "IstioOperator istio-system/installed-state" in check.message
+    for way in ("--check --diff with istio_adopt: true", "preflight_accept: [istio-owner]", "istio_revision"):
+        assert way in check.next_step
+
+
+@pytest.mark.parametrize("owner", ["installed-state", None])
+@pytest.mark.parametrize(
+    ("labelled", "mesh", "member", "outcome"),
+    [
+        (True, "mesh1", "vienna", "ok"),
+        (True, "mesh2", "vienna", "error"),
+        (True, "mesh1", "Kubernetes", "error"),
+        (False, "mesh1", "vienna", "error"),
+    ],
+)
+def test_an_istio_of_ours_by_the_name_of_before_is_known_by_what_else_is_there(
+    cluster: Cluster, owner: str | None, labelled: bool, mesh: str, member: str, outcome: str
+) -> None:
+    cluster.label("network-vienna" if labelled else None)
+    installed = istiod(owner=owner)
+    (container,) = installed["spec"]["template"]["spec"]["containers"]
+    container["env"] = [{"name": "CLUSTER_ID", "value": member}]
+    cluster.put(installed, *settings(mesh, member, "network-vienna", "cluster.local"))
+    assert cluster.check("istio-owner").outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("owner", "ours", "outcome"),
+    [("exomesh-eastwest", False, "ok"), ("eastwest", True, "ok"), ("eastwest", False, "error")],
+)
+def test_a_gateway_of_somebody_else_is_refused(
+    cluster: Cluster, owner: str, ours: bool, outcome: str
+) -> None:
+    labels = {
+        "app": "it",
+        "install.operator.istio.io/owning-resource": owner,
+        "install.operator.istio.io/owning-resource-namespace": NAMESPACE,
+        "operator.istio.io/component": "IngressGateways",
+    }
+    made = service("istio-eastwestgateway", {"exomesh.istio/address": "192.0.2.1"} if ours else {})
+    made["metadata"]["labels"] = {**(made["metadata"].get("labels") or {}), **labels}
+    deployment = istiod()
+    deployment["metadata"] |= {"name": "istio-eastwestgateway", "labels": labels}
+    cluster.put(made, deployment)
+    codes = {check.code: check for check in cluster.preflight().checks()}
+    assert ("gateway-owner" in codes) == (outcome == "error")
+    assert "gateway-owner" not in {check.code for check in cluster.preflight(workloads=(ISTIOD,)).checks()}
+    if outcome == "error":
+        assert "gateway_adopt: true" in codes["gateway-owner"].next_step
+        accepted = cluster.check("gateway-owner", accepted=frozenset(["gateway-owner"]))
+        assert accepted.outcome == "warning"
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ kind: Service
 metadata:
   name: istiod
   namespace: istio-system
-  labels: {install.operator.istio.io/owning-resource: installed-state, app: istiod, istio.io/rev: default}
+  labels: {install.operator.istio.io/owning-resource: exomesh, app: istiod, istio.io/rev: default}
 spec: {ports: [{name: grpc, port: 15010}]}"""
 
 _CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}}

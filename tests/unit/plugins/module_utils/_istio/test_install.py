@@ -54,10 +54,11 @@ DEFAULT_TAG = {
 }
 NEVER = {"matchLabels": {"istio.io/deactivated": "never-match"}}
 CONFIG = "/api/v1/namespaces/istio-system/configmaps/istio"
+OWNING = "install.operator.istio.io/owning-resource"
 OWNER = {
     "operator.istio.io/managed": "Reconcile",
     "operator.istio.io/version": "1.31.1",
-    "install.operator.istio.io/owning-resource": "installed-state",
+    "install.operator.istio.io/owning-resource": "exomesh",
     "install.operator.istio.io/owning-resource-namespace": "istio-system",
     "istio.io/rev": "default",
 }
@@ -135,6 +136,31 @@ class Place:
             self.api.put(path, {**obj, "metadata": {**obj["metadata"], "labels": labels}})
         self.api.objects[ISTIOD]["spec"]["replicas"] = 1
         self.api.objects[ISTIOD]["status"] = {"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}
+
+    def by_the_names_of_before(self, mesh_id: str = "mesh1") -> None:
+        """What :meth:`put_installed` put there, as the collection left it before it had names of its own."""
+        for obj in self.api.objects.values():
+            if OWNING in (labels := obj["metadata"].get("labels") or {}):
+                labels[OWNING] = "installed-state"
+        # An installation of the gateway came last.
+        for path in DEFAULT_TAG:
+            self.api.objects[path]["metadata"]["labels"][OWNING] = "eastwest"
+        fields = {"f:metadata": {"f:labels": {"f:topology.istio.io/network": {}}}}
+        entry = {"manager": "exomesh.istio", "operation": "Apply", "fieldsV1": fields}
+        self.api.objects[NAMESPACE]["metadata"]["managedFields"] = [entry]
+        self.api.objects[CONFIG]["data"]["mesh"] = f"defaultConfig: {{meshId: {mesh_id}}}\n"
+        environment = [{"name": "CLUSTER_ID", "value": "vie"}]
+        pod = {"spec": {"containers": [{"name": "discovery", "env": environment}]}}
+        self.api.objects[ISTIOD]["spec"]["template"] = pod
+        self.manifest[0]["data"] = self.api.objects[CONFIG]["data"]
+        self.manifest[1]["spec"] = {**self.manifest[1]["spec"], "template": pod}
+        manifest = "---\n".join(yaml.safe_dump(obj) for obj in self.manifest)
+        (self.folder / "manifest.yaml").write_text(manifest)
+
+    def owners(self) -> dict[str, str]:
+        """Whose each object is, by its name."""
+        labels = {path: obj["metadata"].get("labels") or {} for path, obj in self.api.objects.items()}
+        return {path.rpartition("/")[2]: of[OWNING] for path, of in labels.items() if OWNING in of}
 
     def install(self) -> None:
         install(self.client, self.istioctl, SETTINGS, plan(self.client, self.istioctl, SETTINGS), 5)
@@ -242,7 +268,7 @@ def test_default_tag_may_be_owned_by_any_installation(place: Place) -> None:
     place.put_installed()
     for path in DEFAULT_TAG:
         place.api.objects[path]["metadata"]["labels"]["install.operator.istio.io/owning-resource"] = (
-            "eastwest"
+            "somebody-elses"
         )
     assert len(place.plan()["unchanged"]) == 7
 
@@ -337,6 +363,165 @@ def test_installer_gets_the_operator(place: Place) -> None:
     install(place.client, place.istioctl, SETTINGS, found, 7)
     assert yaml.safe_load((place.folder / "operator.yaml").read_text()) == istio_operator(SETTINGS, "1.31.1")
     assert "install --skip-confirmation --readiness-timeout 7s" in place.calls
+
+
+# Whose it is
+
+MEMBER = {"mesh_id": "mesh1", "cluster_name": "vie"}
+
+
+def test_what_has_a_name_of_before_is_renamed_and_nothing_else(place: Place) -> None:
+    place.put_installed()
+    place.by_the_names_of_before()
+    component = {"operator.istio.io/component": "Pilot"}
+    surplus: Object = {
+        "metadata": {
+            "name": "old",
+            "namespace": "istio-system",
+            "labels": {**OWNER, OWNING: "installed-state", **component},
+        }
+    }
+    place.api.put(f"{NAMESPACE}/configmaps/old", surplus)
+    # Of an IstioOperator of the same name, but of another revision.
+    theirs: Object = {
+        "metadata": {
+            "name": "theirs",
+            "namespace": "istio-system",
+            "labels": {**OWNER, OWNING: "installed-state", "istio.io/rev": "theirs", **component},
+        }
+    }
+    place.api.put(f"{NAMESPACE}/configmaps/theirs", theirs)
+    before = place.owners()
+    specs = {path: obj.get("spec") for path, obj in place.api.objects.items()}
+    foretold = module(place, check=True, **MEMBER)
+    assert place.owners() == before
+    assert len(foretold["objects"]["change"]) == 6
+    assert foretold["objects"]["delete"] == ["ConfigMap istio-system/old"]
+    assert f"metadata.labels['{OWNING}']: exomesh" in foretold["diff"]["after"]
+    del place.api.objects[f"{NAMESPACE}/configmaps/old"]  # which the real installer would do
+    asked(place)
+    done = module(place, **MEMBER)
+    assert done["objects"]["change"] == foretold["objects"]["change"]
+    assert "install" not in asked(place)
+    assert place.owners() == {**dict.fromkeys(place.owners(), "exomesh"), "theirs": "installed-state"}
+    assert {path: obj.get("spec") for path, obj in place.api.objects.items()} == {
+        path: spec for path, spec in specs.items() if not path.endswith("/old")
+    }
+    assert not module(place, **MEMBER)["changed"]
+
+
+def test_a_renaming_that_was_interrupted_goes_on(place: Place) -> None:
+    place.put_installed()
+    place.by_the_names_of_before()
+    path = f"{WEBHOOKS}/mutatingwebhookconfigurations/istio-sidecar-injector"
+    place.api.failures["PATCH", path] = [(500, {"kind": "Status", "code": 500, "message": "no"})]
+    assert module(place, **MEMBER)["failed"]
+    assert set(place.owners().values()) > {"exomesh"}
+    assert place.owners()["istiod"] == "installed-state", "the proof comes last"
+    done = module(place, **MEMBER)
+    assert done["changed"]
+    assert set(place.owners().values()) == {"exomesh"}
+    assert not module(place, **MEMBER)["changed"]
+
+
+@pytest.mark.parametrize(
+    "what", ["plain", "another mesh", "another cluster", "not told", "labelled by others"]
+)
+def test_an_istio_of_somebody_else_is_refused_unless_it_is_adopted(place: Place, what: str) -> None:
+    place.put_installed()
+    place.by_the_names_of_before("mesh2" if what == "another mesh" else "mesh1")
+    member = {**MEMBER, **({"cluster_name": "fra"} if what == "another cluster" else {})}
+    if what == "plain":
+        place.api.objects[CONFIG]["data"]["mesh"] = "a: 1\n"
+    elif what == "labelled by others":
+        place.api.objects[NAMESPACE]["metadata"]["managedFields"][0]["manager"] = "kubectl"
+    elif what == "not told":
+        member = {}
+    before = dict(place.api.objects)
+    asked(place)
+    for check in (True, False):
+        refused = module(place, check=check, **member)
+        assert refused["failure"]["code"] == "foreign_istio"
+        assert "IstioOperator istio-system/installed-state" in refused["msg"]
+        assert "istio_adopt: true" in refused["msg"]
+        assert "another istio_revision" in refused["msg"]
+    assert place.api.objects == before
+    assert "install" not in asked(place)
+    foretold = module(place, check=True, adopt=True, **member)
+    assert "Deployment istio-system/istiod" in foretold["objects"]["change"]
+    assert place.api.objects == before
+    module(place, adopt=True, **member)
+    assert "install" in asked(place), "which writes the mark of ours"
+    assert yaml.safe_load((place.folder / "operator.yaml").read_text())["metadata"]["name"] == "exomesh"
+
+
+def test_another_revision_is_installed_beside_an_istio_of_somebody_else(place: Place) -> None:
+    place.put_installed()
+    place.by_the_names_of_before()
+    place.api.objects[NAMESPACE]["metadata"]["managedFields"] = []
+    manifest = (place.folder / "manifest.yaml").read_text()
+    (place.folder / "manifest.yaml").write_text(manifest.replace("name: istiod\n", "name: istiod-canary\n"))
+    beside = module(place, check=True, revision="canary", **MEMBER)
+    assert "Deployment istio-system/istiod-canary" in beside["objects"]["create"]
+    # One of the same revision, in another namespace, would share its webhooks.
+    elsewhere = {**place.api.objects[ISTIOD], "metadata": {"name": "istiod-x", "namespace": "other"}}
+    elsewhere["metadata"]["labels"] = {"app": "istiod", "istio.io/rev": "canary"}
+    place.api.put("/apis/apps/v1/namespaces/other/deployments/istiod-x", elsewhere)
+    refused = module(place, check=True, revision="canary", **MEMBER)
+    assert "Deployment other/istiod-x belongs to somebody unknown" in refused["msg"]
+
+
+def test_the_name_that_everybody_has_is_no_mark(place: Place) -> None:
+    place.put_installed()
+    place.by_the_names_of_before()
+    place.api.objects[NAMESPACE]["metadata"]["managedFields"] = []
+    assert module(place, name="installed-state")["failure"]["code"] == "foreign_istio"
+    for obj in place.api.objects.values():
+        if OWNING in (labels := obj["metadata"].get("labels") or {}):
+            labels[OWNING] = "mine"
+    assert not module(place, name="mine")["changed"]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("part", ["eastwest", "ingress"])
+def test_a_gateway_is_ours_by_what_else_is_there(place: Place, part: str, ours: bool) -> None:
+    namespace = {"eastwest": "istio-system", "ingress": "front"}[part]
+    metadata = {"name": f"istio-{part}gateway", "namespace": namespace}
+    labels = {**OWNER, OWNING: part, "operator.istio.io/component": "IngressGateways"}
+    found: list[Object] = [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": 1}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"type": "LoadBalancer"}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "name": "account"}},
+    ]
+    (place.folder / "manifest.yaml").write_text("---\n".join(yaml.safe_dump(obj) for obj in found))
+    paths = [f"/apis/apps/v1/namespaces/{namespace}/deployments/istio-{part}gateway"]
+    paths += [f"/api/v1/namespaces/{namespace}/services/istio-{part}gateway"]
+    paths += [f"/api/v1/namespaces/{namespace}/serviceaccounts/account"]
+    for path, obj in zip(paths, found, strict=True):
+        place.api.put(path, {**obj, "metadata": {**obj["metadata"], "labels": dict(labels)}})
+    place.api.objects[paths[0]]["status"] = {"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}
+    if ours and part == "eastwest":
+        annotations = {"exomesh.istio/address": "192.0.2.7"}
+        place.api.objects[paths[1]]["metadata"]["annotations"] = annotations
+    managed = {"app.kubernetes.io/managed-by": "exomesh.istio"} if ours else {}
+    place.api.put(
+        "/api/v1/namespaces/front",
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "front", "labels": managed}},
+    )
+    before = place.owners()
+    foretold = module(place, check=True, name=f"exomesh-{part}")
+    assert place.owners() == before
+    done = module(place, name=f"exomesh-{part}")
+    if ours:
+        assert done["objects"] == foretold["objects"]
+        assert len(done["objects"]["change"]) == 3
+        assert set(place.owners().values()) == {f"exomesh-{part}"}
+        assert "install" not in asked(place)
+        assert not module(place, name=f"exomesh-{part}")["changed"]
+    else:
+        assert {foretold["failure"]["code"], done["failure"]["code"]} == {"foreign_istio"}
+        assert place.owners() == before
+        assert module(place, check=True, name=f"exomesh-{part}", adopt=True)["changed"]
 
 
 def of_charts(place: Place, *charts: str) -> None:

@@ -1,0 +1,240 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What this collection installed before it had names of its own for that (private to the collection).
+
+Then they were called as Istio's documents call everybody's, so the name tells nothing. What else there is
+tells: of istiod, that we labelled its namespace and that it is the very member of the mesh that it should be;
+of the east-west gateway, what only its role writes beside it; of the ingress gateway, that its namespace is
+ours. What is found so gets the mark of now, and nothing of it is made anew. The object that is the proof gets
+it last: a run that was interrupted is finished by the next one, and once it has it, whatever somebody else
+installs by the names of before is not taken for ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from .._base.documents import MALFORMED, load_yaml
+from .._base.waiting import concurrently
+from .._kubernetes.api import ApiError, Object, ObjectRef
+from .._kubernetes.client import FIELD_MANAGER, KubernetesClient, is_ours
+from .._kubernetes.objects import NOT_FOUND, UNCHANGED, UPDATE, ObjectChange
+from .gateway_settings import ADDRESS_ANNOTATION, EXPOSING, NAME
+from .manifest import is_istiod
+from .names import (
+    COMPONENT_LABEL,
+    CONTROL_PLANE,
+    EASTWEST_GATEWAY,
+    FORMER_NAMES,
+    INGRESS_GATEWAY,
+    ISTIO_NAMESPACE,
+    NETWORK_LABEL,
+    NOT_PRUNED_LABEL,
+    OWNER_LABEL,
+    OWNER_NAMESPACE_LABEL,
+    REVISION_LABEL,
+)
+from .ownership import is_marked, labels_of, revision_of
+
+_NAMESPACE = ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)
+
+_DERIVED = ("Event", "Endpoints", "EndpointSlice")
+"""Kinds that Kubernetes makes of others, with their labels."""
+
+_GATEWAYS = "IngressGateways"
+"""The installer's name of the component of gateways; the default tag has their names, too, but is none."""
+
+
+def former_objects(
+    client: KubernetesClient, operator: str, mesh_id: str | None = None, cluster: str | None = None
+) -> list[Object]:
+    """What is ours, but has the name that an IstioOperator of ours had before, in the order to rename it in.
+
+    :param mesh_id: ID of the mesh, and ``cluster``, the name in it, as istiod must have them.
+    """
+    if operator == CONTROL_PLANE:
+        return _of_control_plane(client, mesh_id, cluster)
+    if operator == EASTWEST_GATEWAY:
+        return _of_eastwest_gateway(client)
+    return _of_ingress_gateway(client) if operator == INGRESS_GATEWAY else []
+
+
+def former_istiods(
+    client: KubernetesClient,
+    namespace: Object | None,
+    istiods: Sequence[Object],
+    mesh_id: str | None,
+    cluster: str | None,
+) -> list[Object]:
+    """Those of some istiods that are ours, but have the name of before, or have lost it.
+
+    The role certificates labels the namespace, too, for an istiod that somebody else installs. So istiod must
+    also be what we would make it: this member of this mesh.
+    """
+    if not mesh_id or not cluster or not labelled_by_us(namespace):
+        return []
+    marked = any(is_marked(istiod, CONTROL_PLANE) for istiod in istiods)
+    found = [istiod for istiod in istiods if _may_be_former(istiod)]
+    return [istiod for istiod in found if _is_member(client, istiod, mesh_id, cluster, marked)]
+
+
+def labelled_by_us(namespace: Object | None) -> bool:
+    """Whether it was this collection that said which network a namespace is of."""
+    entries = (namespace or {}).get("metadata", {}).get("managedFields") or []
+    return any(
+        f"f:{NETWORK_LABEL}" in _labels_in(entry)
+        for entry in entries
+        if entry.get("manager") == FIELD_MANAGER
+    )
+
+
+def mesh_of(client: KubernetesClient, istiod: Object) -> tuple[str | None, str | None]:
+    """ID of the mesh that an istiod is of, and its cluster's name there, where it says so."""
+    containers = istiod["spec"]["template"]["spec"]["containers"]
+    variables = (variable for container in containers for variable in container.get("env") or [])
+    cluster = next((entry.get("value") for entry in variables if entry["name"] == "CLUSTER_ID"), None)
+    metadata = istiod["metadata"]
+    name = f"istio{metadata['name'].removeprefix('istiod')}"
+    config = client.get(ObjectRef("v1", "ConfigMap", name, metadata["namespace"]))
+    return (mesh_id_in(config) if config else None), cluster
+
+
+def mesh_id_in(config: Object) -> str | None:
+    """ID of the mesh in istiod's ConfigMap, where it has one."""
+    with suppress(*MALFORMED):
+        mesh = load_yaml(config["data"]["mesh"], "The mesh configuration")
+        return str(mesh["defaultConfig"]["meshId"])
+    return None
+
+
+def as_ours(obj: Object, operator: str) -> Object:
+    """The object with the mark of now."""
+    metadata = obj["metadata"]
+    return {**obj, "metadata": {**metadata, "labels": {**labels_of(obj), OWNER_LABEL: operator}}}
+
+
+def with_renaming(
+    changes: Sequence[ObjectChange], former: Sequence[Object], operator: str
+) -> list[ObjectChange]:
+    """The changes, with those that the mark of now is."""
+    path = f"metadata.labels['{OWNER_LABEL}']"
+    after = {path: operator}
+    before = {
+        ObjectRef.of(obj): {path: owner} if (owner := labels_of(obj).get(OWNER_LABEL)) else {}
+        for obj in former
+    }
+    told = [
+        ObjectChange(
+            change.ref, UPDATE, {**before.pop(change.ref), **change.before}, {**after, **change.after}
+        )
+        if change.ref in before and change.action in (UNCHANGED, UPDATE)
+        else change
+        for change in changes
+    ]
+    there = {change.ref for change in changes}
+    return [
+        *told,
+        *(ObjectChange(ref, UPDATE, old, after) for ref, old in before.items() if ref not in there),
+    ]
+
+
+def rename(client: KubernetesClient, former: Sequence[Object], operator: str) -> None:
+    """Give objects the mark of now, one after the other."""
+    for obj in former:
+        try:
+            client.set_labels(ObjectRef.of(obj), {OWNER_LABEL: operator}, obj["metadata"].get("uid"))
+        except ApiError as error:
+            if error.status != NOT_FOUND:  # what has just gone needs no mark
+                raise
+
+
+def _of_control_plane(client: KubernetesClient, mesh_id: str | None, cluster: str | None) -> list[Object]:
+    istiods = client.list_objects("apps/v1", "Deployment", ISTIO_NAMESPACE, labels="app=istiod")
+    if not any(map(_may_be_former, istiods)):
+        return []
+    ours = former_istiods(client, client.get(_NAMESPACE), istiods, mesh_id, cluster)
+    if not ours:
+        return []
+    revisions = ",".join(sorted(set(map(revision_of, ours))))
+    found = _find(client, f"{_made_by(*FORMER_NAMES.values())},{REVISION_LABEL} in ({revisions})")
+    name = FORMER_NAMES[CONTROL_PLANE]
+    rest = [
+        obj
+        for obj in found
+        if not is_istiod(obj)
+        # The default tag has the name of whichever operator was installed last.
+        and (labels_of(obj)[OWNER_LABEL] == name or NOT_PRUNED_LABEL in labels_of(obj))
+    ]
+    return [*rest, *ours]
+
+
+def _may_be_former(istiod: Object) -> bool:
+    metadata = istiod["metadata"]
+    return (
+        metadata["namespace"] == ISTIO_NAMESPACE
+        and labels_of(istiod).get(OWNER_LABEL) in (None, FORMER_NAMES[CONTROL_PLANE])
+        and not metadata.get("ownerReferences")
+        and "meta.helm.sh/release-name" not in (metadata.get("annotations") or {})
+    )
+
+
+def _is_member(client: KubernetesClient, istiod: Object, mesh_id: str, cluster: str, renamed: bool) -> bool:
+    """Whether an istiod is the one of this cluster in this mesh.
+
+    :param renamed: another istiod is marked already. Then this one is ours only where its Service is, which
+        is renamed before any istiod.
+    """
+    if renamed:
+        service = client.get(ObjectRef("v1", "Service", istiod["metadata"]["name"], ISTIO_NAMESPACE))
+        if service is None or not is_marked(service, CONTROL_PLANE):
+            return False
+    return mesh_of(client, istiod) == (mesh_id, cluster)
+
+
+def _of_eastwest_gateway(client: KubernetesClient) -> list[Object]:
+    service = client.get(ObjectRef("v1", "Service", NAME, ISTIO_NAMESPACE))
+    name = FORMER_NAMES[EASTWEST_GATEWAY]
+    if service is None or labels_of(service).get(OWNER_LABEL) != name:
+        return []
+    if ADDRESS_ANNOTATION not in (service["metadata"].get("annotations") or {}):
+        exposing = client.get(ObjectRef("networking.istio.io/v1", "Gateway", EXPOSING, ISTIO_NAMESPACE))
+        if not exposing or not is_ours(exposing):
+            return []
+    found = _find(client, f"{_made_by(name)},{COMPONENT_LABEL}={_GATEWAYS}")
+    main = ObjectRef.of(service)
+    return [*(obj for obj in found if ObjectRef.of(obj) != main), service]
+
+
+def _of_ingress_gateway(client: KubernetesClient) -> list[Object]:
+    selector = f"{_made_by(FORMER_NAMES[INGRESS_GATEWAY])},{COMPONENT_LABEL}={_GATEWAYS}"
+    services = client.list_objects("v1", "Service", labels=selector)
+    names = sorted({service["metadata"]["namespace"] for service in services})
+    namespaces = concurrently(client.get, [ObjectRef("v1", "Namespace", name) for name in names])
+    ours = {obj["metadata"]["name"] for obj in namespaces if obj and is_ours(obj)}
+    if not ours:
+        return []
+    found = [obj for obj in _find(client, selector) if obj["metadata"].get("namespace") in ours]
+    return sorted(found, key=lambda obj: bool(obj["kind"] == "Service"))
+
+
+def _made_by(*names: str) -> str:
+    """A selector of what was installed out of IstioOperators of these names."""
+    return f"{OWNER_LABEL} in ({','.join(names)}),{OWNER_NAMESPACE_LABEL}={ISTIO_NAMESPACE}"
+
+
+def _find(client: KubernetesClient, selector: str) -> list[Object]:
+    kinds = [kind for kind in client.kinds() if kind.name not in _DERIVED]
+    lists = concurrently(
+        lambda kind: client.list_objects(kind.api_version, kind.name, labels=selector), kinds
+    )
+    return [obj for found in lists for obj in found if not obj["metadata"].get("ownerReferences")]
+
+
+def _labels_in(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Labels among the fields that a manager has."""
+    fields: Mapping[str, Any] = entry.get("fieldsV1") or {}
+    labels: Mapping[str, Any] = fields.get("f:metadata", {}).get("f:labels", {})
+    return labels
