@@ -119,7 +119,8 @@ class ApiServer:
         self._servers: list[Server] = []
         self._lock = threading.Lock()
         self._version = 0
-        self.url = f"http://127.0.0.1:{self._start(self._handler())}"
+        self._server = self._start(self._handler())
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.kubeconfig = folder / f"{name}.kubeconfig"
         self.write_kubeconfig()
 
@@ -134,12 +135,12 @@ class ApiServer:
         }
         self.kubeconfig.write_text(yaml.safe_dump(document))
 
-    def _start(self, handler: type[BaseHTTPRequestHandler]) -> int:
-        """Have a server answer on loopback; its port."""
+    def _start(self, handler: type[BaseHTTPRequestHandler]) -> Server:
+        """Have a server answer on loopback."""
         server = Server(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self._servers.append(server)
-        return server.server_port
+        return server
 
     def close(self) -> None:
         for server in self._servers:
@@ -154,7 +155,7 @@ class ApiServer:
 
     def serve(self, pages: Mapping[str, Any]) -> str:
         """Have a server outside of the cluster answer with these objects by path; its address."""
-        return f"http://127.0.0.1:{self._start(handler_of(pages))}"
+        return f"http://127.0.0.1:{self._start(handler_of(pages)).server_port}"
 
     def stream(self, request: BaseHTTPRequestHandler) -> bool:
         """Answer a request that goes on to a pod; False where it is another."""
