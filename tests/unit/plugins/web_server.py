@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from contextlib import suppress
 from http.server import ThreadingHTTPServer
+from typing import Any
 
 
 class Server(ThreadingHTTPServer):
@@ -15,6 +17,9 @@ class Server(ThreadingHTTPServer):
 
     There are thousands of servers in these tests, a dozen at a time.
     """
+
+    context: ssl.SSLContext | None = None
+    """With which it speaks TLS from the next connection on."""
 
     _ending = False
 
@@ -25,6 +30,14 @@ class Server(ThreadingHTTPServer):
             except OSError:  # a client that went, or the end
                 continue
             self.process_request(request, address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.context is None:
+            super().finish_request(request, client_address)
+            return
+        # A client may go, or not trust us, at any time.
+        with suppress(OSError), self.context.wrap_socket(request, server_side=True) as connection:
+            super().finish_request(connection, client_address)
 
     def shutdown(self) -> None:
         self._ending = True

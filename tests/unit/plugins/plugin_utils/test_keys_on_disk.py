@@ -50,9 +50,7 @@ def require_certificates(api: ApiServer, folder: Path) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_cert_chain(folder / "server.pem")
     (folder / "server.pem").unlink()
-    api._server.socket = context.wrap_socket(
-        api._server.socket, server_side=True, do_handshake_on_connect=False
-    )
+    api._server.context = context
     api.url = api.url.replace("http:", "https:")
     api.kubeconfig.write_text(kubeconfig(api.name, api.url, CA_OF_TESTS, ADMINISTRATOR))
 
