@@ -141,8 +141,9 @@ ee-context: venv  ## What an image for AWX is built from, in build/ee: podman bu
 sanity: venv  ## ansible-test sanity
 	$(BIN)/python tools/sanity.py
 
+# Each file's tests in one process, so that what they share is made once.
 unit: venv  ## Unit tests, but for what is in matrix; all of them must run 90 % of the lines of plugins/ (ARGS="-k name")
-	$(COVER_MODULES) $(BIN)/pytest -n 3 --cov --cov-report term $(or $(ARGS),--cov-fail-under=90 --ignore tests/unit/playbooks)
+	$(COVER_MODULES) $(BIN)/pytest -n 2 --dist loadfile --cov --cov-report term $(or $(ARGS),--cov-fail-under=90 --ignore tests/unit/playbooks)
 
 matrix: venv  ## Playbooks and tests with the supported versions of Ansible, Python, kubernetes (ARGS=--record)
 	$(BIN)/python tools/run_matrix.py $(ARGS)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_runs import run_ansible
 from awx_api import Awx, serve
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,23 +55,18 @@ def play(tmp_path: Path, environment: dict[str, str], *arguments: str, **setting
     # No module of ours runs here whose coverage is of interest.
     left_out = ("CONTROLLER_", "TOWER_", "COVERAGE_", "_ANSIBLE_ANSIBALLZ_COVERAGE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-    finished = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", "localhost,", "-e", f"@{variables}", "exomesh.istio.awx"),
-            *arguments,
-        ],
-        env={
+    finished = run_ansible(
+        "ansible-playbook",
+        *("-i", "localhost,", "-e", f"@{variables}", "exomesh.istio.awx"),
+        *arguments,
+        environment={
             **kept,
             "HOME": str(tmp_path),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_PIPELINING": "1",
             **environment,
         },
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+        folder=tmp_path,
     )
     return Run(finished.returncode, finished.stdout + finished.stderr)
 

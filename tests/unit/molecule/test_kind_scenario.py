@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ansible_runs import run_ansible
 
 ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = ROOT / "molecule/kind"
@@ -70,12 +70,10 @@ Play = Callable[[str], list[list[str]]]
 
 def ansible_playbook(*arguments: str | Path, **environment: str) -> str:
     """Run ansible-playbook on the scenario's inventory; return what it says."""
-    finished = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", SCENARIO / "inventory", *arguments],
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
+    finished = run_ansible(
+        "ansible-playbook",
+        *("-i", SCENARIO / "inventory", *arguments),
+        environment={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout + finished.stderr

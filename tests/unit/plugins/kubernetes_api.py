@@ -14,17 +14,20 @@ import base64
 import copy
 import json
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 from pod_streams import Stream
+from web_server import Server
 
 RESOURCES = {
     "/api/v1": [
@@ -112,11 +115,11 @@ class ApiServer:
         self.pod_log = ""
         self.run_pod: Callable[[Object], None] = lambda pod: pod.setdefault("status", {"phase": "Succeeded"})
         self.run_command: RunCommand = lambda _pod, _command: ([], 127)
-        self._ports: dict[tuple[str, int], ThreadingHTTPServer] = {}
+        self._ports: dict[tuple[str, int], tuple[Mapping[str, Any], ssl.SSLContext | None]] = {}
+        self._servers: list[Server] = []
         self._lock = threading.Lock()
         self._version = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self._server = self._start(self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.kubeconfig = folder / f"{name}.kubeconfig"
         self.write_kubeconfig()
@@ -132,40 +135,27 @@ class ApiServer:
         }
         self.kubeconfig.write_text(yaml.safe_dump(document))
 
+    def _start(self, handler: type[BaseHTTPRequestHandler]) -> Server:
+        """Have a server answer on loopback."""
+        server = Server(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self._servers.append(server)
+        return server
+
     def close(self) -> None:
-        for server in (self._server, *self._ports.values()):
+        for server in self._servers:
             server.shutdown()
             server.server_close()
 
     def listen(
         self, pod: str, port: int, pages: Mapping[str, Any], context: ssl.SSLContext | None = None
-    ) -> int:
-        """Have a pod answer with these objects by path, over TLS where there is a context; the local port."""
+    ) -> None:
+        """Have a port of a pod answer with these objects by path, over TLS where there is a context."""
+        self._ports[pod, port] = (pages, context)
 
-        class Pages(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                found = self.path in pages
-                content = pages[self.path] if found else b""
-                text = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(200 if found else 404)
-                self.send_header("content-length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-            def log_message(self, *_args: Any) -> None:
-                pass
-
-        if old := self._ports.pop((pod, port), None):
-            old.shutdown()
-            old.server_close()
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-        if context:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        self._ports[pod, port] = server
-        return server.server_port
+    def serve(self, pages: Mapping[str, Any]) -> str:
+        """Have a server outside of the cluster answer with these objects by path; its address."""
+        return f"http://127.0.0.1:{self._start(handler_of(pages)).server_port}"
 
     def stream(self, request: BaseHTTPRequestHandler) -> bool:
         """Answer a request that goes on to a pod; False where it is another."""
@@ -178,11 +168,11 @@ class ApiServer:
             Stream(request).run((as_curl_writes(text, words) for text in output), exit_code)
         elif action == "portforward":
             port = int(query["ports"][0])
-            server = self._ports.get((pod, port))
-            if server is None:
+            served = self._ports.get((pod, port))
+            if served is None:
                 request.send_error(500, "nothing listens there")
             else:
-                Stream(request).forward(port, server.server_port)
+                Stream(request).forward(port, connection_to(*served))
         return action in ("exec", "portforward")
 
     def put(self, path: str, obj: Object) -> Object:
@@ -313,6 +303,40 @@ class ApiServer:
                 pass
 
         return Handler
+
+
+def handler_of(pages: Mapping[str, Any]) -> type[BaseHTTPRequestHandler]:
+    """What answers with these objects by path."""
+
+    class Pages(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            found = self.path in pages
+            content = pages[self.path] if found else b""
+            text = content if isinstance(content, bytes) else json.dumps(content).encode()
+            self.send_response(200 if found else 404)
+            self.send_header("content-length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_args: Any) -> None:
+            pass
+
+    return Pages
+
+
+def connection_to(pages: Mapping[str, Any], context: ssl.SSLContext | None) -> socket.socket:
+    """A connection to a pod: it needs no server that waits, as only its API can connect to it."""
+    near, far = socket.socketpair()
+
+    def answer() -> None:
+        # The client may go, or not trust us, at any time.
+        with far, suppress(OSError), context.wrap_socket(far, server_side=True) if context else far as served:
+            handler_of(pages)(served, ("pod", 0), None)  # type: ignore[arg-type]
+
+    threading.Thread(target=answer, daemon=True).start()
+    return near
 
 
 def as_curl_writes(text: str, options: str) -> str:

@@ -38,10 +38,10 @@ class Stream:
         request.wfile.flush()
         request.wfile = io.BytesIO()  # nothing follows, and the client may be gone
 
-    def forward(self, port: int, local_port: int) -> None:
-        """Be the port of a pod that is served on a local port."""
+    def forward(self, port: int, server: socket.socket) -> None:
+        """Be the port of a pod that is at the other end of this connection."""
         self._open(port)
-        with socket.create_connection(("127.0.0.1", local_port)) as server:
+        with server:
             answers = threading.Thread(target=self._answer, args=(server,))
             answers.start()
             while content := self._receive():

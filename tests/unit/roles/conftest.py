@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_runs import run_ansible
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from exolab.layout import CACHE
@@ -67,17 +68,12 @@ def play_role(tmp_path: Path) -> Play:
         task = {"ansible.builtin.import_role": {"name": f"exomesh.istio.{role}", "tasks_from": tasks_from}}
         plays = [{"hosts": "mesh", "gather_facts": False, "tasks": [task]}]
         (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
-        finished = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible-playbook")),
-                *("-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml")),
-                *arguments,
-            ],
-            env={**os.environ, **(environment or {}), "ANSIBLE_NOCOLOR": "1"},
-            cwd=started_in,
-            capture_output=True,
-            text=True,
-            check=False,
+        finished = run_ansible(
+            "ansible-playbook",
+            *("-i", tmp_path / "hosts.yml", tmp_path / "play.yml"),
+            *arguments,
+            environment={**os.environ, **(environment or {}), "ANSIBLE_NOCOLOR": "1"},
+            folder=started_in,
         )
         return Run(finished.returncode, finished.stdout + finished.stderr)
 

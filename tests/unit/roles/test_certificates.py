@@ -9,18 +9,17 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible_runs import run_ansible
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 USAGES = "Digital Signature, Non Repudiation, Key Encipherment, Certificate Sign, CRL Sign"
 QUICK: dict[str, Any] = {"certificates_key_size": 2048}
 
@@ -55,10 +54,8 @@ class Mesh:
         return self.folder / ".exomesh"
 
     def run(self, *arguments: str, **variables: Any) -> Run:
-        play = [ANSIBLE_PLAYBOOK, "-i", "inventory.yml", "play.yml", "-e", json.dumps(QUICK | variables)]
-        done = subprocess.run(
-            [*play, *arguments], cwd=self.folder, capture_output=True, text=True, check=False
-        )
+        play = ("-i", "inventory.yml", "play.yml", "-e", json.dumps(QUICK | variables))
+        done = run_ansible("ansible-playbook", *play, *arguments, folder=self.folder)
         return Run(done.returncode, done.stdout + done.stderr)
 
     def api(self, cluster: str) -> client.CoreV1Api:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import coverage
 import pytest
 import yaml
+from ansible_runs import run_ansible
 from kubeconfigs import run_module
 
 PROJECT = Path(__file__).resolve().parents[4]
@@ -42,17 +41,14 @@ def inventory(exoscale_api: Any, exo_path: Path, tmp_path: Path) -> Callable[...
         file = tmp_path / "mesh.sks.yml"
         defaults = {"plugin": "exomesh.istio.sks", "exo_path": str(exo_path)}
         file.write_text(yaml.safe_dump({**defaults, **configuration}))
-        program = Path(sys.executable).with_name("ansible-inventory")
-        finished = subprocess.run(
-            [str(program), "-i", str(file), "--list"],
-            env={
+        finished = run_ansible(
+            "ansible-inventory",
+            *("-i", file, "--list"),
+            environment={
                 **exoscale_api.environment(),
                 "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
                 **measured(),
             },
-            capture_output=True,
-            text=True,
-            check=False,
         )
         return json.loads(finished.stdout or "{}", object_hook=_plain), finished.stderr
 

@@ -127,8 +127,7 @@ class Pages(dict[str, bytes]):
 
 
 def test_all_requests_go_to_the_canary_in_every_cluster(shop: RunningMesh) -> None:
-    port = shop["vie"].api.listen("cart", 80, Pages(shop))
-    result = shift(shop, urls=[f"http://127.0.0.1:{port}/"])
+    result = shift(shop, urls=[f"{shop['vie'].api.serve(Pages(shop))}/"])
     assert result.get("changed"), result
     assert weights_in(shop, "vie") == weights_in(shop, "fra") == {"v1": 0, "v2": 100}
     assert result["checks"][-1]["versions"] == {"v2": 10}

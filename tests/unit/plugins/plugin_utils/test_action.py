@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible_runs import run_ansible
 from kubeconfigs import CA_OF_TESTS, issue, kubeconfig, secrets_of
 
 PLUGINS = Path(__file__).resolve().parents[4] / "plugins"
@@ -24,14 +24,16 @@ def run(folder: Path, *arguments: str, shell: dict[str, str] | None = None, **ta
     play = {"hosts": "all", "gather_facts": False, "tasks": [{"name": "Try", **task}]}
     (folder / "play.yml").write_text(yaml.safe_dump([play]))
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"here": LOCAL}}}))
-    program = str(Path(sys.executable).with_name("ansible-playbook"))
     kept = {key: value for key, value in os.environ.items() if key not in PROCESSES}
-    finished = subprocess.run(
-        [program, "-vvvv", "-i", str(folder / "hosts.yml"), str(folder / "play.yml"), *arguments],
-        env={**kept, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", **(shell or {})},
-        capture_output=True,
-        text=True,
-        check=False,
+    finished = run_ansible(
+        "ansible-playbook",
+        *("-vvvv", "-i", folder / "hosts.yml", folder / "play.yml", *arguments),
+        environment={
+            **kept,
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+            **(shell or {}),
+        },
     )
     return finished.stdout + finished.stderr
 
