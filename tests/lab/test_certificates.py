@@ -190,7 +190,7 @@ def test_a_plain_istio_is_its_users_until_it_is_adopted(plain: RunningLab, tmp_p
         "[istio-owner] In cluster cluster2, Deployment istio-system/istiod belongs to somebody else"
         in said(refused)
     )
-    assert "IstioOperator istio-system/installed-state" in said(refused)
+    assert "installation by istioctl" in said(refused)
     assert "--check --diff with istio_adopt: true" in said(refused)
     with pytest.raises(AssertionError, match=r"belongs to\s+somebody\s+else's"):
         istio(plain, tmp_path)

@@ -13,6 +13,7 @@ from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
 from .manifest import is_istiod
 from .names import (
+    COMPONENT_LABEL,
     CONTROL_PLANE,
     EASTWEST_GATEWAY,
     INGRESS_GATEWAY,
@@ -39,7 +40,7 @@ _BESIDE = {
 }
 
 _CHARTS_ALONE = "unknown"
-"""What Istio's charts write as the owner when something else than istioctl renders them."""
+"""What Istio's charts write as the owner, and newer istioctl leaves where the IstioOperator has no name."""
 
 
 def labels_of(obj: Object) -> dict[str, str]:
@@ -74,6 +75,8 @@ def foreign_owner(deployment: Object, operator: str) -> str | None:
     if release := annotations.get("meta.helm.sh/release-name"):
         return f"the Helm release {annotations.get('meta.helm.sh/release-namespace', '?')}/{release}"
     owner = labels.get(OWNER_LABEL)
+    if owner == _CHARTS_ALONE and COMPONENT_LABEL in labels:
+        return "somebody else's installation by istioctl, of an IstioOperator without a name"
     if owner in (None, _CHARTS_ALONE):
         return f"somebody unknown (it lacks the label {OWNER_LABEL}={operator})"
     namespace = labels.get(OWNER_NAMESPACE_LABEL) or metadata["namespace"]
