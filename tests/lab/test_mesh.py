@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from exolab.command import descendants
 
 from . import documents
@@ -137,6 +140,73 @@ def test_one_cluster_alone_can_be_run(mesh: RunningLab) -> None:
     result = run_playbook(mesh, "site.yml", "--limit", "cluster3")
     assert result.returncode == 0, result.stdout[-5000:]
     assert changes(result.stdout) == {"cluster3": 0}
+
+
+def inventory_of(lab: RunningLab, folder: Path, change: Callable[[dict[str, Any]], None]) -> RunningLab:
+    """The lab with another inventory, whose group of the mesh and its variables were changed."""
+    shutil.copytree(lab.inventory, folder)
+    hosts = yaml.safe_load((folder / "hosts.yml").read_text())
+    change(hosts["all"]["children"])
+    (folder / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    return RunningLab(lab.name, folder)
+
+
+def test_a_cluster_is_not_taken_for_another_and_nobody_leaves_by_being_absent(
+    mesh: RunningLab, tmp_path: Path
+) -> None:
+    """What is refused is refused before the first change, and says what to do."""
+    before = {name: mesh.objects(name) for name in MEMBERS}
+    state = mesh.path / "mesh"
+
+    def mixed_up(groups: dict[str, Any]) -> None:
+        groups["mesh"]["hosts"]["cluster3"]["mesh_kubeconfig"] = str(state / "cluster1" / "kubeconfig")
+
+    def doubled(groups: dict[str, Any]) -> None:
+        file = {"kubeconfig_source": "file", "kubeconfig_file": str(state / "cluster1" / "kubeconfig")}
+        groups["mesh"]["hosts"]["cluster4"] = file
+
+    def empty_state(groups: dict[str, Any]) -> None:
+        groups["mesh"]["vars"] = {"mesh_state_dir": str(tmp_path / "new workspace")}
+
+    alone = ("--limit", "cluster3")
+    leaving = ("-e", "cluster=cluster3", "-e", "remove_lost_services=true")
+    for name, change, words, told in (
+        (
+            "survivor",
+            mixed_up,
+            ("playbooks/remove_cluster.yml", *leaving),
+            "is that of cluster cluster1 of mesh",
+        ),
+        ("doubled", doubled, ("site.yml",), "is that of cluster cluster1 of mesh mesh1"),
+        ("workspace", empty_state, ("site.yml", *alone), "There is no root CA"),
+    ):
+        other = inventory_of(mesh, tmp_path / name, change)
+        if name == "workspace":  # a group_vars beside the inventory would win over the inventory's own
+            settings = yaml.safe_load((other.inventory / "group_vars" / "mesh.yml").read_text())
+            del settings["mesh_state_dir"]
+            (other.inventory / "group_vars" / "mesh.yml").write_text(yaml.safe_dump(settings))
+        refused = run_playbook(other, *words)
+        assert refused.returncode != 0, name
+        assert told in " ".join(refused.stdout.split()), refused.stdout[-3000:]
+    for name in MEMBERS:
+        assert mesh.objects(name) == before[name]
+
+    def without_cluster3(groups: dict[str, Any]) -> None:
+        groups["shops"] = groups.pop("mesh")
+        del groups["shops"]["hosts"]["cluster3"]
+        groups["shops"]["vars"] = {"mesh_group": "shops"}
+
+    shops = inventory_of(mesh, tmp_path / "shops", without_cluster3)
+    (shops.inventory / "group_vars" / "mesh.yml").rename(shops.inventory / "group_vars" / "shops.yml")
+    seen = run_playbook(shops, "playbooks/status.yml")
+    assert seen.returncode == 0, seen.stdout[-3000:]
+    assert "member-not-in-inventory" in seen.stdout
+    assert "remove_cluster -e cluster=cluster3" in " ".join(seen.stdout.split())
+    again = run_playbook(shops, "site.yml")
+    assert again.returncode == 0, again.stdout[-3000:]
+    assert set(changes(again.stdout).values()) == {0}
+    for name in MEMBERS:
+        assert mesh.objects(name) == before[name]
 
 
 def test_the_request_crosses_the_gateway_of_the_other_cluster(mesh: RunningLab) -> None:

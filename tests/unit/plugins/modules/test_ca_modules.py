@@ -222,6 +222,45 @@ def root_ca(
     return run_module("root_ca", check=check, **given)
 
 
+RECORD = "/api/v1/namespaces/istio-system/configmaps/exomesh"
+
+
+def test_no_root_is_made_for_a_mesh_of_which_a_member_was_not_read(
+    clusters: dict[str, ApiServer], tmp_path: Path
+) -> None:
+    clusters["west"].kubeconfig.unlink()
+    refused = root_ca(clusters, tmp_path / "state")
+    assert refused["failure"]["code"] == "mesh_not_read"
+    assert "west could not be asked" in refused["msg"]
+    assert "certificates_new_mesh" in refused["msg"]
+    assert root_ca(clusters, tmp_path / "state", check=True)["failure"]["code"] == "mesh_not_read"
+    for cluster in clusters.values():
+        cluster.kubeconfig.unlink(missing_ok=True)
+    assert root_ca(clusters, tmp_path / "state", check=True)["changed"], "all of it is still to come"
+    assert not (tmp_path / "state" / "ca").exists()
+
+
+def test_no_root_is_made_for_clusters_that_are_in_a_mesh_by_their_records(
+    clusters: dict[str, ApiServer], tmp_path: Path
+) -> None:
+    data = {"mesh": "mesh1", "cluster": "north", "network": "north", "members": "[]"}
+    metadata = {"name": "exomesh", "namespace": "istio-system"}
+    clusters["north"].put(
+        RECORD, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    )
+    refused = root_ca(clusters, tmp_path / "state")
+    assert refused["failure"]["code"] == "root_missing"
+    assert "north is north of mesh mesh1" in refused["msg"]
+    assert not (tmp_path / "state" / "ca").exists()
+    members = [
+        {"name": name, "network": name, "kubeconfig": str(server.kubeconfig), "peers": [], "mesh": "mesh1"}
+        for name, server in clusters.items()
+    ]
+    other = root_ca(clusters, tmp_path / "state", members=members, new_mesh="mesh2")
+    assert other["failure"]["code"] == "root_missing", "it is another mesh that is new"
+    assert root_ca(clusters, tmp_path / "state", members=members, new_mesh="mesh1")["changed"]
+
+
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_the_others_go_on_and_the_broken_one_fails_alone(
     clusters: dict[str, ApiServer], tmp_path: Path, fault: Callable[[dict[str, str]], None]
