@@ -237,7 +237,7 @@ def test_no_root_is_made_for_a_mesh_of_which_a_member_was_not_read(
     for cluster in clusters.values():
         cluster.kubeconfig.unlink(missing_ok=True)
     assert root_ca(clusters, tmp_path / "state", check=True)["changed"], "all of it is still to come"
-    assert not (tmp_path / "state" / "ca").exists()
+    assert not list((tmp_path / "state").rglob("*.pem"))
 
 
 def test_no_root_is_made_for_clusters_that_are_in_a_mesh_by_their_records(
@@ -251,7 +251,7 @@ def test_no_root_is_made_for_clusters_that_are_in_a_mesh_by_their_records(
     refused = root_ca(clusters, tmp_path / "state")
     assert refused["failure"]["code"] == "root_missing"
     assert "north is north of mesh mesh1" in refused["msg"]
-    assert not (tmp_path / "state" / "ca").exists()
+    assert not (tmp_path / "state" / "ca" / "root-cert.pem").exists()
     members = [
         {"name": name, "network": name, "kubeconfig": str(server.kubeconfig), "peers": [], "mesh": "mesh1"}
         for name, server in clusters.items()
