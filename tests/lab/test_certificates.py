@@ -179,7 +179,7 @@ def istio(lab: RunningLab, tmp_path: Path, *arguments: str) -> Outcome:
 
 
 def test_a_plain_istio_is_its_users_until_it_is_adopted(plain: RunningLab, tmp_path: Path) -> None:
-    kinds = "deployment,service,configmap,mutatingwebhookconfiguration,serviceaccount,namespace"
+    kinds = "deployment,service,mutatingwebhookconfiguration,serviceaccount,clusterrole,namespace"
     everything = ("get", kinds, "--all-namespaces", "-o=json")
     before = plain.kubectl("cluster2", *everything)
     accept = ("-e", '{"preflight_accept": ["istio-owner", "cluster-name"]}')
