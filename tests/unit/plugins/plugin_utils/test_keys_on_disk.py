@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,13 @@ WAYS = {"in the process of the task": {}, "in a process of its own": {"EXOMESH_M
 def files_with_keys(*folders: Path) -> list[Path]:
     """Files that hold a key, in PEM or as a kubeconfig has it."""
     signs = (b"PRIVATE KEY", ADMINISTRATOR.key_pem.splitlines()[1], b"client-key-data")
-    found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    return [path for path in found if any(sign in path.read_bytes() for sign in signs)]
+    found = []
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        # What went meanwhile, as Ansible's temporary files do, holds nothing any more.
+        with suppress(FileNotFoundError):
+            if path.is_file() and any(sign in path.read_bytes() for sign in signs):
+                found.append(path)
+    return found
 
 
 def require_certificates(api: ApiServer, folder: Path) -> None:
