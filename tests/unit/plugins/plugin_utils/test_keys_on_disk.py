@@ -199,7 +199,8 @@ def test_a_task_that_is_ended_leaves_no_key(
         everyone = play.descendants()
         if number == signal.SIGKILL and not alone:
             for pid in reversed(everyone):
-                os.kill(pid, number)
+                with suppress(ProcessLookupError):  # ended meanwhile
+                    os.kill(pid, number)
         else:
             play.process.send_signal(number)
         play.process.communicate(timeout=30)
