@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "lab"))
 
-from exolab.build import go_command  # noqa: E402
+from exolab.build import go_command  # noqa: E402 - the lab is no package of .venv, so its folder comes first
 
 PACKAGE = "github.com/rhysd/actionlint/cmd/actionlint"
 PROGRAM = ROOT / "build/actionlint"

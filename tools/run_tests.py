@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "lab"))
-from exolab.cgroups import cpu_seconds  # noqa: E402
+from exolab.cgroups import cpu_seconds  # noqa: E402 - the lab is no package of .venv, so its folder comes first
 
 OUTPUT = Path("build/test-output")
 TEST_LAB = "exomesh-test"
