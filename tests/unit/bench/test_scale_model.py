@@ -93,7 +93,7 @@ def test_peers_are_looked_at_in_as_many_requests_however_many_they_are(mesh: Pla
     for count in (2, 4):
         result = run_module("peering_info", members=members_of(state)[:count], prune=False)
         assert result["gaps"] == {}
-        assert [one.requests.total() for one in mesh.traffic()[:count]] == [10] * count
+        assert [one.requests.total() for one in mesh.traffic()[:count]] == [12] * count
 
 
 def test_each_member_has_a_ca_of_its_own_under_the_root(

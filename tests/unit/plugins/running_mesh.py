@@ -60,7 +60,8 @@ class RunningCluster:
         discovery = {"name": "discovery", "image": "docker.io/istio/pilot:1.31.1"}
         variables = [{"name": "CLUSTER_ID", "value": name}]
         template = {"spec": {"containers": [{**discovery, "env": variables}]}}
-        self.put("Deployment", "istiod", {"app": "istiod"}, spec={"replicas": 1, "template": template})
+        installed = {"app": "istiod", "install.operator.istio.io/owning-resource": "exomesh"}
+        self.put("Deployment", "istiod", installed, spec={"replicas": 1, "template": template})
         self.put("Pod", ISTIOD, {"app": "istiod"}, spec={"containers": [discovery]})
         self.put("Pod", GATEWAY, {"istio": "eastwestgateway"}, spec={"containers": []})
         self.put("Pod", "web-1", {"app": "web"}, "shop", spec={"containers": [{"name": "app"}]})

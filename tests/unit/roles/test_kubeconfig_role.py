@@ -102,7 +102,7 @@ def test_where_nothing_outlives_a_run(
 
 
 def test_check_mode_looks_into_a_cluster_whose_kubeconfig_is_still_to_come(
-    play: Play, exoscale_api: Any, exo_path: Path, state: Path, tmp_path: Path
+    play: Play, exoscale_api: Any, exo_path: Path, state: Path, temporary_folder: Path
 ) -> None:
     hosts = {"alpha": {"sks_cluster": "alpha", "sks_zone": "de-fra-1"}}
     settings = {
@@ -112,9 +112,8 @@ def test_check_mode_looks_into_a_cluster_whose_kubeconfig_is_still_to_come(
         "kubeconfig_api_endpoint": exoscale_api.url,
         "kubeconfig_preflight": False,
     }
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    check = partial(play, hosts, "--check", "-vvv", environment={"TMPDIR": str(folder), "HOME": str(folder)})
+    folder = {"TMPDIR": str(temporary_folder), "HOME": str(temporary_folder)}
+    check = partial(play, hosts, "--check", "-vvv", environment=folder)
     forbidden = check(kubeconfig_held_in_check_mode=False, **settings)
     assert forbidden.return_code == 0, forbidden.text
     assert not exoscale_api.requests("generate-sks-cluster-kubeconfig")
@@ -134,7 +133,7 @@ def test_check_mode_looks_into_a_cluster_whose_kubeconfig_is_still_to_come(
         assert time.monotonic() < deadline, "it goes with the run"
     assert "PRIVATE KEY" not in checked.text
     assert not state.exists()
-    kept = [file for file in folder.rglob("*") if file.is_file()]
+    kept = [file for file in temporary_folder.rglob("*") if file.is_file()]
     assert not [file for file in kept if b"client-key" in file.read_bytes()]
 
 

@@ -55,7 +55,7 @@ def test_a_number_or_a_boolean_may_be_text() -> None:
     """A module takes them for what they say; an expression must say `| bool`, `| int` or `| float` itself."""
     kinds = {name: option.get("type") for role in ROLES for name, option in options(role).items()}
     scalars = [name for name, kind in kinds.items() if kind in ("bool", "int", "float")]
-    default = r"(?:\s*\|\s*default\([^()]*\))?"
+    default = r"(?:\s*\|\s*default\((?:[^()]|\([^()]*\))*\))?"
     handed_on = re.compile(rf"(?:{'|'.join(scalars)}){default}")
     used = re.compile(
         rf"(?<![\w.'])(?P<name>{'|'.join(scalars)})\b(?!\s*=[^=]){default}(?P<cast>\s*\|\s*(?:bool|int|float)\b)?"

@@ -146,6 +146,7 @@ ASK: dict[str, Options] = {
         "name": "gva",
         "kubeconfig": place.kubeconfig,
     },
+    "mesh_record_info": _one(),
     "mesh_teardown": _one(name="vie", mesh_id="mesh"),
     "mesh_verify": _all(),
     "page_info": _one(namespace="demo", labels="app=demo", url="http://page"),
