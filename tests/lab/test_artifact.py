@@ -314,7 +314,7 @@ def test_status_needs_nothing_but_a_new_folder(mesh: Awx) -> None:
 
 
 def test_a_root_that_would_end_with_the_job_is_not_made(mesh: Awx) -> None:
-    job = mesh.run("exomesh.istio.certificates", "local", certificates_backend="local")
+    job = mesh.run("exomesh.istio.site", "local", certificates_backend="local")
     assert job.result.returncode != 0
     assert "ends with this job of AWX" in " ".join(job.output.split())
     assert not (job.folder / "inventory/.exomesh/ca").exists()

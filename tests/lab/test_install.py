@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .copies import Making
+from .copies import Making, by_api
 from .outcomes import Outcome, role_of, run
 from .runs import RunningLab, all_ok, changes, verdicts
 from .secret_values import secret_values
@@ -97,7 +97,17 @@ def test_what_was_predicted_is_there_and_nothing_else(mesh: RunningLab, making: 
 
 
 def test_a_second_run_changes_nothing(mesh: RunningLab, tmp_path: Path) -> None:
-    assert run(mesh, "site.yml", tmp_path, "--diff").changed == set()
+    dynamic = by_api(mesh, tmp_path / "dynamic")
+    assert run(dynamic, "site.yml", tmp_path, "--diff").changed == set()
+
+
+def test_an_inventory_with_other_words_for_the_same_clusters_changes_their_records_alone(
+    mesh: RunningLab, tmp_path: Path
+) -> None:
+    done = run(mesh, "site.yml", tmp_path, "--diff")
+    assert {role for _host, role in done.changed} == {"exomesh.istio.peering"}
+    changed = {name for happens in done.objects().values() for names in happens.values() for name in names}
+    assert changed == {"ConfigMap istio-system/exomesh"}
 
 
 @pytest.mark.parametrize("tag", ["certificates", "gateway"])
