@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.vars.hostvars import HostVars
+from ansible.vars.manager import VariableManager
 from ansible_collections.exomesh.istio.plugins.filter.mesh_members import mesh_members
 from ansible_collections.exomesh.istio.plugins.module_utils._base.names import CLUSTER_NAME
 
@@ -205,3 +211,17 @@ def test_groups_are_peers_within_each() -> None:
 def test_a_bad_topology_is_refused_by_name(vie: dict[str, Any], fra: dict[str, Any], said: str) -> None:
     with pytest.raises(AnsibleFilterError, match=said):
         peers(vie=vie, fra=fra)
+
+
+def test_two_hundred_hosts_of_an_inventory_take_no_time(tmp_path: Path) -> None:
+    names = [f"cluster{number}" for number in range(200)]
+    mesh = {"hosts": dict.fromkeys(names, {"sks_zone": "de-fra-1"}), "vars": {"mesh_id": "shop"}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"mesh": mesh}))
+    loader = DataLoader()
+    inventory = InventoryManager(loader, [str(tmp_path / "hosts.yml")])
+    hostvars = HostVars(inventory, VariableManager(loader, inventory), loader)
+    begun = time.process_time()
+    members = mesh_members(names, hostvars, "/state")
+    assert time.process_time() - begun < 2
+    assert [member["mesh"] for member in members] == ["shop"] * 200
+    assert all(len(member["peers"]) == 199 for member in members)
