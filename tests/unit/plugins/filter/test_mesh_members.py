@@ -215,7 +215,7 @@ def test_a_bad_topology_is_refused_by_name(vie: dict[str, Any], fra: dict[str, A
 
 def test_two_hundred_hosts_of_an_inventory_take_no_time(tmp_path: Path) -> None:
     names = [f"cluster{number}" for number in range(200)]
-    mesh = {"hosts": dict.fromkeys(names, {"sks_zone": "de-fra-1"}), "vars": {"mesh_id": "shop"}}
+    mesh = {"hosts": {name: {"sks_zone": "de-fra-1"} for name in names}, "vars": {"mesh_id": "shop"}}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"mesh": mesh}))
     loader = DataLoader()
     inventory = InventoryManager(loader, [str(tmp_path / "hosts.yml")])
