@@ -271,7 +271,7 @@ def test_one_silent_cluster_costs_one_time_out_and_keeps_nobody_from_being_a_mes
     with silent(mesh, "cluster3"):
         begun = time.monotonic()
         status = run_playbook(mesh, "playbooks/status.yml")
-        assert time.monotonic() - begun < 30
+        assert time.monotonic() - begun < 40, "one time-out of 15 s"
         assert "error [cluster3] cluster-unreachable" in status.stdout
         assert status.returncode != 0
 
@@ -284,7 +284,7 @@ def test_one_silent_cluster_costs_one_time_out_and_keeps_nobody_from_being_a_mes
 
         begun = time.monotonic()
         skipped = run_playbook(mesh, "site.yml", "-e", "mesh_on_failure=skip")
-        assert time.monotonic() - begun < 60
+        lasted = time.monotonic() - begun
         words = " ".join(skipped.stdout.split())
         assert skipped.returncode != 0
         assert verdicts(skipped.stdout) == all_ok(MEMBERS[:2]), skipped.stdout[-5000:]
@@ -292,8 +292,10 @@ def test_one_silent_cluster_costs_one_time_out_and_keeps_nobody_from_being_a_mes
         assert "This was done without cluster3, as mesh_on_failure is skip." in words
         assert "member-not-in-inventory" not in words
         assert mesh.kubectl("cluster1", *tie), "nothing of its ties is pruned"
+    begun = time.monotonic()
     healed = run_playbook(mesh, "site.yml", "-e", "mesh_on_failure=skip")
     assert healed.returncode == 0, healed.stdout[-5000:]
+    assert lasted < 15 + 1.5 * (time.monotonic() - begun), "it costs its time-out, once"
     assert verdicts(healed.stdout) == all_ok(MEMBERS)
     assert mesh.kubectl("cluster2", *tie)
 
