@@ -25,6 +25,8 @@ OUTPUT = Path("build/test-output")
 TEST_LAB = "exomesh-test"
 SHOWN = ("lint", "importer")
 SHOWN_OF_A_FAILURE = 5000  # characters
+FAILED = re.compile(r"(?m)^(?:FAILED|ERROR) tests/.*$")
+"""What pytest says of each at its end."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -32,6 +34,7 @@ def main(targets: list[str]) -> int:
     """Return 0 when every target was made."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results = []
+    names: list[str] = []
     (ROOT / OUTPUT).mkdir(parents=True, exist_ok=True)
     try:
         for target in targets:
@@ -39,6 +42,7 @@ def main(targets: list[str]) -> int:
             code, said = make(target)
             results.append((target, code, time.monotonic() - started, cpu_seconds() - worked))
             if code != 0:
+                names += FAILED.findall(said)
                 said = f"[...]{said[-SHOWN_OF_A_FAILURE:]}" if len(said) > SHOWN_OF_A_FAILURE else said
             if code != 0 or target in SHOWN:
                 print(said.strip(), flush=True)
@@ -52,6 +56,8 @@ def main(targets: list[str]) -> int:
         print(f"  {seconds:7.0f} s {worked:7.0f} CPU s  make {target}{failure}")
     everything = (sum(result[2] for result in results), sum(result[3] for result in results))
     print("  {:7.0f} s {:7.0f} CPU s  all".format(*everything))
+    for name in names:
+        print(name[:300])
     failed = sum(result[1] != 0 for result in results)
     print(f"targets: {len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0
