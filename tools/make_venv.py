@@ -31,7 +31,7 @@ THIS = "--this"  # the argument for the Python that was chosen
 
 # The PyPI package `ansible` carries a hundred collections; a few are wanted, the rest would slow every tool.
 # The release is the one that was made of the ansible-core in run.txt; since 14 there is no awx.awx in it.
-OWN = ("kubernetes/core", "community/hashi_vault")
+OWN = ("kubernetes/core", "community/crypto", "community/hashi_vault")
 AWX = ("awx/awx",)
 COLLECTIONS = {"12.3.0": OWN + AWX} if sys.version_info < (3, 12) else {"14.5.0": OWN, "12.3.0": AWX}
 

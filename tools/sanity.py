@@ -17,7 +17,7 @@ from ansible_test._internal import python_requirements
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-DEPENDENCIES = ("kubernetes/core", "community/hashi_vault")
+DEPENDENCIES = ("kubernetes/core", "community/crypto", "community/hashi_vault")
 # What is shipped, and what ansible-test reads. Tests, lab and tools are no part of the collection.
 CHECKED = "LICENSE README.md changelogs galaxy.yml meta playbooks plugins roles tests/config.yml tests/sanity"
 
@@ -73,7 +73,7 @@ def copy_collection(root: Path) -> Path:
             shutil.copy2(ROOT / name, collection / name)
     installed = next(BIN.parent.glob("lib/python*/site-packages/ansible_collections"))
     for dependency in DEPENDENCIES:
-        (root / dependency).parent.mkdir()
+        (root / dependency).parent.mkdir(exist_ok=True)
         (root / dependency).symlink_to(installed / dependency)
     return collection
 

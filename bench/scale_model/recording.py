@@ -40,8 +40,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import (
     chain_pem,
     kind_of,
     read_key,
-    sign_intermediate,
 )
+from signing import sign_intermediate
 
 Names = Mapping[str, str]
 

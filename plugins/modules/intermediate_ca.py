@@ -48,30 +48,23 @@ options:
     type: str
   source:
     description:
-      - V(sign) signs here, with O(issuer_key_path) or O(issuer_key_content).
+      - V(request) makes a key in the cluster and a request, and takes the answer in O(signed).
       - V(given) takes O(chain) and its key as they are.
-      - V(request) makes a key and a request for a CA elsewhere, and takes its answer in O(signed).
     type: str
-    choices: [sign, given, request]
-    default: sign
+    choices: [request, given]
+    default: request
   issuer:
     description:
       - The mesh's CA as PEM text. When an intermediate of the root signs, that one first and the root last.
       - May be empty in check mode only, while the root is still to come.
     type: str
     required: true
-  issuer_key_path:
+  issuer_has_limits:
     description:
-      - File with the private key of O(issuer). Read only when something is to be signed.
-    type: path
-  issuer_key_content:
-    description:
-      - The same as PEM text.
-    type: str
-  issuer_passphrase:
-    description:
-      - Passphrase of the issuer's key.
-    type: str
+      - Whether O(issuer) has rules of its own as to how long a certificate lives, as a CA elsewhere may. Then
+        one that it made short is renewed when a third of its life is left.
+    type: bool
+    default: false
   chain:
     description:
       - Chain of this cluster as PEM text, the intermediate CA first and the root last, for O(source=given).
@@ -135,13 +128,29 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Give the cluster its intermediate CA
-  exomesh.istio.intermediate_ca:
+- name: Create a key in the cluster, and a request for it
+  exomesh.istio.intermediate_ca: &options
     kubeconfig: "{{ mesh_kubeconfig }}"
     name: "{{ mesh_cluster_name }}"
     network: "{{ mesh_network }}"
     issuer: "{{ root.certificate }}"
-    issuer_key_path: "{{ mesh_state_dir }}/ca/root-key.pem"
+  register: asked
+
+- name: Sign it
+  community.crypto.x509_certificate_pipe:
+    provider: ownca
+    csr_content: "{{ asked.request }}"
+    ownca_content: "{{ root.certificate }}"
+    ownca_privatekey_path: "{{ mesh_state_dir }}/ca/root-key.pem"
+    ownca_not_after: +365d
+  register: answer
+  when: asked.request | length > 0
+
+- name: Store what was signed
+  exomesh.istio.intermediate_ca:
+    <<: *options
+    signed: "{{ answer.certificate }}"
+  when: asked.request | length > 0
 """
 
 RETURN = r"""
@@ -204,9 +213,9 @@ from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
-from ..module_utils._trust.intermediate_ca import Given, IntermediateCa, SignElsewhere, SignHere, Source
-from ..module_utils._trust.root_ca import load_authority, require_key
-from ..module_utils._trust.x509 import KEY_TYPES, Authority, KeyKind, Profile, describe, read_chain
+from ..module_utils._trust.intermediate_ca import Given, IntermediateCa, Requested, Source
+from ..module_utils._trust.root_ca import load_authority
+from ..module_utils._trust.x509 import KEY_TYPES, KeyKind, Profile, describe, read_chain
 
 with suppress(ImportError):  # require("kubernetes") tells
     import yaml
@@ -269,29 +278,16 @@ def run(task: Task) -> Result:
 
 def _source(params: dict[str, Any]) -> Source:
     if params["source"] == "request":
-        return SignElsewhere(params["signed"])
-    if params["source"] == "given":
-        return Given(
-            load_authority(
-                params["chain"],
-                params["key_path"],
-                params["key_content"],
-                params["key_passphrase"],
-                params["issuer"],
-            )
-        )
-
-    def authority() -> Authority:
-        signer = load_authority(
+        return Requested(params["signed"], params["issuer_has_limits"])
+    return Given(
+        load_authority(
+            params["chain"],
+            params["key_path"],
+            params["key_content"],
+            params["key_passphrase"],
             params["issuer"],
-            params["issuer_key_path"],
-            params["issuer_key_content"],
-            params["issuer_passphrase"],
         )
-        require_key(signer, "the key of the mesh's CA")
-        return signer
-
-    return SignHere(authority)
+    )
 
 
 def _text(fields: dict[str, Any]) -> str:
@@ -303,11 +299,9 @@ SPEC = Spec(
         **KUBERNETES_ARGUMENT_SPEC,
         "name": {"type": "str", "required": True},
         "network": {"type": "str"},
-        "source": {"type": "str", "choices": ["sign", "given", "request"], "default": "sign"},
+        "source": {"type": "str", "choices": ["request", "given"], "default": "request"},
         "issuer": {"type": "str", "required": True},
-        "issuer_key_path": {"type": "path", "no_log": False},
-        "issuer_key_content": {"type": "str", "no_log": True},
-        "issuer_passphrase": {"type": "str", "no_log": True},
+        "issuer_has_limits": {"type": "bool", "default": False},
         "chain": {"type": "str"},
         "key_path": {"type": "path", "no_log": False},
         "key_content": {"type": "str", "no_log": True},
@@ -321,11 +315,10 @@ SPEC = Spec(
         "renew": {"type": "bool", "default": False},
         "adopt": {"type": "bool", "default": False},
     },
-    mutually_exclusive=[("issuer_key_path", "issuer_key_content"), ("key_path", "key_content")],
+    mutually_exclusive=[("key_path", "key_content")],
     required_if=[
         ("source", "given", ("chain",)),
         ("source", "given", ("key_path", "key_content"), True),
-        ("source", "sign", ("issuer_key_path", "issuer_key_content"), True),
     ],
 )
 

@@ -78,6 +78,23 @@ options:
       - Days that an intermediate CA shall live. A root with fewer days left is warned of.
     type: int
     default: 365
+  intermediate_renew_before:
+    description:
+      - With fewer days left an intermediate CA is made anew.
+    type: int
+    default: 30
+  intermediate_renew:
+    description:
+      - Whether intermediate CAs are made anew even when they are not due.
+    type: bool
+    default: false
+  signs_for:
+    description:
+      - Names of the members for which the root of O(state_dir) signs in this run. Where one of them needs a
+        new intermediate CA, the root's key must open, before anything changes.
+    type: list
+    elements: str
+    default: []
   new_mesh:
     description:
       - ID of the mesh, where it is new. Then a root is made although a member could not be read, or says that
@@ -135,7 +152,13 @@ from ..module_utils._base.files import real_path
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._trust.root_ca import LocalRoot, RootProfile, judge_given_root, load_authority
+from ..module_utils._trust.root_ca import (
+    Intermediates,
+    LocalRoot,
+    RootProfile,
+    judge_given_root,
+    load_authority,
+)
 from ..module_utils._trust.x509 import KEY_TYPES, KeyKind, chain_pem, describe
 
 
@@ -151,8 +174,16 @@ def run(task: Task) -> Result:
             KeyKind(params["key_type"], params["key_size"]),
             timedelta(days=params["lifetime"]),
         )
+        intermediates = Intermediates(
+            params["organization"],
+            profile.key,
+            renew_within,
+            timedelta(days=params["intermediate_renew_before"]),
+            params["intermediate_renew"],
+            params["signs_for"],
+        )
         root = LocalRoot(real_path(params["state_dir"]), params["passphrase"], params["new_mesh"])
-        outcome = root.ensure(members, profile, renew_within, task.check_mode)
+        outcome = root.ensure(members, profile, intermediates, task.check_mode)
     else:
         authority = None
         if params["key_path"] or params["key_content"]:
@@ -187,6 +218,9 @@ SPEC = Spec(
         "key_size": {"type": "int", "default": 4096, "no_log": False},
         "lifetime": {"type": "int", "default": 3650},
         "intermediate_lifetime": {"type": "int", "default": 365},
+        "intermediate_renew_before": {"type": "int", "default": 30},
+        "intermediate_renew": {"type": "bool", "default": False},
+        "signs_for": {"type": "list", "elements": "str", "default": []},
         "new_mesh": {"type": "str"},
         "timeout": {"type": "int", "default": 120},
     },

@@ -3,18 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The intermediate CA of one cluster, in secret ``cacerts`` (private to the collection).
 
-Where the CA that signs is elsewhere, the new key waits in the cluster itself, in secret ``cacerts-request``:
-it never leaves the cluster it is for.
+A new key is made in secret ``cacerts-request`` of the cluster itself. It waits there until somebody has
+signed the request for it, and never leaves the cluster it is for.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
 from .._kubernetes.api import ApiError, Object, ObjectRef
@@ -55,7 +54,6 @@ from .x509 import (
     read_key,
     request_pem,
     serial,
-    sign_intermediate,
     time_text,
 )
 
@@ -69,32 +67,26 @@ _REQUEST = "ca-request.pem"
 _LEAST_LIFE = timedelta(hours=1)
 
 
-class Source:
-    """Where a new intermediate CA comes from: one of the three below."""
-
-
-@dataclass(frozen=True)
-class SignHere(Source):
-    """The mesh's CA is at hand. ``authority`` is called only when something is to be signed."""
-
-    authority: Callable[[], Authority]
-
-
-@dataclass(frozen=True)
-class Given(Source):
+class Given:
     """The user gives chain and key of this cluster."""
 
     authority: Authority
 
 
 @dataclass(frozen=True)
-class SignElsewhere(Source):
-    """A CA elsewhere signs: we make key and request, and take the answer.
+class Requested:
+    """Somebody signs what we request.
 
     :param signed: PEM text of the certificate that was signed, its chain behind it or not; None before that.
+    :param limited: whether who signs has rules of its own as to how long a certificate lives.
     """
 
     signed: str | None
+    limited: bool = False
+
+
+Source: TypeAlias = "Requested | Given"
+"""Where a new intermediate CA comes from."""
 
 
 @dataclass
@@ -182,7 +174,7 @@ class IntermediateCa:
             and (issued or not outcome.reason)
             and not isinstance(source, Given)
         ):
-            self._warn_of_end(outcome.chain, isinstance(source, SignElsewhere))
+            self._warn_of_end(outcome.chain, _is_limited(source))
         return outcome
 
     # Judging
@@ -193,8 +185,8 @@ class IntermediateCa:
             return "it has none" if held is None else None
         if isinstance(source, Given):
             return _why_give(held.chain[0], held.key(), source.authority)
-        elsewhere = isinstance(source, SignElsewhere)
-        reason = why_renew(held.chain, held.key(), self._profile, self._issuers, self._now, elsewhere)
+        limited = _is_limited(source)
+        reason = why_renew(held.chain, held.key(), self._profile, self._issuers, self._now, limited)
         return reason or ("it was asked for" if self._renew else None)
 
     def _judge_given(self, authority: Authority) -> None:
@@ -285,8 +277,8 @@ class IntermediateCa:
             next_step="Renew that CA first, or rotate the root",
         )
 
-    def _warn_of_end(self, chain: tuple[x509.Certificate, ...], elsewhere: bool) -> None:
-        if found := why_kept(chain, self._profile, self._issuers, self._now, elsewhere):
+    def _warn_of_end(self, chain: tuple[x509.Certificate, ...], limited: bool) -> None:
+        if found := why_kept(chain, self._profile, self._issuers, self._now, limited):
             cause, next_step = found
             self._outcome.warnings.append(f"cluster {self._client.name}: {cause}. {next_step}")
 
@@ -296,15 +288,9 @@ class IntermediateCa:
         """The new CA with its key; None in check mode before it can be known, and while it waits."""
         if isinstance(source, Given):
             return source.authority
-        if isinstance(source, SignElsewhere):
-            return self._issue_elsewhere(trust, source.signed)
-        if self._check_mode or not isinstance(source, SignHere):
-            return None
-        signer = source.authority()
-        key = new_key(self._profile.key)
-        return Authority(sign_intermediate(signer, key, self._profile, datetime.now(UTC)), key)
+        return self._request(trust, source)
 
-    def _issue_elsewhere(self, trust: ClusterTrust, signed: str | None) -> Authority | None:
+    def _request(self, trust: ClusterTrust, source: Requested) -> Authority | None:
         key, request = self._pending(trust)
         if key is None:
             if self._check_mode:
@@ -315,7 +301,7 @@ class IntermediateCa:
             data = {CA_KEY: key_pem(key), _REQUEST: request}
             apply_patiently(self._client, _secret(REQUEST_REF, data), FIELD_MANAGER, self._timeout)
             self._outcome.changed = True
-        chain = self._judge_signed(trust, signed, key) if signed else ()
+        chain = self._judge_signed(trust, source, key) if source.signed else ()
         if not chain:
             self._outcome.request = request
             left = end_of(self._issuers) - self._now
@@ -340,9 +326,9 @@ class IntermediateCa:
         )
         return (key, text) if fits else (None, None)
 
-    def _judge_signed(self, trust: ClusterTrust, signed: str, key: Any) -> tuple[x509.Certificate, ...]:
+    def _judge_signed(self, trust: ClusterTrust, source: Requested, key: Any) -> tuple[x509.Certificate, ...]:
         """The chain of the certificate that was signed; () when it answers an older request."""
-        given = read_chain(signed, "The signed certificate")
+        given = read_chain(source.signed or "", "The signed certificate")
         chain = complete_chain(given, self._issuers)
         held = trust.cacerts.chain if trust.cacerts else ()
         if held and chain and chain[0].public_key() == held[0].public_key():
@@ -355,7 +341,7 @@ class IntermediateCa:
                 cluster=self._client.name,
                 next_step="Have the newest request signed; take the old certificate away",
             )
-        if reason := why_renew(chain, key, self._profile, self._issuers, self._now, elsewhere=True):
+        if reason := why_renew(chain, key, self._profile, self._issuers, self._now, source.limited):
             raise CertificateError(
                 f"The signed certificate cannot be used: {reason}. Nothing was changed",
                 "signed_unfit",
@@ -446,6 +432,10 @@ class IntermediateCa:
         copy = {**_secret(ref, {}), "data": secret["data"]}
         self._client.apply(copy)
         self._outcome.backup = name
+
+
+def _is_limited(source: Source) -> bool:
+    return isinstance(source, Requested) and source.limited
 
 
 def _why_give(held: x509.Certificate, held_key: Any, given: Authority) -> str | None:

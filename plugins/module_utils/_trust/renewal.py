@@ -38,7 +38,7 @@ def why_renew(
     profile: Profile,
     issuers: Sequence[x509.Certificate],
     now: datetime,
-    elsewhere: bool = False,
+    limited: bool = False,
 ) -> str | None:
     """Why a cluster needs a new intermediate CA; None while its own is as it should be.
 
@@ -47,13 +47,13 @@ def why_renew(
     :param chain: the cluster's own, up to its root; None when it has none.
     :param key: its private key; None when it cannot be read.
     :param issuers: what signs a new one, up to the mesh's root.
-    :param elsewhere: whether it signs by rules of its own, as to how long.
+    :param limited: whether what signs has rules of its own as to how long a certificate lives.
     """
     if not chain:
         return "it has none"
     held = chain[0]
     return (
-        _why_due(chain, profile, issuers, now, elsewhere)
+        _why_due(chain, profile, issuers, now, limited)
         or ("its key belongs to another certificate" if key is None or not key_belongs(held, key) else None)
         or _why_unlike_profile(held, profile)
         or (
@@ -71,7 +71,7 @@ def why_kept(
     profile: Profile,
     issuers: Sequence[x509.Certificate],
     now: datetime,
-    elsewhere: bool = False,
+    limited: bool = False,
 ) -> tuple[str, str] | None:
     """Why an intermediate CA stays although its end is near, and what to do; None where it is not near."""
     ends = end_of(chain)
@@ -85,7 +85,7 @@ def why_kept(
         if is_root(first):
             return cause, "Rotate the root, before all ends"
         return cause, "Have that CA renewed by what issued it, and give it with its new certificate"
-    life = _days(_life_of_a_new_one(chain, profile, issuers, now, elsewhere))
+    life = _days(_life_of_a_new_one(chain, profile, issuers, now, limited))
     cause = (
         f"{told}. That is less than certificates_renew_before ({profile.renew_before.days} days), but a new "
         f"one would live for {life} only, and be made anew by every run. So it is renewed when a third of "
@@ -103,13 +103,13 @@ def _why_due(
     profile: Profile,
     issuers: Sequence[x509.Certificate],
     now: datetime,
-    elsewhere: bool,
+    limited: bool,
 ) -> str | None:
     ends = end_of(chain)
     if ends <= now:
         return f"its own expired at {time_text(ends)}"
     # One that cannot live for as long as that would be due again as soon as it is made.
-    life = _life_of_a_new_one(chain, profile, issuers, now, elsewhere)
+    life = _life_of_a_new_one(chain, profile, issuers, now, limited)
     margin = profile.renew_before if profile.renew_before < life else life / 3
     if ends - now < margin and now + life - ends > _WORTH_RENEWING:
         return f"its own ends at {time_text(ends)}, with {_days(ends - now)} left"
@@ -121,11 +121,11 @@ def _life_of_a_new_one(
     profile: Profile,
     issuers: Sequence[x509.Certificate],
     now: datetime,
-    elsewhere: bool,
+    limited: bool,
 ) -> timedelta:
     life = min(profile.lifetime, end_of(issuers) - now)
     # What a CA elsewhere gave is all that is known of its limits.
-    return min(life, end_of(chain) - chain[0].not_valid_before_utc - BACKDATING) if elsewhere else life
+    return min(life, end_of(chain) - chain[0].not_valid_before_utc - BACKDATING) if limited else life
 
 
 def _days(time: timedelta) -> str:

@@ -27,11 +27,13 @@ from .._istio.record import read_record
 from .._kubernetes.client import KubernetesClient
 from .cluster import ClusterTrust, read_trust, require_no_root, require_root
 from .encrypted_key import ROUNDS, is_quick_to_guess, require_strong, weakness
+from .renewal import why_renew
 from .x509 import (
     MAX_LIFETIME,
     Authority,
     CertificateError,
     KeyKind,
+    Profile,
     chain_pem,
     chain_problems,
     chain_weaknesses,
@@ -71,6 +73,33 @@ class RootProfile:
             )
 
 
+@dataclass(frozen=True)
+class Intermediates:
+    """What the intermediate CAs shall be that a root signs.
+
+    :param renew: whether they are made anew although they are not due.
+    :param signed_now: names of the clusters that get one in this run, if they need one.
+    """
+
+    organization: str
+    key: KeyKind
+    lifetime: timedelta
+    renew_before: timedelta
+    renew: bool = False
+    signed_now: Sequence[str] = ()
+
+    def are_needed(self, trusts: Sequence[ClusterTrust], issuers: Sequence[x509.Certificate]) -> bool:
+        """Whether the root has to sign in this run."""
+        return any(self._is_needed(trust, issuers) for trust in trusts if trust.cluster in self.signed_now)
+
+    def _is_needed(self, trust: ClusterTrust, issuers: Sequence[x509.Certificate]) -> bool:
+        held = trust.cacerts
+        if held is None or self.renew:
+            return True
+        profile = Profile(trust.cluster, self.organization, self.key, self.lifetime, self.renew_before)
+        return why_renew(held.chain, held.key(), profile, issuers, datetime.now(UTC)) is not None
+
+
 @dataclass
 class RootOutcome:
     """The mesh's root, and what was done, or would be.
@@ -101,26 +130,35 @@ class LocalRoot:
         self.certificate_path = state_dir / "ca" / "root-cert.pem"
 
     def ensure(
-        self, members: Sequence[Member], profile: RootProfile, renew_within: timedelta, check_mode: bool
+        self,
+        members: Sequence[Member],
+        profile: RootProfile,
+        intermediates: Intermediates,
+        check_mode: bool,
     ) -> RootOutcome:
-        """Have the root; made only where there is none, here and in every cluster, and never changed.
+        """Ensure the root: made only where there is none, here and in every cluster, and never changed.
 
-        :param renew_within: how long an intermediate shall live; a root that ends before is warned of.
+        :param intermediates: what it signs. A root that ends before one of them would is warned of.
         """
         outcome = RootOutcome()
         folder = have_state_folder(self._state_dir, check_mode)
         outcome.warnings += folder.warnings
         if check_mode:
-            self._ensure(members, profile, outcome, True)
+            self._ensure(members, profile, intermediates, outcome, True)
         else:
             with locked(self.certificate_path):
-                self._ensure(members, profile, outcome, False)
+                self._ensure(members, profile, intermediates, outcome, False)
         if outcome.chain:
-            outcome.warnings += _short_root_warnings(outcome.chain, renew_within)
+            outcome.warnings += _short_root_warnings(outcome.chain, intermediates.lifetime)
         return outcome
 
     def _ensure(
-        self, members: Sequence[Member], profile: RootProfile, outcome: RootOutcome, check_mode: bool
+        self,
+        members: Sequence[Member],
+        profile: RootProfile,
+        intermediates: Intermediates,
+        outcome: RootOutcome,
+        check_mode: bool,
     ) -> None:
         text = read_text(self.certificate_path)
         if text is None:
@@ -141,7 +179,11 @@ class LocalRoot:
             return
         outcome.chain = read_chain(text, str(self.certificate_path))
         _judge(outcome.chain, str(self.certificate_path))
-        require_root(outcome.chain[-1], _read_all(members, outcome))
+        trusts = _read_all(members, outcome)
+        require_root(outcome.chain[-1], trusts)
+        if not check_mode and intermediates.are_needed(trusts, outcome.chain):
+            authority = load_authority(text, str(self.key_path), None, self._passphrase)
+            require_key(authority, f"the key {self.key_path}")
         self._protect(outcome, check_mode)
 
     def _make(self, profile: RootProfile) -> x509.Certificate:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from .._base.errors import ExomeshError
 from .encrypted_key import encrypted_pem
@@ -271,26 +271,6 @@ def new_request(key: Any, profile: Profile) -> x509.CertificateSigningRequest:
     return builder.sign(key, _hash_for(key))
 
 
-def sign_intermediate(
-    authority: Authority, key: Any, profile: Profile, now: datetime
-) -> tuple[x509.Certificate, ...]:
-    """An intermediate CA with this key, and its chain up to the root; ends when one of its issuers does."""
-    issuer = authority.certificate
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(profile.subject)
-        .issuer_name(issuer.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATING)
-        .not_valid_after(min(now + profile.lifetime, end_of(authority.chain)))
-        .add_extension(_authority_key_identifier(issuer), critical=False)
-    )
-    for extension, critical in _intermediate_extensions(key.public_key()):
-        builder = builder.add_extension(extension, critical)
-    return (builder.sign(authority.key, _hash_for(authority.key)), *authority.chain)
-
-
 # Judging
 
 
@@ -441,13 +421,6 @@ def _ca_usage() -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    identifier = extension_of(issuer, x509.SubjectKeyIdentifier)
-    if identifier is None:
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(cast(Any, issuer.public_key()))
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
 def _hash_for(key: Any) -> hashes.SHA256 | hashes.SHA384:

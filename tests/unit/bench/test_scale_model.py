@@ -96,9 +96,7 @@ def test_peers_are_looked_at_in_as_many_requests_however_many_they_are(mesh: Pla
         assert [one.requests.total() for one in mesh.traffic()[:count]] == [12] * count
 
 
-def test_each_member_has_a_ca_of_its_own_under_the_root(
-    mesh: PlayedMesh, state: Path, tmp_path: Path
-) -> None:
+def test_each_member_has_a_ca_of_its_own_under_the_root(mesh: PlayedMesh, state: Path) -> None:
     secret = client_of(state, "d").get(ObjectRef("v1", "Secret", "cacerts", "istio-system"))
     assert secret
     result = run_module(
@@ -107,7 +105,6 @@ def test_each_member_has_a_ca_of_its_own_under_the_root(
         name="d",
         network="network-d",
         issuer=base64.b64decode(secret["data"]["root-cert.pem"]).decode(),
-        issuer_key_path=str(tmp_path / "not-needed"),
         key_type="ecdsa-p256",
     )
     assert result.get("changed") is False, result

@@ -17,6 +17,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 a
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import Authority, KeyKind, Profile
 from kubeconfigs import CA_OF_TESTS, NOW, Pair, issue, run_module
 from kubernetes_api import ApiServer, Object
+from signing import sign_intermediate
 
 NAMES = ("vie", "fra")
 SYSTEM = "istio-system"
@@ -86,7 +87,7 @@ class RunningCluster:
         """Give the cluster a new CA; what its proxies get of it."""
         key = rules.new_key(KeyKind("ecdsa-p256"))
         profile = Profile(self.name, "Istio", KeyKind("ecdsa-p256"), timedelta(days=365), timedelta(days=30))
-        chain = rules.sign_intermediate(self.root, key, profile, NOW)
+        chain = sign_intermediate(self.root, key, profile, NOW)
         content = {
             "ca-cert.pem": rules.chain_pem(chain[:1]),
             "ca-key.pem": rules.key_pem(key),

@@ -22,6 +22,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import (
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
+from signing import sign_intermediate
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -49,7 +50,7 @@ def root() -> Authority:
 @pytest.fixture(scope="module")
 def issued(root: Authority) -> Authority:
     key = rules.new_key(P256)
-    return Authority(rules.sign_intermediate(root, key, profile(), NOW), key)
+    return Authority(sign_intermediate(root, key, profile(), NOW), key)
 
 
 def why(
@@ -115,7 +116,7 @@ def odd(
 def test_openssl_and_pythons_strict_verification_accept_the_chain(kind: KeyKind, tmp_path: Path) -> None:
     root = authority(kind=kind)
     key = rules.new_key(kind)
-    chain = rules.sign_intermediate(root, key, profile(key=kind), NOW)
+    chain = sign_intermediate(root, key, profile(key=kind), NOW)
     assert why(Authority(chain, key), root, profile(key=kind)) is None
     (tmp_path / "root.pem").write_text(rules.chain_pem(chain[1:]))
     (tmp_path / "ca.pem").write_text(rules.chain_pem(chain[:1]))
@@ -178,14 +179,14 @@ def test_dates_are_backdated_and_end_with_the_issuer(root: Authority, issued: Au
     assert issued.certificate.not_valid_before_utc == NOW - timedelta(minutes=5)
     assert issued.certificate.not_valid_after_utc == NOW + 365 * DAY
     late = NOW + 3500 * DAY
-    chain = rules.sign_intermediate(root, rules.new_key(P256), profile(), late)
+    chain = sign_intermediate(root, rules.new_key(P256), profile(), late)
     assert chain[0].not_valid_after_utc == root.certificate.not_valid_after_utc
 
 
 def test_a_request_asks_for_all_of_it(root: Authority) -> None:
     key = rules.new_key(P256)
     request = x509.load_pem_x509_csr(rules.request_pem(rules.new_request(key, profile())).encode())
-    signed = rules.sign_intermediate(root, key, profile(), NOW)[0]
+    signed = sign_intermediate(root, key, profile(), NOW)[0]
     assert request.subject == signed.subject
     wanted = {extension.oid: extension.value for extension in request.extensions}
     given = {extension.oid: extension.value for extension in signed.extensions}
@@ -214,7 +215,7 @@ def test_none_expired_and_due_are_reasons(root: Authority, issued: Authority) ->
 def test_one_that_ends_with_its_root_is_not_renewed_for_nothing() -> None:
     short = authority(lifetime=20 * DAY)
     key = rules.new_key(P256)
-    held = Authority(rules.sign_intermediate(short, key, profile(), NOW), key)
+    held = Authority(sign_intermediate(short, key, profile(), NOW), key)
     assert why(held, short) is None
 
 
@@ -238,7 +239,7 @@ def test_what_is_asked_for_otherwise_is_a_reason(
 
 def test_the_size_of_an_rsa_key_counts(root: Authority) -> None:
     key = rules.new_key(KeyKind("rsa", 2048))
-    held = Authority(rules.sign_intermediate(root, key, profile(), NOW), key)
+    held = Authority(sign_intermediate(root, key, profile(), NOW), key)
     assert why(held, root, profile(key=KeyKind("rsa", 2048))) is None
     assert why(held, root, profile(key=KeyKind("rsa", 3072))) == "its key is RSA 2048, not RSA 3072"
 
@@ -283,7 +284,7 @@ def test_what_istio_or_a_strict_verifier_needs_is_a_reason(
 def test_a_chain_with_a_ca_between_is_whole(root: Authority) -> None:
     between = odd(root, path_length=1)
     key = rules.new_key(P256)
-    chain = rules.sign_intermediate(between, key, profile(), NOW)
+    chain = sign_intermediate(between, key, profile(), NOW)
     assert rules.chain_problems(chain, NOW) == []
     assert why(Authority(chain, key), root) is None
     shuffled = rules.complete_chain(chain[:1], [chain[2], chain[1]])
@@ -307,7 +308,7 @@ def test_a_bad_chain_is_explained(root: Authority, make: Callable[[Authority], A
 
 def test_a_path_length_that_is_too_short_is_found(root: Authority) -> None:
     between = odd(root, path_length=0)
-    chain = rules.sign_intermediate(between, rules.new_key(P256), profile(), NOW)
+    chain = sign_intermediate(between, rules.new_key(P256), profile(), NOW)
     assert any("pathlen" in problem for problem in rules.chain_problems(chain, NOW))
     assert any("pathlen" in problem for problem in rules.chain_problems(between.chain, NOW, cas_below=1))
 
@@ -324,7 +325,7 @@ def test_a_weak_rsa_key_is_refused(root: Authority) -> None:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     weak = rsa.generate_private_key(65537, 1024)
-    chain = rules.sign_intermediate(root, weak, profile(), NOW)
+    chain = sign_intermediate(root, weak, profile(), NOW)
     assert any("1024 bits" in problem for problem in rules.chain_problems(chain, NOW))
 
 
