@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import datetime
 import json
 import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 USAGES = "Digital Signature, Non Repudiation, Key Encipherment, Certificate Sign, CRL Sign"
+PROJECT = Path(__file__).resolve().parents[3]
 QUICK: dict[str, Any] = {"certificates_key_size": 2048}
 
 
@@ -313,11 +317,16 @@ def test_an_offline_root_signs_what_is_put_beside_the_requests(mesh: Mesh) -> No
     assert still.code != 0
     assert still.changed == {"east": 0, "west": 0}
 
-    for cluster in mesh.kubeconfigs:
-        command = ["openssl", "x509", "-req", "-in", f"{requests}/{cluster}-request.pem", "-days", "365"]
-        command += ["-CA", "offline.pem", "-CAkey", "offline-key.pem", "-CAcreateserial"]
-        command += ["-copy_extensions", "copyall", "-out", f"{requests}/{cluster}-cert.pem"]
-        subprocess.run(command, cwd=mesh.folder, check=True, capture_output=True)
+    command = ["openssl", "x509", "-req", "-in", f"{requests}/east-request.pem", "-days", "365"]
+    command += ["-CA", "offline.pem", "-CAkey", "offline-key.pem", "-CAcreateserial"]
+    command += ["-copy_extensions", "copyall", "-out", f"{requests}/east-cert.pem"]
+    subprocess.run(command, cwd=mesh.folder, check=True, capture_output=True)
+    by_openssl = (requests / "east-cert.pem").read_bytes()
+    signed = sign_requests(mesh, requests)
+    assert signed.code == 0, signed.output
+    assert signed.changed == {"localhost": 2}, "what west asks for is signed and written"
+    assert (requests / "east-cert.pem").read_bytes() == by_openssl
+    assert sign_requests(mesh, requests).changed == {"localhost": 0}
     swapped = (requests / "east-cert.pem").read_bytes()
     (requests / "east-cert.pem").write_bytes((requests / "west-cert.pem").read_bytes())
     wrong = mesh.run("--limit", "east", **offline)
@@ -332,6 +341,19 @@ def test_an_offline_root_signs_what_is_put_beside_the_requests(mesh: Mesh) -> No
         assert not (requests / f"{cluster}-request.pem").exists()
     assert mesh.run(**offline).changed == {"east": 0, "west": 0}
     assert not (mesh.state / "ca").exists()
+
+
+def sign_requests(mesh: Mesh, requests: Path, **variables: Any) -> Run:
+    """Sign on the machine that has the offline root, where there is no inventory."""
+    given = {
+        "certificates_requests_dir": str(requests),
+        "certificates_root_certificate": "offline.pem",
+        "certificates_root_key": "offline-key.pem",
+        **variables,
+    }
+    arguments = (PROJECT / "playbooks/sign_requests.yml", "-e", json.dumps(given))
+    done = run_ansible("ansible-playbook", *arguments, folder=mesh.folder)
+    return Run(done.returncode, done.stdout + done.stderr)
 
 
 @pytest.mark.parametrize(
@@ -413,3 +435,107 @@ def assert_absent(key: bytes, output: str) -> None:
     pieces = [encoded[start : start + 40] for start in range(40, len(encoded) - 40, 40)]
     leaked = [piece for piece in lines + pieces if piece in output]
     assert not leaked
+
+
+# Signing where the root's key is at hand
+
+PASSPHRASE = "correct horse battery staple"
+
+
+def root_of_a_user(folder: Path) -> None:
+    """A root CA in `offline.pem` and `offline-key.pem`, whose key has the passphrase."""
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-passout",
+        f"pass:{PASSPHRASE}",
+        "-days",
+        "3650",
+    ]
+    command += ["-keyout", "offline-key.pem", "-out", "offline.pem"]
+    command += ["-subj", "/O=Offline/CN=Root CA", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def test_a_key_that_is_given_as_text_signs_and_is_in_no_file(
+    mesh: Mesh, temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root_of_a_user(mesh.folder)
+    given = {
+        "certificates_backend": "provided",
+        "certificates_root_certificate": "offline.pem",
+        "certificates_root_key": (mesh.folder / "offline-key.pem").read_text(),
+        "certificates_root_passphrase": PASSPHRASE,
+    }
+    (mesh.folder / "given.yml").write_text(yaml.safe_dump(given))
+    for name in ("TMPDIR", "HOME", "ANSIBLE_REMOTE_TEMP"):
+        monkeypatch.setenv(name, str(temporary_folder))
+    with watched(temporary_folder, (PASSPHRASE.encode(), b"PRIVATE KEY")) as found:
+        run = mesh.run("-vvvv", "-e", "@given.yml")
+    assert run.code == 0, run.output
+    assert not found
+    assert PASSPHRASE not in run.output
+    assert "PRIVATE KEY" not in run.output
+    root = (mesh.folder / "offline.pem").read_bytes()
+    for cluster in mesh.kubeconfigs:
+        verify_strictly(mesh.folder, root, mesh.cacerts(cluster)["ca-cert.pem"])
+    assert mesh.run("-e", "@given.yml").changed == {"east": 0, "west": 0}
+
+
+@contextlib.contextmanager
+def watched(folder: Path, secrets: Sequence[bytes]) -> Iterator[set[str]]:
+    """Look all the time which files below a folder hold a secret."""
+    found: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            for path in folder.rglob("*"):
+                with contextlib.suppress(OSError):
+                    if path.is_file() and any(secret in path.read_bytes() for secret in secrets):
+                        found.add(str(path))
+            over.wait(0.01)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        watcher.join()
+
+
+@pytest.mark.parametrize("secret", ["issuer_key", "vault"])
+def test_secrets_for_modules_of_others_go_by_a_pipe(secret: str) -> None:
+    marks = {"issuer_key": "community.crypto.x509_certificate_pipe", "vault": "community.hashi_vault."}
+    files = [path for path in (PROJECT / "roles").glob("*/tasks/*.yml") if marks[secret] in path.read_text()]
+    assert files
+    for path in files:
+        (task,) = yaml.safe_load(path.read_text())[:1]
+        assert task["vars"]["ansible_pipelining"] is True, path
+
+
+def test_a_request_for_more_than_a_cluster_needs_is_not_signed(mesh: Mesh) -> None:
+    root_of_a_user(mesh.folder)
+    requests = mesh.folder / "requests"
+    requests.mkdir()
+    for name, constraints in (("east", "CA:TRUE,pathlen:0"), ("west", "CA:TRUE")):
+        command = ["openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "/dev/null"]
+        command += ["-subj", f"/O=Istio/CN=Intermediate CA/L={name}", "-out", f"requests/{name}-request.pem"]
+        command += ["-addext", f"basicConstraints=critical,{constraints}"]
+        command += ["-addext", "subjectAltName=DNS:istiod.istio-system.svc"]
+        subprocess.run(command, cwd=mesh.folder, check=True, capture_output=True)
+    refused = sign_requests(mesh, requests, certificates_root_passphrase=PASSPHRASE)
+    assert refused.code != 0
+    assert f"{requests}/west-request.pem is no request of this collection" in refused.text
+    (requests / "west-request.pem").unlink()
+    assert not list(requests.glob("*-cert.pem"))
+    assert sign_requests(mesh, requests, certificates_root_passphrase="wrong passphrase").code != 0
+    assert not list(requests.glob("*-cert.pem"))
+    signed = sign_requests(mesh, requests, certificates_root_passphrase=PASSPHRASE)
+    assert signed.code == 0, signed.output
+    empty = sign_requests(mesh, mesh.folder)
+    assert f"There is no CLUSTER-request.pem in {mesh.folder}" in empty.text
