@@ -67,6 +67,7 @@ _REQUEST = "ca-request.pem"
 _LEAST_LIFE = timedelta(hours=1)
 
 
+@dataclass(frozen=True)
 class Given:
     """The user gives chain and key of this cluster."""
 
