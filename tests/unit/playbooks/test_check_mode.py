@@ -8,6 +8,7 @@ They use nearly every role, module and plugin, and so show what a release of Ans
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.record import Entry, Record
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
 from kubeconfigs import run_module
 from running_mesh import GATEWAY, RunningMesh
@@ -122,9 +124,22 @@ def test_all_playbooks_in_check_mode(mesh: RunningMesh, tmp_path: Path) -> None:
     said += playbook(tmp_path, diagnose, "--check", "-e", "from=vie service=cart.shop:80", code=2)
     assert "The way stops at" in said, said[-3000:]
     assert {name: cluster.api.objects for name, cluster in mesh.clusters.items()} == before
+    said += recover(mesh, tmp_path)
     assert "DEPRECATION WARNING" not in said
     used = set(re.findall(r"(?m)^TASK \[exomesh\.istio\.(\w+) :", said))
     assert used == {path.parent.name for path in ROOT.glob("roles/*/tasks")} - {"awx"}
+
+
+def recover(mesh: RunningMesh, folder: Path) -> str:
+    """What the recovery says that it would write, in check mode, too."""
+    members = {name: Entry(name, f"network-{name}", "", "", {}) for name in mesh.clusters}
+    record = Record("mesh1", "vie", "network-vie", "", "", members)
+    mesh["vie"].api.put("/api/v1/namespaces/istio-system/configmaps/exomesh", record.object())
+    inventory = folder / "recovered/inventory.yml"
+    given = {"recover_kubeconfig": str(mesh["vie"].api.kubeconfig), "recover_inventory": str(inventory)}
+    said = playbook(folder, ROOT / "playbooks/recover_state.yml", "--check", "-e", json.dumps(given))
+    assert not inventory.parent.exists()
+    return said
 
 
 def test_every_module_by_its_name(tmp_path: Path) -> None:
