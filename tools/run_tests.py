@@ -25,8 +25,8 @@ OUTPUT = Path("build/test-output")
 TEST_LAB = "exomesh-test"
 SHOWN = ("lint", "importer")
 SHOWN_OF_A_FAILURE = 5000  # characters
-FAILED = re.compile(r"(?m)^(?:FAILED|ERROR) tests/.*$")
-"""What pytest says of each at its end."""
+NAMED = re.compile(r"(?m)^(?:FAILED tests/|ERROR tests/|SKIPPED \[).*$")
+"""What pytest says at its end of each test that did not pass."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -41,8 +41,8 @@ def main(targets: list[str]) -> int:
             started, worked = time.monotonic(), cpu_seconds()
             code, said = make(target)
             results.append((target, code, time.monotonic() - started, cpu_seconds() - worked))
+            names += NAMED.findall(said)
             if code != 0:
-                names += FAILED.findall(said)
                 said = f"[...]{said[-SHOWN_OF_A_FAILURE:]}" if len(said) > SHOWN_OF_A_FAILURE else said
             if code != 0 or target in SHOWN:
                 print(said.strip(), flush=True)
