@@ -8,6 +8,7 @@ import importlib
 import io
 import ipaddress
 import json
+import locale
 import os
 import signal
 import subprocess
@@ -164,6 +165,7 @@ def run_module(
     arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
     output = io.StringIO()
     handler = signal.getsignal(signal.SIGTERM)
+    spoken = locale.setlocale(locale.LC_ALL)  # AnsibleModule sets that of the environment
     kept = dict(os.environ) if environment is None else environment
     warnings._global_warnings.clear()  # those of a module that ran before, which had a process to itself
     try:
@@ -177,6 +179,7 @@ def run_module(
             main()
     finally:
         signal.signal(signal.SIGTERM, handler)
+        locale.setlocale(locale.LC_ALL, spoken)
     try:
         result = dict(json.loads(output.getvalue()))
     except ValueError:
