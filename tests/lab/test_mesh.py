@@ -9,19 +9,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from exolab.command import descendants
 
 from . import documents
 from .copies import up_mesh
-from .runs import ANSIBLE_PLAYBOOK, PROJECT, RunningLab, all_ok, call, changes, run_playbook, verdicts
+from .runs import (
+    ANSIBLE_PLAYBOOK,
+    PROJECT,
+    RunningLab,
+    all_ok,
+    call,
+    changes,
+    run_playbook,
+    silent,
+    verdicts,
+)
 
 MEMBERS = ("cluster1", "cluster2", "cluster3")
 
@@ -238,30 +246,6 @@ def test_verify_names_the_pairs_whose_secret_or_gateway_is_gone_and_site_heals_t
     healed = run_playbook(mesh, "site.yml")
     assert healed.returncode == 0, healed.stdout[-5000:]
     assert set(verdicts(healed.stdout).values()) == {"ok"}
-
-
-def command_of(process: int) -> list[str]:
-    """Its words; an empty one where it is gone."""
-    try:
-        return Path(f"/proc/{process}/cmdline").read_text().split("\0")
-    except OSError:
-        return [""]
-
-
-@contextmanager
-def silent(lab: RunningLab, cluster: str) -> Iterator[None]:
-    """Its API takes connections, and says nothing."""
-    server = next(
-        process
-        for process in descendants(1)
-        if command_of(process)[0].endswith("/kube-apiserver")
-        and any(f"{lab.path}/nodes/{cluster}/" in word for word in command_of(process))
-    )
-    os.kill(server, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server, signal.SIGCONT)
 
 
 def test_one_silent_cluster_costs_one_time_out_and_keeps_nobody_from_being_a_mesh(mesh: RunningLab) -> None:
