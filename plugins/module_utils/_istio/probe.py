@@ -30,7 +30,8 @@ from .._base.text import new_mark
 from .._base.waiting import concurrently, wait_until_met
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
-from .._kubernetes.images import PULL_POLICY, require_image
+from .._kubernetes.containers import NOBODY, client_container
+from .._kubernetes.images import require_image
 from .._kubernetes.objects import delete_for_sure
 from .._kubernetes.readiness import pod_unmet
 from .names import ISTIO_NAMESPACE
@@ -226,30 +227,14 @@ def _pod(metadata: Object, image: str, timeout: float) -> Object:
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": {"fsGroup": NOBODY},
             "containers": [
-                {
-                    "name": _CONTAINER,
-                    "image": image,
-                    "imagePullPolicy": PULL_POLICY,
-                    "command": ["curl", "--config", f"{_FOLDER}/curl.conf"],
-                    "resources": {
-                        "requests": {"cpu": "10m", "memory": "16Mi"},
-                        "limits": {"cpu": "500m", "memory": "128Mi"},
-                    },
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                    "volumeMounts": [{"name": "config", "mountPath": _FOLDER, "readOnly": True}],
-                }
+                client_container(
+                    _CONTAINER,
+                    image,
+                    ["curl", "--config", f"{_FOLDER}/curl.conf"],
+                    volumeMounts=[{"name": "config", "mountPath": _FOLDER, "readOnly": True}],
+                )
             ],
             "volumes": [{"name": "config", "secret": {"secretName": metadata["name"], "defaultMode": 0o440}}],
         },

@@ -26,7 +26,8 @@ from .._base.text import new_mark, printable_line
 from .._base.waiting import TimeUpError, in_threads, pause, remaining, time_limit, wait_until_met
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient, is_ours
-from .._kubernetes.images import PULL_POLICY, require_image
+from .._kubernetes.containers import client_container
+from .._kubernetes.images import require_image
 from .._kubernetes.objects import apply_patiently, delete_for_sure
 from .._kubernetes.readiness import pod_unmet
 
@@ -226,22 +227,7 @@ class MeshClient:
             "spec": {
                 "terminationGracePeriodSeconds": 1,
                 "automountServiceAccountToken": False,
-                "containers": [
-                    {
-                        "name": "client",
-                        "image": self._image,
-                        "imagePullPolicy": PULL_POLICY,
-                        "command": ["sleep", "infinity"],
-                        "resources": {
-                            "requests": {"cpu": "10m", "memory": "16Mi"},
-                            "limits": {"cpu": "500m", "memory": "64Mi"},
-                        },
-                        "securityContext": {
-                            "allowPrivilegeEscalation": False,
-                            "capabilities": {"drop": ["ALL"]},
-                        },
-                    }
-                ],
+                "containers": [client_container("client", self._image, ["sleep", "infinity"])],
             },
         }
 

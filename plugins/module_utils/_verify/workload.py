@@ -28,7 +28,8 @@ from .._base.waiting import concurrently, wait_until_met
 from .._istio.names import GATEWAY_PORT
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
-from .._kubernetes.images import PULL_POLICY, require_image
+from .._kubernetes.containers import client_container, server_container
+from .._kubernetes.images import require_image
 from .._kubernetes.objects import apply_patiently, delete_for_sure
 from .._kubernetes.readiness import pod_unmet
 from .observe import ENVOY_ADMIN_PORT, access_to
@@ -329,14 +330,6 @@ def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int])
     name = workload_name(cluster)
     owned = {MANAGED_BY_LABEL: MANAGED_BY}
     metadata = {"name": name, "namespace": VERIFY_NAMESPACE, "labels": owned}
-    container: dict[str, Any] = {
-        "resources": {
-            "requests": {"cpu": "10m", "memory": "16Mi"},
-            "limits": {"cpu": "500m", "memory": "128Mi"},
-        },
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "imagePullPolicy": PULL_POLICY,
-    }
     past_the_sidecar = sorted({GATEWAY_PORT, *api_ports})
     return [
         {
@@ -396,13 +389,8 @@ def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int])
                 "activeDeadlineSeconds": workload.lifetime,
                 "automountServiceAccountToken": False,
                 "containers": [
-                    {"name": "server", "image": workload.server_image, **container},
-                    {
-                        "name": "client",
-                        "image": workload.client_image,
-                        "command": ["sleep", "infinity"],
-                        **container,
-                    },
+                    server_container("server", workload.server_image),
+                    client_container("client", workload.client_image, ["sleep", "infinity"]),
                 ],
             },
         },

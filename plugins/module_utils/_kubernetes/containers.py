@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers of pods that the collection starts for a while (private to the collection)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .api import Object
+from .images import PULL_POLICY
+
+NOBODY = 65532
+"""User and group of a process that is nobody's, as images without root have it."""
+
+
+def server_container(name: str, image: str) -> Object:
+    """A container of whatever image, as its own user, with no more rights than that needs."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": PULL_POLICY,
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "16Mi"},
+            "limits": {"cpu": "500m", "memory": "128Mi"},
+        },
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+
+
+def client_container(name: str, image: str, command: Sequence[str], **more: Any) -> Object:
+    """A container with curl, which Pod Security admits at level restricted.
+
+    :param more: further fields of the container.
+    """
+    container = server_container(name, image)
+    container["securityContext"] |= {
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "runAsUser": NOBODY,
+        "runAsGroup": NOBODY,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    return {**container, "command": list(command), **more}
