@@ -78,13 +78,14 @@ failure:
 """
 
 
+from ..module_utils._base.certificates import serial
 from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._trust.inventory import reload_ca
-from ..module_utils._trust.x509 import describe, serial
+from ..module_utils._trust.x509 import describe
 
 
 def run(task: Task) -> Result:

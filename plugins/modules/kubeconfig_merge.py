@@ -157,9 +157,9 @@ not_after:
   description: End of the client certificate's validity, RFC 3339 in UTC.
   type: str
   returned: with a client certificate
-serial_number:
-  description: Serial number of the client certificate.
-  type: int
+serial:
+  description: Serial number of the client certificate, in hex.
+  type: str
   returned: with a client certificate
 fingerprint:
   description: SHA-256 of the client certificate.

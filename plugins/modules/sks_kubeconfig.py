@@ -210,9 +210,9 @@ not_after:
   description: End of the client certificate's validity, RFC 3339 in UTC.
   type: str
   returned: state is present, unless check mode would renew
-serial_number:
-  description: Serial number of the client certificate.
-  type: int
+serial:
+  description: Serial number of the client certificate, in hex.
+  type: str
   returned: state is present, unless check mode would renew
 fingerprint:
   description: SHA-256 of the client certificate.

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from .._base.certificates import time_text
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
 from .._kubernetes.api import Object
 from .._kubernetes.readiness import pod_unmet
-from .._trust.x509 import time_text
 from .._verify import findings
 from .._verify.checks_cluster import gateways
 from .._verify.checks_mesh import told_roots

@@ -187,7 +187,7 @@ def _prepared(text: str, context: str, cluster: Cluster) -> tuple[Kubeconfig, En
     record = {
         "cluster_id": cluster.id,
         "zone": cluster.zone,
-        "ca": [authority.fingerprint for authority in authorities],
+        "ca": [authority.sha256 for authority in authorities],
     }
     config = Kubeconfig()
     config.put(entry.renamed(context, record), make_current=True)

@@ -15,10 +15,11 @@ import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from .._base.certificates import fingerprint, serial, time_text
 from .._base.documents import DocumentError, load_yaml
 from .._base.errors import ExomeshError
 from .._base.requirements import require
@@ -73,11 +74,12 @@ class Certificate:
     subject: str
     common_name: str
     organizations: tuple[str, ...]
-    serial_number: int
+    serial: str
     not_before: datetime
     not_after: datetime
     fingerprint: str
-    """SHA-256 in lower-case hexadecimal."""
+    sha256: str
+    """The fingerprint as records of kubeconfigs have it, without colons."""
     public_key: bytes = field(repr=False)
 
     @classmethod
@@ -95,10 +97,11 @@ class Certificate:
             subject=certificate.subject.rfc4514_string(),
             common_name=next(iter(values(NameOID.COMMON_NAME)), ""),
             organizations=values(NameOID.ORGANIZATION_NAME),
-            serial_number=certificate.serial_number,
+            serial=serial(certificate),
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
-            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+            fingerprint=fingerprint(certificate),
+            sha256=certificate.fingerprint(hashes.SHA256()).hex(),
             public_key=certificate.public_key().public_bytes(
                 serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
             ),
@@ -272,7 +275,7 @@ class Entry:
             "server": self.server,
             "authentication": self.authentication,
             "ca_fingerprints": [authority.fingerprint for authority in authorities],
-            "ca_not_after": iso_time(min(each.not_after for each in authorities)) if authorities else None,
+            "ca_not_after": time_text(min(each.not_after for each in authorities)) if authorities else None,
         }
         if token := self.user.get("token"):
             description["token_sha256"] = hashlib.sha256(str(token).encode()).hexdigest()[:16]
@@ -281,10 +284,10 @@ class Entry:
                 "subject": client.subject,
                 "user": client.common_name,
                 "groups": list(client.organizations),
-                "not_before": iso_time(client.not_before),
-                "not_after": iso_time(client.not_after),
+                "not_before": time_text(client.not_before),
+                "not_after": time_text(client.not_after),
                 "fingerprint": client.fingerprint,
-                "serial_number": client.serial_number,
+                "serial": client.serial,
             }
         return description
 
@@ -459,11 +462,6 @@ def described(text: str | None) -> str:
             description = {"context": f"{name} (cannot be read)"}
         blocks.append("".join(f"{key}: {value}\n" for key, value in description.items() if value is not None))
     return printable("\n".join([*blocks, f"current-context: {config.current_context}\n"]), None)
-
-
-def iso_time(moment: datetime) -> str:
-    """UTC in RFC 3339, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def comma_list(names: Iterable[str]) -> str:

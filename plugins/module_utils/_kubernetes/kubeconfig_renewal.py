@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from .._base.certificates import time_text
 from .._base.errors import ExomeshError
 from .access import same_server
-from .kubeconfig import Certificate, Entry, Kubeconfig, KubeconfigError, comma_list, iso_time
+from .kubeconfig import Certificate, Entry, Kubeconfig, KubeconfigError, comma_list
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _differences(
     other_id = record.get("cluster_id", wanted.cluster_id) != wanted.cluster_id
     if other_id or not same_server(entry.server, wanted.server):
         yield Renewal("other_cluster", f"it is of another cluster, {entry.server}")
-    fingerprints = [authority.fingerprint for authority in authorities]
+    fingerprints = [authority.sha256 for authority in authorities]
     if not fingerprints or record.get("ca", fingerprints) != fingerprints:
         yield Renewal("other_ca", "its certificate authority is not the cluster's")
     if client.common_name != wanted.user:
@@ -100,7 +101,7 @@ def _endings(
         renew_before = (client.not_after - client.not_before) / 3
     named = [("client certificate", client), *(("CA certificate", authority) for authority in authorities)]
     for what, certificate in named:
-        end = iso_time(certificate.not_after)
+        end = time_text(certificate.not_after)
         if certificate.not_after <= now:
             yield Renewal("expired", f"its {what} expired at {end}")
         elif certificate.not_after - now <= renew_before:

@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._base.certificates import fingerprint
 from .._base.documents import MALFORMED
 from .._base.errors import ExomeshError
 from .._base.waiting import concurrently
 from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient, is_ours
-from .x509 import CertificateError, complete_chain, fingerprint, read_chain, read_key
+from .x509 import CertificateError, complete_chain, read_chain, read_key
 
 if TYPE_CHECKING:
     from cryptography import x509

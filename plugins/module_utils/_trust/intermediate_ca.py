@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .._base.certificates import fingerprint, serial, time_text
 from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
 from .._kubernetes.api import ApiError, Object, ObjectRef
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
@@ -44,7 +45,6 @@ from .x509 import (
     complete_chain,
     describe,
     end_of,
-    fingerprint,
     key_belongs,
     key_pem,
     kind_of,
@@ -53,8 +53,6 @@ from .x509 import (
     read_chain,
     read_key,
     request_pem,
-    serial,
-    time_text,
 )
 
 with suppress(ImportError):  # require("cryptography") tells

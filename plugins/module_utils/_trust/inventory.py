@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from .._base.certificates import fingerprint, serial
 from .._base.cleanup import afterwards
 from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
@@ -28,7 +29,7 @@ from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import apply_patiently, delete_for_sure
 from .._kubernetes.readiness import pod_unmet
 from .cluster import read_trust
-from .x509 import ISTIOD_NAME, CertificateError, describe, fingerprint, issued_by, read_chain, serial
+from .x509 import ISTIOD_NAME, CertificateError, describe, issued_by, read_chain
 
 with suppress(ImportError):  # require("cryptography") tells
     from cryptography import x509

@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+from .._base.certificates import fingerprint, time_text
 from .x509 import (
     BACKDATING,
     ISTIOD_NAME,
@@ -18,11 +19,9 @@ from .x509 import (
     chain_weaknesses,
     end_of,
     extension_of,
-    fingerprint,
     is_root,
     key_belongs,
     kind_of,
-    time_text,
 )
 
 with suppress(ImportError):  # require("cryptography") tells

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._base.certificates import time_text
 from .._base.errors import ExomeshError
 from .._base.files import (
     have_state_folder,
@@ -46,7 +47,6 @@ from .x509 import (
     new_root,
     read_chain,
     read_key,
-    time_text,
 )
 
 if TYPE_CHECKING:

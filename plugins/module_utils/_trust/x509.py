@@ -14,9 +14,10 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from .._base.certificates import fingerprint, serial, time_text
 from .._base.errors import ExomeshError
 from .encrypted_key import encrypted_pem
 
@@ -193,22 +194,6 @@ def request_pem(request: x509.CertificateSigningRequest) -> str:
 
 
 # Telling
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the certificate in hex with colons, as browsers and openssl show it."""
-    return certificate.fingerprint(hashes.SHA256()).hex(":")
-
-
-def serial(certificate: x509.Certificate) -> str:
-    """The serial number in hex, as openssl shows it."""
-    text = f"{certificate.serial_number:x}"
-    return text if len(text) % 2 == 0 else f"0{text}"
-
-
-def time_text(moment: datetime) -> str:
-    """A time as in ``2027-11-23T04:40:00Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def kind_of(public_key: Any) -> KeyKind | None:

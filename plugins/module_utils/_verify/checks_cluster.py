@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
+from .._base.certificates import time_text
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
 from .._istio.registries import retired
 from .._kubernetes.api import Object
 from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import secret_ref
 from .._trust.inventory import INTERMEDIATE, ISTIOD, ROOT, WORKLOAD
-from .._trust.x509 import issued_by, time_text
+from .._trust.x509 import issued_by
 from . import findings
 from .checks_mesh import told_roots
 from .findings import Finding, Kind, some

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from .._trust.x509 import fingerprint
+from .._base.certificates import fingerprint
 from . import findings
 from .findings import Finding, Kind, some
 from .state import ClusterState, MeshState

@@ -18,11 +18,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from .._base.certificates import fingerprint
 from .._base.files import FileError, locked, read_text, write_private
 from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import Object
 from .._trust.inventory import INTERMEDIATE, ROOT
-from .._trust.x509 import fingerprint
 from .state import ClusterState, MeshState, labels_of
 
 

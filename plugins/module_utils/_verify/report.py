@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from .._base.certificates import fingerprint, time_text
 from .._base.text import printable_data
 from .._kubernetes.load_balancer import service_addresses
 from .._kubernetes.readiness import pod_unmet
-from .._trust.x509 import describe, fingerprint, time_text
+from .._trust.x509 import describe
 from .judge import PairVerdict, Verdict
 from .state import ClusterState, MeshState, Sample
 

@@ -33,7 +33,7 @@ WANTED = Wanted("a", SERVER.removesuffix(":443"), "0f3c", "exomesh-a", ("system:
 def ours(ca: Pair = CA, client: Pair = CLIENT, server: str = SERVER, **record: Any) -> str:
     """A file as sks_kubeconfig writes it."""
     entry = Kubeconfig.parse(kubeconfig("0f3c", server, ca, client)).entry()
-    fingerprints = [each.fingerprint for each in entry.certificates()[1]]
+    fingerprints = [each.sha256 for each in entry.certificates()[1]]
     config = Kubeconfig()
     config.put(entry.renamed("a", {"cluster_id": "0f3c", "zone": "de-fra-1", "ca": fingerprints, **record}))
     return config.dump()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._base.certificates import fingerprint
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import renewal
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import (
@@ -257,7 +258,7 @@ def test_a_foreign_key_or_root_is_a_reason(root: Authority, issued: Authority) -
     other = authority()
     reason = why(issued, other)
     assert reason
-    assert rules.fingerprint(root.certificate) in reason
+    assert fingerprint(root.certificate) in reason
 
 
 @pytest.mark.parametrize(
