@@ -105,15 +105,20 @@ class RunningLab:
         kinds = self.kubectl(cluster, "api-resources", "--verbs=list,delete", "-o=name").split()
         answer = self.kubectl(cluster, "get", ",".join(kinds), "--all-namespaces", "--output=json")
         there = [item["metadata"] | {"kind": item["kind"]} for item in json.loads(answer)["items"]]
-        # The namespace of the last verification may be on its way out.
-        going = {
-            item["name"] for item in there if item["kind"] == "Namespace" and "deletionTimestamp" in item
+        # The namespace of the last verification may be on its way out, and go while kubectl reads one kind
+        # after the other.
+        stays = {
+            item["name"] for item in there if item["kind"] == "Namespace" and "deletionTimestamp" not in item
         }
         return {
             f"{item['kind']} {item.get('namespace', '')}/{item['name']}"
             for item in there
             if item["kind"] not in VOLATILE
-            and not going & {item["name"], item.get("namespace")}
+            and (
+                item["name"] in stays
+                if item["kind"] == "Namespace"
+                else item.get("namespace") in {None, *stays}
+            )
             # An API server says so that it lives, some seconds after its start.
             and not (item["kind"] == "Lease" and item["name"].startswith("apiserver-"))
         }

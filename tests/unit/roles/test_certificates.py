@@ -539,3 +539,20 @@ def test_a_request_for_more_than_a_cluster_needs_is_not_signed(mesh: Mesh) -> No
     assert signed.code == 0, signed.output
     empty = sign_requests(mesh, mesh.folder)
     assert f"There is no CLUSTER-request.pem in {mesh.folder}" in empty.text
+
+
+def test_the_backend_may_change_under_the_same_root(mesh: Mesh) -> None:
+    assert mesh.run().code == 0
+    before = {cluster: mesh.cacerts(cluster) for cluster in mesh.kubeconfigs}
+    shutil.copytree(mesh.state / "ca", mesh.folder / "kept")
+    given = {
+        "certificates_backend": "provided",
+        "certificates_root_certificate": "kept/root-cert.pem",
+        "certificates_root_key": "kept/root-key.pem",
+    }
+    assert mesh.run(**given).changed == {"east": 0, "west": 0}
+    renewed = mesh.run(certificates_renew=True, **given)
+    assert renewed.code == 0, renewed.output
+    for cluster in mesh.kubeconfigs:
+        assert mesh.cacerts(cluster)["ca-cert.pem"] != before[cluster]["ca-cert.pem"]
+    assert mesh.run(**given).changed == {"east": 0, "west": 0}
