@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be done at the end, however that comes (private to the collection)."""
+"""Run final steps, also after a failure (private to the collection)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .waiting import cleaning_up, concurrently
 
 @contextmanager
 def afterwards(*steps: Callable[[], object]) -> Iterator[None]:
-    """Take all steps at the end, concurrently: what fails or hangs keeps nothing else from being tried.
+    """Run all steps at the end of the block, concurrently. One that fails or hangs does not stop the others.
 
-    :raises ExomeshError: what a step failed with. Where the work itself failed, that comes, with the rest in
-        its next step.
+    :raises ExomeshError: the failure of a step. If the block itself failed, its own error is raised, and the
+        failures of steps are added to that error's next step.
     """
     try:
         yield

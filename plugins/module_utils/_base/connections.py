@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Connections that end with the task's time limit; keys that touch no disk (private to the collection).
 
-urllib3 limits each read, and not all of them together: a server that sends a byte now and then holds it for
-ever, and so does one that asks for patience. Here each operation of a socket has what is left of the task's
-time.
+urllib3 limits the time of each read, but not of all reads together. So a server that sends a byte now and
+then holds a client for ever, and so does a server that asks for patience. Here, each operation of a socket
+may take the time that is left of the task.
 
-Python loads the key of a client from a file only. The one that it gets here lies in memory and has no name.
+Python loads a client's key from a file only. The file that it gets here is in memory and has no name.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from typing import Any
 from .errors import ExomeshError
 from .waiting import in_time, pause, remaining
 
-with suppress(ImportError):  # require() tells
+with suppress(ImportError):  # require() reports it
     import urllib3
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 CONNECT_SECONDS = 10.0
-"""What it may take until a connection is there: the resolution of the name, TCP, and TLS, each."""
+"""Seconds that each step to a connection may take: resolving the name, TCP, and TLS."""
 
 PATIENCE = 30.0
-"""Seconds without a byte after which the other side is taken for dead."""
+"""Seconds without a byte after which the other side counts as dead."""
 
 MAX_RETRY_AFTER = 60.0
-"""Who asks for more patience than that is not waited for."""
+"""Seconds that a server may ask us to wait. A request for more ends with an error."""
 
 
 class BusyServerError(ExomeshError):
-    """A server asks to come again so late that it makes no sense to wait."""
+    """A server asks us to come back so late that waiting makes no sense."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
@@ -51,7 +51,7 @@ class BusyServerError(ExomeshError):
 
 
 class _BoundedMixin:
-    """Operations of a socket, each with the time that is left, or its own time-out if that is shorter."""
+    """Socket operations that are limited to the time left, or to their own time-out if that is shorter."""
 
     patience: float = PATIENCE
 
@@ -84,7 +84,7 @@ class BoundedSocket(_BoundedMixin, socket.socket):
 
 
 class BoundedSslSocket(_BoundedMixin, ssl.SSLSocket):
-    """The same with TLS."""
+    """A TLS socket whose operations end with the task's time limit."""
 
     def do_handshake(self, block: bool = False) -> None:
         socket.socket.settimeout(self, remaining(CONNECT_SECONDS))
@@ -98,7 +98,7 @@ class BoundedSslSocket(_BoundedMixin, ssl.SSLSocket):
 def open_socket(host: str, port: int) -> BoundedSocket:
     """Connect to the first address of a host that answers.
 
-    :raises OSError: none does, or the name cannot be resolved in time.
+    :raises OSError: no address answers, or the name cannot be resolved in time.
     """
     addresses = in_time(
         lambda: socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM), CONNECT_SECONDS
@@ -124,13 +124,13 @@ def open_socket(host: str, port: int) -> BoundedSocket:
 def client_context(
     authorities: bytes | None, certificate: bytes | None, key: bytes | None, verify: bool = True
 ) -> ssl.SSLContext:
-    """Make the TLS settings of a client out of PEM texts; no file is written.
+    """Return the TLS settings of a client, made from PEM texts. No file is written.
 
-    As kubectl does, it trusts any certificate of ``authorities``, and does not insist on extensions that some
-    clusters' certificates lack.
+    Like kubectl, the client trusts every certificate of ``authorities``. It does not insist on extensions
+    that some clusters' certificates lack.
 
     :param authorities: certificates that may have signed the server's; the system's when None.
-    :raises ValueError: one of them is not what it should be. Does not quote it.
+    :raises ValueError: one of the PEM texts is not what it should be. The message does not quote it.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = BoundedSslSocket
@@ -155,18 +155,18 @@ def client_context(
 
 
 def _no_passphrase() -> str:
-    """Stands in for the terminal, where OpenSSL would ask for the passphrase of an encrypted key."""
+    """Return an empty passphrase, so that OpenSSL does not ask for one in the terminal."""
     return ""
 
 
 @contextmanager
 def _file_in_memory(content: bytes) -> Iterator[str]:
-    """Give a path under which this process, and nobody else, can read the content once."""
+    """Yield a path at which only this process can read the content, once."""
     if hasattr(os, "memfd_create"):
         reader = os.memfd_create("exomesh")
         folder = "/proc/self/fd"
         writer = os.dup(reader)
-    else:  # as on macOS: a pipe, which has room for more than a certificate and a key
+    else:  # as on macOS: a pipe; a certificate and a key fit into its buffer
         reader, writer = os.pipe()
         folder = "/dev/fd"
     try:
@@ -182,9 +182,9 @@ def connection_pool(
 ) -> Any:
     """Make a urllib3 pool manager whose connections end with the task's time limit.
 
-    :param connections: to one server; who needs another one waits for one that is free.
-    :param proxy: URL of a proxy, with user and password if it wants some.
-    :param options: further ones of urllib3's connection pool.
+    :param connections: connections to one server at most; a thread that needs another waits for a free one.
+    :param proxy: URL of a proxy, with user and password if it needs them.
+    :param options: further options of urllib3's connection pool.
     """
     options |= {
         "ssl_context": context,
@@ -205,7 +205,7 @@ def connection_pool(
 
 
 def proxy_headers(proxy: str) -> Mapping[str, str]:
-    """The header with the credentials of a proxy's URL; none without credentials."""
+    """Return the header with the credentials of a proxy's URL; empty without credentials."""
     credentials = urllib3.util.parse_url(proxy).auth
     if not credentials:
         return {}
@@ -215,17 +215,19 @@ def proxy_headers(proxy: str) -> Mapping[str, str]:
 
 
 def retries() -> Any:
-    """Which requests are sent again: those that were not received, and reads whose answer was lost.
+    """Return the retry policy: send again what the server did not receive, and reads whose answer was lost.
 
-    429 and 503 are obeyed where that makes sense. What may have had an effect is never sent twice.
+    The wait that an answer 429 or 503 asks for is kept, where that makes sense. A request that may have had
+    an effect is never sent twice.
     """
     return _Retry(connect=3, read=1, status=3, other=0, redirect=0, backoff_factor=0.3, raise_on_status=False)
 
 
 def broke_off(error: Exception) -> bool:
-    """Whether a connection ended in the middle of an answer, or of its TLS handshake.
+    """Return whether a connection ended in the middle of an answer or of its TLS handshake.
 
-    Another one may well work: who distrusts a certificate says so, and is not meant.
+    Then another connection may well work. A certificate that is not trusted is another error, and does not
+    count here.
     """
     reason = getattr(error, "reason", error)
     if isinstance(reason, urllib3.exceptions.SSLError):
@@ -237,7 +239,7 @@ with suppress(NameError):
 
     class _BoundedConnectionMixin:
         def _new_conn(self: Any) -> socket.socket:
-            # A name has no brackets, and no dot at its end stays away.
+            # Unlike host, _dns_host keeps a dot at the end of a name. It has no brackets.
             try:
                 return open_socket(self._dns_host, self.port)
             except socket.gaierror as error:
@@ -262,7 +264,7 @@ with suppress(NameError):
 
     class _Retry(urllib3.Retry):
         def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
-            # Who is told to come later was not listened to, whatever it wanted.
+            # A request answered with 429 and Retry-After was not carried out: any method may be sent again.
             return (status_code == 429 and has_retry_after) or super().is_retry(
                 method, status_code, has_retry_after
             )

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""YAML and JSON that others wrote, read within bounds (private to the collection).
+"""Read YAML and JSON that others wrote, within limits (private to the collection).
 
-Who may write a Secret or a config map of a cluster could have us fill our memory with 400 bytes: aliases of
-aliases stand for as much as one likes, and a parser that meets brackets within brackets ends the program.
-What Kubernetes takes is what JSON can say, so that is what is read.
+Without limits, 400 bytes in a Secret or a config map of a cluster could fill our memory: aliases of aliases
+can stand for any amount of text. Brackets within brackets could end the program in the parser. Kubernetes
+accepts only what JSON can express, so only that is read here.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from typing import Any
 
 from .errors import ExomeshError
 
-with suppress(ImportError):  # require("PyYAML") tells
+with suppress(ImportError):  # require("PyYAML") reports it
     import yaml
 
 LARGEST_YAML = 4 * 1024 * 1024
-"""Characters of one text; what is in a Secret or a config map has 1 MiB at most."""
+"""Characters that a YAML text may have; the content of a Secret or a config map has 1 MiB at most."""
 
 LARGEST_JSON = 128 * 1024 * 1024
-"""The same for an answer, as the list of all pods of a large cluster."""
+"""Characters that a JSON text may have, such as the list of all pods of a large cluster."""
 
 DEEPEST = 100
-"""Collections within collections; the deepest schemas of custom resources have about 50."""
+"""Levels of nested collections; the deepest schemas of custom resources have about 50."""
 
 MOST_REPEATED = 100_000
-"""Characters that all aliases of a text may stand for."""
+"""Characters that all aliases of a text together may stand for."""
 
 MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
-"""What reading a document leads to that has another form than it should, or is none."""
+"""Exceptions that code raises when it reads a document of another form than expected, or no document."""
 
 _LONGEST_NUMBER = 100
 _TAG = "tag:yaml.org,2002:"
@@ -44,9 +44,9 @@ _KNOWN_TAGS = {f"{_TAG}{name}" for name in ("bool", "float", "int", "map", "null
 
 
 class DocumentError(ExomeshError, ValueError):
-    """A text is no document, or none that may be read. Its message quotes nothing of the text.
+    """A text is no document, or is beyond the limits. The message quotes nothing of the text.
 
-    It is a ValueError, too, as of any parser, for who does without the document.
+    It is also a ValueError, like the errors of other parsers, for callers that go on without the document.
     """
 
     def __init__(self, what: str, why: str) -> None:
@@ -59,10 +59,11 @@ class DocumentError(ExomeshError, ValueError):
 
 
 def load_yaml(text: str | bytes, what: str) -> Any:
-    """The one document of a text; None where it is empty.
+    """Return the one document of a text; None when the text is empty.
 
-    :param what: what to call it in an error.
-    :raises DocumentError: it is none, is too large or too deep, or stands for too much.
+    :param what: name of the text in errors.
+    :raises DocumentError: the text is no document, is too large or too deep, or its aliases stand for too
+        much.
     """
     documents = load_all_yaml(text, what)
     if len(documents) > 1:
@@ -71,14 +72,14 @@ def load_yaml(text: str | bytes, what: str) -> Any:
 
 
 def load_all_yaml(text: str | bytes, what: str) -> list[Any]:
-    """All documents of a text; see :func:`load_yaml`."""
+    """Return all documents of a text; see :func:`load_yaml`."""
     _check_text(text, what, LARGEST_YAML)
     loader = _loader()
     try:
         _check(yaml.parse(text, Loader=loader), what)
         return list(yaml.load_all(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
-        # The parser's own text quotes the line, which may be a key.
+        # The parser's own message quotes the line, which may be a key.
         where = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise DocumentError(what, f"no valid YAML{where}") from None
     except (yaml.YAMLError, ValueError, LookupError, OverflowError):
@@ -86,15 +87,15 @@ def load_all_yaml(text: str | bytes, what: str) -> list[Any]:
 
 
 def load_json(text: str | bytes, what: str) -> Any:
-    """The value that a JSON text is.
+    """Return the value of a JSON text.
 
-    :raises DocumentError: it is none, or is too large or too deep.
+    :raises DocumentError: the text is not JSON, or is too large or too deep.
     """
     _check_text(text, what, LARGEST_JSON)
     try:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
         if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
-            # Half a character, which no file and no terminal takes, fails here.
+            # Half a character (a lone surrogate) fails here: no file and no terminal accepts it.
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise DocumentError(what, f"it is more than {DEEPEST} levels deep") from None
@@ -121,7 +122,7 @@ def _items(value: Any) -> Any:
 
 
 def _finite(text: str) -> float:
-    """A number that JSON can write; others become a surprise where they are used."""
+    """Return a number that JSON can express; refuse others, which cause surprises where they are used."""
     if not math.isfinite(number := float(text)):
         raise ValueError("not a number of JSON")
     return number
@@ -129,7 +130,7 @@ def _finite(text: str) -> float:
 
 @dataclass
 class _Open:
-    """A collection that has not ended."""
+    """A collection whose end has not been read yet."""
 
     anchor: str | None
     size: int = 1
@@ -137,14 +138,14 @@ class _Open:
 
 @dataclass
 class _Sizes:
-    """How many characters nodes stand for, and all aliases together."""
+    """Numbers of characters: what each anchored node stands for, and what all aliases stand for together."""
 
     anchored: dict[str, int] = field(default_factory=dict)
     repeated: int = 0
 
 
 def _check(events: Iterator[Any], what: str) -> None:
-    """Follow the text without building anything of it, so that what is refused costs nothing."""
+    """Check the events of a text before any value is built, so that a refused text costs nothing."""
     sizes = _Sizes()
     open_collections: list[_Open] = []
     for event in events:
@@ -188,18 +189,18 @@ def _check_tag(event: Any, what: str) -> None:
 
 
 def yaml_loader() -> Any:
-    """A loader as safe as yaml.safe_load's, in C where there is that: in a twentieth of the time."""
+    """Return a loader class as safe as yaml.safe_load's; in C if there is one, which is 20 times faster."""
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @cache
 def _loader() -> Any:
-    """The same for what JSON has, and nothing else."""
+    """Return a safe loader class that reads only what JSON can express."""
 
     class Loader(yaml_loader()):  # type: ignore[misc]  # which of the two is known only here
         pass
 
-    # A date is a text to Kubernetes. "=" is one to everybody else.
+    # Kubernetes reads a date as text. All other parsers read "=" as text.
     others = (f"{_TAG}timestamp", f"{_TAG}value")
     Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in others]
@@ -208,7 +209,7 @@ def _loader() -> Any:
 
     def number(construct: Any) -> Any:
         def constructed(loader: Any, node: Any) -> Any:
-            # What Python takes a square of its length to read, as 1:1:1:1.
+            # For such numbers, as 1:1:1:1, Python needs time with the square of their length.
             too_long = len(loader.construct_scalar(node)) > _LONGEST_NUMBER
             value = None if too_long else construct(loader, node)
             if value is None or not math.isfinite(value):

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fetching a file: bounded in time and size, with credentials that are told to nobody else (private).
+"""Fetch files within limits of time and size, and send credentials to nobody else (private).
 
-Credentials of a URL or of a proxy's are sent as a header to that one server. They are in no environment, no
-argument, no other server's request and no message.
+Credentials in the URL of a server or a proxy are sent to that one server only, as a header. They are in no
+environment, no argument, no request to another server, and no message.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SECRET = re.compile("token|sig|key|secret|pass|auth|cred", re.IGNORECASE)
 
 
 def shown(url: str) -> str:
-    """A URL without what may be a secret in it: user and password, and what comes after the path."""
+    """Return a URL without its possible secrets: user, password, and all that comes after the path."""
     if "://" not in url:
         return url
     scheme, _separator, rest = url.partition("://")
@@ -51,11 +51,11 @@ def shown(url: str) -> str:
 
 
 def secrets_in(url: str) -> set[str]:
-    """What of a URL must not be shown, in every form in which it might be."""
+    """Return the parts of a URL that must not be shown, encoded and decoded."""
     if "://" not in url:
         url = f"http://{url}"
     scheme_less = url.partition("://")[2]
-    # A password with a character that should have been encoded is one all the same.
+    # The password may have a character that should have been encoded.
     user, separator, password = scheme_less.rpartition("@")[0].partition(":")
     found = {password if separator else user}
     found |= {value for name, value in re.findall(r"[?&]([^=&#]*)=([^&#]+)", url) if _SECRET.search(name)}
@@ -66,9 +66,9 @@ def secrets_in(url: str) -> set[str]:
 class Fetcher:
     """Fetches files until its time is up.
 
-    :param timeout: seconds for all that it fetches, whatever servers do.
+    :param timeout: seconds for all files together, however slow servers are.
     :param proxy: URL of a proxy; the environment's when None.
-    :param next_step: what to do where something cannot be fetched.
+    :param next_step: next step in the error when something cannot be fetched.
     """
 
     def __init__(self, timeout: float, proxy: str | None, next_step: str) -> None:
@@ -86,17 +86,17 @@ class Fetcher:
             _server(_with_scheme(proxy), "The proxy", ("http", "https"))
 
     def remaining(self) -> float:
-        """Seconds that are left."""
+        """Return the seconds that are left."""
         return max(0.0, self._deadline - time.monotonic())
 
     def read(self, url: str, limit: int) -> bytes:
-        """What is at a URL or path; ExomeshError where that is more than ``limit`` bytes."""
+        """Return the content at a URL or path. Raise ExomeshError when it has more than ``limit`` bytes."""
         content = bytearray()
         self._take(url, limit, content.extend)
         return bytes(content)
 
     def save(self, url: str, to: Path, limit: int) -> str:
-        """Write it into a file; gives its sha256."""
+        """Write the content at a URL or path into a file; return its SHA-256 in hex."""
         digest = hashlib.sha256()
         with to.open("wb") as file:
 
@@ -164,7 +164,7 @@ class Fetcher:
             response.close()
 
     def _answer(self, url: str) -> Any:
-        """The answer, after some tries where that may help."""
+        """Return the answer; try again where that may help."""
         for attempt in range(1, _TRIES + 1):
             try:
                 response = self._redirected(url)
@@ -222,7 +222,7 @@ def _with_scheme(proxy: str) -> str:
 
 
 def _server(url: str, what: str, schemes: tuple[str, ...]) -> SplitResult:
-    """The parts of a URL; ExomeshError ``invalid_url``, which does not show it, where it is none."""
+    """Return the parts of a URL. Raise ExomeshError ``invalid_url``, which does not show a bad URL."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one error hierarchy of the collection (private to it).
+"""The only error hierarchy of the collection (private to it).
 
 Code below a module raises an ExomeshError; the module's ``main()`` catches it once::
 
@@ -22,12 +22,12 @@ class ExomeshError(Exception):
     """A failure that says where it happened, why, and what to do next.
 
     :param message: what went wrong, in one sentence. Never holds a secret.
-    :param code: machine-readable reason in snake_case, stable across releases, as in ``cluster_not_found``.
+    :param code: machine-readable reason in snake_case, stable across releases, such as ``cluster_not_found``.
     :param cluster: name of the cluster that this is about.
     :param zone: zone of that cluster.
-    :param cause: the likely reason, when the message alone does not tell it.
+    :param cause: the likely reason, when the message alone does not say it.
     :param next_step: what the user can do about it.
-    :param details: further plain data for programs, as in the list of zones that exist.
+    :param details: further plain data for programs, such as the list of zones that exist.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ExomeshError(Exception):
         self.details = details or {}
 
     def about(self, cluster: str | None = None, zone: str | None = None) -> ExomeshError:
-        """Name the cluster and zone where the place that raised this did not know them; returns itself."""
+        """Set the cluster and zone where the code that raised this did not know them; return the error."""
         self.cluster = self.cluster or cluster
         self.zone = self.zone or zone
         return self
@@ -66,7 +66,7 @@ class ExomeshError(Exception):
         return (f"{', '.join(where)}: " if where else "") + " ".join(sentences)
 
     def failure(self) -> dict[str, Any]:
-        """The structured reason: code, message, and where known cluster, zone, cause, next_step, details."""
+        """Return the reason as data: code, message, and if known cluster, zone, cause, next_step, details."""
         fields = {
             "code": self.code,
             "message": self.message,
@@ -79,15 +79,15 @@ class ExomeshError(Exception):
         return {name: value for name, value in fields.items() if value}
 
     def fail_arguments(self) -> dict[str, Any]:
-        """What ``fail_json`` gets: ``msg`` for people, ``failure`` for programs.
+        """Return the arguments of ``fail_json``: ``msg`` for people, ``failure`` for programs.
 
-        Both may hold words of a cluster, so here they are made safe to show, for every error.
+        Both may contain text from a cluster, so they are made safe to show here, for every error.
         """
         return {"msg": printable(str(self)), "failure": printable_data(self.failure())}
 
 
 class MissingRequirementError(ExomeshError):
-    """A Python library or a program that is needed is not there, or is too old."""
+    """A required Python library or program is missing or too old."""
 
     def __init__(self, message: str, *, next_step: str, cause: str | None = None) -> None:
         super().__init__(message, "missing_requirement", cause=cause, next_step=next_step)

@@ -31,9 +31,9 @@ class FileError(ExomeshError):
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
-    """The absolute path with ``~`` expanded and links followed, so that a link itself is never replaced.
+    """Return the absolute path with ``~`` expanded and links followed, so that a link is never replaced.
 
-    What a process holds in memory has no other path than the link in /proc.
+    A file in the memory of a process has no other path than the link in /proc.
     """
     given = Path(path).expanduser()
     real = given.resolve()
@@ -41,7 +41,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def read_text(path: Path) -> str | None:
-    """The text of a file, or None when there is no such file."""
+    """Return the text of a file, or None when there is no such file."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -53,12 +53,12 @@ def read_text(path: Path) -> str | None:
 
 
 def is_private(path: Path) -> bool:
-    """Whether a file has exactly the mode 0600."""
+    """Return whether a file has exactly the mode 0600."""
     return stat.S_IMODE(path.stat().st_mode) == FILE_MODE
 
 
 def make_private_directory(path: Path) -> None:
-    """Create a directory and its missing parents with mode 0700; what exists keeps its mode."""
+    """Create a directory and its missing parents with mode 0700; existing ones keep their mode."""
     if path.is_dir():
         return
     make_private_directory(path.parent)
@@ -70,18 +70,18 @@ def make_private_directory(path: Path) -> None:
 
 @dataclass
 class StateFolder:
-    """What was done to have the folder of a mesh's state, or would be, in words."""
+    """Changes to the folder of a mesh's state, made or (in check mode) planned, in words."""
 
     changes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 def have_state_folder(path: Path, check_mode: bool) -> StateFolder:
-    """Have a folder for secrets: closed where it is made here, and out of Git.
+    """Ensure a folder for secrets: Git ignores it, and if it is created here, only the user may enter it.
 
-    One that exists is the user's: its mode stays, and of its ``.gitignore`` every line.
+    A folder that exists is the user's: its mode stays, and so does every line of its ``.gitignore``.
 
-    :raises FileError: ``folder_unsafe``: secrets must not go there as it is; nothing was changed.
+    :raises FileError: ``folder_unsafe``: the folder as it is must not hold secrets; nothing was changed.
     """
     result = StateFolder()
     ignore = path / _GITIGNORE
@@ -139,7 +139,7 @@ def _judge_mode(path: Path, result: StateFolder) -> None:
 
 
 def _ignores_all(lines: str) -> bool:
-    """Whether a ``.gitignore`` leaves nothing to Git: the last pattern that fits a name decides."""
+    """Return whether a ``.gitignore`` ignores everything: the last pattern that fits a name decides."""
     patterns = [line.rstrip() for line in lines.splitlines() if line.strip() and not line.startswith("#")]
     for pattern in reversed(patterns):
         if pattern in ("*", "**", "/*", "/**", "**/*"):
@@ -151,10 +151,10 @@ def _ignores_all(lines: str) -> bool:
 
 @contextmanager
 def locked(path: Path, timeout: float = 60.0) -> Iterator[None]:
-    """Hold the lock of a file while it is read, changed and written.
+    """Hold the lock of a file while the file is read, changed and written.
 
-    The lock is an flock on the file's directory: it leaves nothing behind, ends with the process, and does
-    not stand in the way of kubectl, which takes the mere existence of ``FILE.lock`` for a lock.
+    The lock is an flock on the file's directory. It leaves nothing behind and ends with the process. It does
+    not block kubectl, for which a file ``FILE.lock`` is a lock as soon as it exists.
 
     :param timeout: seconds to wait for the other holder.
     """
@@ -182,13 +182,13 @@ def locked(path: Path, timeout: float = 60.0) -> Iterator[None]:
 
 
 def write_private(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step, mode 0600; whoever is killed in between leaves the old file or the new one.
+    """Replace a file in one step, mode 0600. A process that is killed leaves the old file or the new one.
 
-    To be called while the file is :func:`locked`. The owner of an existing file stays its owner.
+    Call it while the file is :func:`locked`. The owner of an existing file stays its owner.
     """
     make_private_directory(path.parent)
     prefix = f".{path.name}."
-    # The lock is ours: what lies here was left by a writer that was killed, and may hold a key.
+    # We hold the lock, so these files are from a writer that was killed. They may contain a key.
     for leftover in path.parent.glob(f"{glob.escape(prefix)}*{_TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
     temporary: str | None = None
@@ -214,7 +214,7 @@ def write_private(path: Path, content: str | bytes) -> None:
 
 
 def make_private(path: Path) -> None:
-    """Give an existing file the mode 0600."""
+    """Set the mode of an existing file to 0600."""
     try:
         path.chmod(FILE_MODE)
     except OSError as error:
@@ -222,7 +222,7 @@ def make_private(path: Path) -> None:
 
 
 def back_up(path: Path) -> Path:
-    """Keep a private copy of a file beside it; returns the copy's path."""
+    """Write a private copy of a file beside it; return the copy's path."""
     stamp = time.strftime("%Y-%m-%d@%H:%M:%S")
     copy = path.with_name(f"{path.name}.{os.getpid()}.{stamp}~")
     try:
@@ -237,7 +237,7 @@ def back_up(path: Path) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Remove a file; it may be gone already."""
+    """Remove a file. It is no error if the file is already gone."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

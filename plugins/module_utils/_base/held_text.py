@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A secret text that has a path, is on no disk, and is gone with the run (private to the collection).
+"""Hold a secret text at a path, on no disk, until the run ends (private to the collection).
 
-A keeper has it in a file of its memory, which other processes of the same user open as /proc/PID/fd/N. Where
-the system has no such files, as macOS, it is in a folder for temporary files that nobody else can enter. The
-keeper removes that one, and where it was killed, the next one does.
+A keeper process has the text in a file in its memory. Other processes of the same user open this file as
+/proc/PID/fd/N. On systems without such files, as macOS, the text is in a temporary folder that nobody else
+can enter. The keeper removes the folder. If the keeper was killed, the next keeper removes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOOK_SECONDS = 2.0
 
 
 def hold_text(text: str, run: Process) -> str:
-    """Hold a text until a run ends; return the path at which it can be read meanwhile.
+    """Hold a text until a run ends; return the path at which it can be read until then.
 
     :raises ExomeshError: ``keeper_failed``.
     """
@@ -76,7 +76,7 @@ def _held(text: str) -> Iterator[str]:
 
 
 def _sweep() -> None:
-    """Remove what was left by keepers of this user that were killed."""
+    """Remove the folders that killed keepers of this user left behind."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError, ValueError):
             found = folder.lstat()

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A process that keeps something for as long as a run of ``ansible-playbook`` lives (private).
 
-A run has many tasks, each a process of its own, and between two of them may lie half an hour. What one of
-them is to leave to the others, and to nobody after the run, is kept by a process that is forked from the
-task, which costs little. It watches the run, and ends with it, however that ends.
+A run has many tasks. Each is a process of its own, and half an hour may lie between two of them. A task may
+have something for later tasks that must be gone after the run. A keeper holds it: a process forked from the
+task, which costs little. The keeper watches the run and ends with it, also when the run is killed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from contextlib import suppress
 from typing import Any
 
 Tell = Callable[[Mapping[str, Any]], None]
-"""Gives plain data to the task that waits for it, once."""
+"""Sends plain data to the task that waits for it, once."""
 
 
 def start_keeper(serve: Callable[[Tell], None], seconds: float) -> dict[str, Any] | None:
-    """Start a keeper; return what it tells, or None where it tells nothing in time.
+    """Start a keeper; return the data that it sends, or None when it sends nothing in time.
 
-    :param serve: what it does. It ends when this returns, and when it tells something that nobody reads.
+    :param serve: the keeper's work. The keeper ends when this returns, or when it sends data that nobody
+        reads.
     """
     reader, writer = os.pipe()
     first = os.fork()
@@ -39,7 +40,7 @@ def start_keeper(serve: Callable[[Tell], None], seconds: float) -> dict[str, Any
     try:
         return _read(reader, seconds)
     finally:
-        os.close(reader)  # where nobody reads it, the keeper ends
+        os.close(reader)  # a keeper that sends something later ends
 
 
 def _read(reader: int, seconds: float) -> dict[str, Any] | None:
@@ -57,7 +58,7 @@ def _read(reader: int, seconds: float) -> dict[str, Any] | None:
 
 
 def _become_keeper(serve: Callable[[Tell], None], writer: int) -> None:
-    """Leave the task that this process was forked from, and serve. Does not return."""
+    """Detach this process from the task that it was forked from, and serve. This does not return."""
 
     def tell(what: Mapping[str, Any]) -> None:
         with os.fdopen(writer, "w", encoding="utf-8") as stream:
@@ -67,8 +68,8 @@ def _become_keeper(serve: Callable[[Tell], None], writer: int) -> None:
         os.setsid()
         if os.fork():
             os._exit(0)
-        # Nobody is to wait for us to close what we have inherited. The numbers stay taken, as objects of the
-        # task may close them yet.
+        # Let go of all inherited files, so that nobody waits for us to close them. Their numbers stay in use,
+        # as objects of the task may still close them.
         nowhere = os.open(os.devnull, os.O_RDWR)
         inherited = next(path for path in ("/proc/self/fd", "/dev/fd") if os.path.isdir(path))
         for number in map(int, os.listdir(inherited)):
@@ -81,7 +82,7 @@ def _become_keeper(serve: Callable[[Tell], None], writer: int) -> None:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, _end)
-        # Not in the context of the task, which may have a time limit.
+        # A context of its own: the task's context may have a time limit.
         contextvars.Context().run(serve, tell)
     finally:
         os._exit(0)

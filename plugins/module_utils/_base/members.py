@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The members of a mesh, as modules get them from the filter ``mesh_members`` (private to the collection)."""
+"""Members of a mesh, as the filter ``mesh_members`` passes them to modules (private to the collection)."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ MEMBERS_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 class Member:
     """A cluster of the mesh.
 
-    :param kubeconfig: file with its credentials; it may be still to come.
-    :param server: address of its API as its peers reach it; the one of its kubeconfig when None.
+    :param kubeconfig: file with its credentials; the file may not exist yet.
+    :param server: address at which peers reach its API; the one in its kubeconfig when None.
     :param peers: names of the members with which it exchanges remote secrets.
-    :param zone: where it is; for reports.
-    :param mesh: ID of the mesh; None where the caller does not say.
-    :param variables: those of its inventory variables that its cluster's record keeps.
-    :param uid: of its namespace kube-system, where it is known.
-    :param host: its inventory name, and
-    :param inventory: the sources of that inventory; for commands that a report names.
+    :param zone: its zone; for reports.
+    :param mesh: ID of the mesh; None when the caller does not say it.
+    :param variables: its inventory variables that its cluster's record keeps.
+    :param uid: UID of its namespace kube-system, where it is known.
+    :param host: its inventory name; for commands in reports.
+    :param inventory: the sources of that inventory; for commands in reports.
     """
 
     name: str
@@ -62,20 +62,20 @@ class Member:
 
     @property
     def limit(self) -> str:
-        """Its name for the option ``--limit`` of a command that people paste into a shell."""
+        """Its name for ``--limit``, quoted for commands that people paste into a shell."""
         return shlex.quote(self.host or self.name)
 
     @property
     def playbook(self) -> str:
-        """How a command begins that runs a playbook for the member; a dot and the playbook's name follow."""
+        """Start of a command that runs a playbook for the member; a dot and the playbook's name follow."""
         sources = " ".join(f"-i {shlex.quote(source)}" for source in self.inventory or ("INVENTORY",))
         return f"ansible-playbook {sources} exomesh.istio"
 
     @classmethod
     def of(cls, told: Mapping[str, Any], names: Sequence[str] = ()) -> Member:
-        """Read it from plain data; it is everyone's peer where the peers are not given.
+        """Read a member from plain data. Without ``peers`` in the data it is a peer of all members.
 
-        :param names: of all members.
+        :param names: names of all members.
         """
         peers = told.get("peers")
         return cls(
@@ -94,6 +94,6 @@ class Member:
 
 
 def members_of(params: Mapping[str, Any]) -> list[Member]:
-    """The members in a module's parameters; each is everyone's peer where the peers are not given."""
+    """Return the members in a module's parameters. One without ``peers`` is a peer of all members."""
     names = [member["name"] for member in params["members"]]
     return [Member.of(member, names) for member in params["members"]]

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mesh that an inventory describes, checked as a whole (private to the collection).
 
-Every rule is in :data:`RULES`. All that an inventory breaks is told at once, and before anything else is
-done, as a name that is found to be bad later is in the clusters by then.
+Every rule is in :data:`RULES`. All faults of an inventory are reported at once, before anything else is done:
+a bad name that is found later is already in the clusters.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ KEPT_VARIABLES = (
     "mesh_least_privilege",
     "istio_revision",
 )
-"""Of a host's variables, what its cluster's record keeps, so that an inventory can be written anew."""
+"""Variables of a host that its cluster's record keeps, so that a lost inventory can be written again."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """What an inventory says of one cluster.
+    """One cluster, as an inventory describes it.
 
     :param host: its inventory name.
     :param name: its name in the mesh.
-    :param mesh: ID of the mesh that it is to be in.
+    :param mesh: ID of the mesh that it belongs to.
     :param kubeconfig: absolute path.
-    :param server: address of its API for its peers; empty for the one of its kubeconfig.
-    :param hub: as given, which may be no boolean.
-    :param groups: as given, which may be no list.
+    :param server: address at which peers reach its API; empty for the one in its kubeconfig.
+    :param hub: the value from the inventory; it may be of any type, not only a boolean.
+    :param groups: the value from the inventory; it may be of any type, not only a list.
     """
 
     host: str
@@ -67,9 +67,10 @@ class Host:
 
     @classmethod
     def of(cls, host: str, variables: Mapping[str, Any], kubeconfig: Callable[[str, str], str]) -> Host:
-        """Read it from a host's variables, with the defaults of the roles.
+        """Read a cluster from a host's variables, with the defaults of the roles.
 
-        :param kubeconfig: gives the absolute path for a given one, which may be empty, and a cluster's name.
+        :param kubeconfig: returns the absolute path, from the path in the inventory, which may be empty, and
+            the cluster's name.
         """
 
         def text(variable: str, default: str = "") -> str:
@@ -95,7 +96,7 @@ class Host:
 
     @property
     def shown(self) -> str:
-        """Its inventory name, as it can be shown."""
+        """Its inventory name, safe to show."""
         return printable_line(self.host, 99)
 
     @property
@@ -103,7 +104,7 @@ class Host:
         return bool(boolean(self.hub, strict=False))
 
     def is_peer_of(self, other: Host) -> bool:
-        """Whether the two exchange remote secrets, by the topology that both name."""
+        """Return whether the two exchange remote secrets, by the topology that both name."""
         if self.topology == HUB_AND_SPOKE:
             return self.is_hub or other.is_hub
         return self.topology == FULL or not set(map(str, self.groups)).isdisjoint(map(str, other.groups))
@@ -113,12 +114,12 @@ Mesh = Sequence[Host]
 
 
 def problems_of(mesh: Mesh) -> list[str]:
-    """Return all that is wrong with a mesh, in sentences without a full stop; empty where nothing is."""
+    """Return all faults of a mesh, as sentences without a full stop; empty when there are none."""
     return [problem for rule in RULES for problem in rule(mesh)]
 
 
 def members(mesh: Mesh) -> list[dict[str, Any]]:
-    """Return a mesh that has no problems as plain data, for option ``members`` of the modules."""
+    """Return a mesh as plain data, for option ``members`` of the modules. The mesh must have no problems."""
     return [
         {
             "host": host.host,
@@ -137,10 +138,10 @@ def members(mesh: Mesh) -> list[dict[str, Any]]:
 
 
 def disagreements(member: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Return what a host is told of itself that is not what its inventory tells all others.
+    """Report where a host's own variables differ from what its inventory tells all other hosts.
 
-    :param member: its entry of :func:`members`.
-    :param own: values that hold for the host in its play, by variable.
+    :param member: the host's entry from :func:`members`.
+    :param own: the values in the host's play, by variable.
     """
     kept = member["variables"]
     known = {
@@ -171,7 +172,7 @@ def disagreements(member: Mapping[str, Any], own: Mapping[str, Any]) -> list[str
 
 
 def _names(mesh: Mesh) -> Iterator[str]:
-    """Kubernetes and the state folder take the names."""
+    """Check that Kubernetes and the state folder accept the names."""
     for host in mesh:
         if not CLUSTER_NAME.fullmatch(host.name):
             yield (
@@ -187,7 +188,7 @@ def _names(mesh: Mesh) -> Iterator[str]:
 
 
 def _labels(mesh: Mesh) -> Iterator[str]:
-    """What becomes the value of a label can be one."""
+    """Check that networks and mesh IDs can be values of labels."""
     for host in mesh:
         for variable, value in (("mesh_network", host.network), ("mesh_id", host.mesh)):
             is_default = variable == "mesh_network" and value == f"network-{host.name}"
@@ -200,7 +201,7 @@ def _labels(mesh: Mesh) -> Iterator[str]:
 
 
 def _unique(mesh: Mesh) -> Iterator[str]:
-    """No two members share what only one may have."""
+    """Check that no two members share what only one may have."""
     rules: tuple[tuple[str, Callable[[Host], str], str], ...] = (
         ("the same mesh_cluster_name", lambda host: host.name, "names must be unique in a mesh"),
         (
@@ -220,14 +221,14 @@ def _unique(mesh: Mesh) -> Iterator[str]:
         for host in mesh:
             value = value_of(host)
             other = first.setdefault(value, host)
-            # By default networks follow from names, of which is told already.
+            # By default a network is named after its cluster, and equal names are reported already.
             is_told = what.endswith("mesh_network") and other.name == host.name
             if value and other is not host and not is_told:
                 yield f"{other.shown} and {host.shown} have {what} {printable_line(value, 99)}: {reason}"
 
 
 def _one_of_all(mesh: Mesh) -> Iterator[str]:
-    """What a mesh has one of is the same for all members."""
+    """Check that all members agree on values of which a mesh has only one."""
     rules: dict[str, Callable[[Host], str]] = {
         "mesh_topology": lambda host: host.topology,
         "mesh_id": lambda host: host.mesh,
@@ -242,7 +243,7 @@ def _one_of_all(mesh: Mesh) -> Iterator[str]:
 
 
 def _topologies(mesh: Mesh) -> Iterator[str]:
-    """The topology is known, and its variables have values of their types."""
+    """Check that the topology is known and that its variables have values of their types."""
     for host in mesh:
         if host.topology not in TOPOLOGIES:
             yield (
@@ -262,7 +263,7 @@ def _topologies(mesh: Mesh) -> Iterator[str]:
 
 
 def _nobody_is_alone(mesh: Mesh) -> Iterator[str]:
-    """Each member has a peer, by a topology that is understood."""
+    """Check that each member has a peer, unless the topology has other faults."""
     topologies = {host.topology for host in mesh}
     if topologies == {HUB_AND_SPOKE} and not any(host.is_hub for host in mesh):
         names = ", ".join(host.shown for host in mesh)
@@ -292,4 +293,4 @@ RULES: tuple[Callable[[Mesh], Iterator[str]], ...] = (
     _topologies,
     _nobody_is_alone,
 )
-"""All that an inventory must keep to. Each rule tells of what the others do not."""
+"""All rules for an inventory. Each rule reports only faults that the others do not report."""

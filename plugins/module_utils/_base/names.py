@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names, checked before paths, requests and commands are made of them (private to the collection)."""
+"""Check names before they become part of paths, requests and commands (private to the collection)."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from .text import printable_line
 CLUSTER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?")
 """Names of clusters become folders, labels, and names of Secrets, Services and accounts in other clusters.
 
-So they are DNS labels, and so short that all names with something before or behind them are.
+So they are DNS labels, and short enough that they are still DNS labels with a prefix and a suffix.
 """
 
 LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-"""What Kubernetes takes for the value of a label."""
+"""Texts that Kubernetes accepts as the value of a label."""
 
 RESERVED_NAMES = ("ca", "istioctl", "reports", "requests", "support")
-"""Folders of the state that are no cluster's."""
+"""Folders of the state that do not belong to a cluster."""
 
 _OBJECT_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_:.@-]{1,253}")
-"""What Kubernetes lets be one part of a path; of some kinds it lets more, which none of ours has."""
+"""Names that may be one part of a path. Kubernetes allows more for some kinds, but we use none of these."""
 
 
 def checked_object(obj: Any, what: str) -> dict[str, Any]:
-    """What an API gave for an object of Kubernetes, if it has the form of one.
+    """Return what an API sent, after a check that it has the form of a Kubernetes object.
 
-    So whoever gets it may make paths of its names, and read its labels.
+    So the caller may use its names in paths, and read its labels.
 
-    :param what: what was asked for, for the error.
+    :param what: name of the requested object, for the error.
     :raises ExomeshError: ``not_kubernetes``.
     """
     metadata = obj.get("metadata") if isinstance(obj, dict) else None
@@ -52,7 +52,7 @@ def checked_object(obj: Any, what: str) -> dict[str, Any]:
 
 
 def checked_list(answer: Any, what: str) -> list[dict[str, Any]]:
-    """The objects of a list that an API gave, each checked as by :func:`checked_object`."""
+    """Return the objects of a list that an API sent, each checked by :func:`checked_object`."""
     items = answer.get("items") if isinstance(answer, dict) else None
     if not isinstance(items, list):
         raise _not_kubernetes(what, "it has no items")

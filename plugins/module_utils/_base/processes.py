@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which process of which machine, told so that its end can be proved later (private to the collection).
+"""Describe a process so that its end can be proved later (private to the collection).
 
-The number of a process alone proves nothing: it is used again, a container counts its own, and after a reboot
-all of them begin anew.
+The number of a process alone proves nothing: the system uses it again, a container has numbers of its own,
+and after a reboot all numbers start again.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _ENDED = ("Z", "X", "x")
-"""States of a process that has ended, and which nobody has asked for its exit code."""
+"""States of a process that has ended, but whose exit code nobody has read."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process, as others can look for it.
+    """A process, described so that others can look for it.
 
-    :param boot: ID of the machine's boot; empty where the system does not tell it, as on macOS.
-    :param namespace: what the machine counts processes in, which each container has its own of.
-    :param started: when it was started, in the machine's own count; empty where the system does not tell.
+    :param boot: ID of the machine's boot; empty where the system does not show it, as on macOS.
+    :param namespace: the PID namespace in which its number counts; each container has its own.
+    :param started: its start time in the machine's own count; empty where the system does not show it.
     """
 
     host: str
@@ -49,7 +49,7 @@ class Process:
 
     @classmethod
     def parse(cls, told: Any) -> Process | None:
-        """Read what :meth:`told` gave; None where it is something else."""
+        """Read the data that :meth:`told` returned; return None for any other data."""
         if not isinstance(told, Mapping) or not _is_pid(told.get("pid")):
             return None
         texts = [told.get(name) for name in ("host", "boot", "namespace", "started")]
@@ -58,11 +58,11 @@ class Process:
         return cls(str(texts[0]), str(texts[1]), str(texts[2]), told["pid"], str(texts[3]))
 
     def told(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the process as plain data."""
         return asdict(self)
 
     def is_gone(self) -> bool:
-        """Return whether it is proved to have ended: false also where nothing can be known of it."""
+        """Return whether the process is proved to have ended; False also when nothing is known about it."""
         here = (socket.gethostname(), _boot(), _namespace())
         if (self.host, self.boot, self.namespace) != here or not (self.boot and self.namespace):
             return False
@@ -71,7 +71,7 @@ class Process:
         except ProcessLookupError:
             return True
         except (OSError, OverflowError):
-            pass  # somebody else's, so it is there
+            pass  # another user's process, so it exists
         try:
             state, started = _stat(self.pid)
         except (OSError, IndexError):
@@ -79,7 +79,7 @@ class Process:
         return state in _ENDED or (bool(self.started) and started != self.started)
 
     def has_ended(self) -> bool:
-        """Return whether it has ended, where it is known to be one of this machine."""
+        """Return whether the process has ended. Call this only for a process of this machine."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -90,7 +90,7 @@ class Process:
 
 
 class Watch:
-    """Notices the end of a process at once, where the system can tell it, else within a second."""
+    """Notices the end of a process: at once if the system can report it, otherwise within a second."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -101,7 +101,7 @@ class Watch:
                 self._poll.register(os.pidfd_open(process.pid), select.POLLIN)
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long at most; return whether the process has ended."""
+        """Wait at most so many seconds; return whether the process has ended."""
         if self._process.has_ended():
             return True
         if self._poll is None:
@@ -112,7 +112,7 @@ class Watch:
 
 
 def user_name() -> str:
-    """Who runs this, also where the system knows no name of the user, as in a container."""
+    """Return the user's name, or ``uid-`` and a number where the system knows no name, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -120,7 +120,7 @@ def user_name() -> str:
 
 
 def _stat(pid: int) -> tuple[str, str]:
-    """Return state and start of a process. The name before them may hold anything, a bracket too."""
+    """Return state and start time of a process. The name before them may contain anything, even a bracket."""
     fields = (
         Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     )
@@ -140,5 +140,5 @@ def _namespace() -> str:
 
 
 def _is_pid(number: Any) -> bool:
-    # 0 and negative ones are groups of processes.
+    # 0 and negative numbers mean groups of processes.
     return isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**31

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other programs, run with what they need and nothing else (private to the collection)."""
+"""Run other programs with what they need and nothing else (private to the collection)."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PASSED_VARIABLES = (
     "https_proxy",
     "no_proxy",
 )
-"""What a program sees of our environment. The rest, as the keys of a cloud, is none of its business."""
+"""Variables of our environment that a program sees. It must not see others, such as the keys of a cloud."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a program gave."""
+    """Exit code and output of a program that has ended."""
 
     code: int
     output: str
@@ -40,7 +40,7 @@ class Ended:
 
 
 def passed(environment: Mapping[str, str], *more: str) -> dict[str, str]:
-    """Return the part of an environment that every program may see, and the variables named."""
+    """Return the part of an environment that every program may see, and the variables in ``more``."""
     return {name: environment[name] for name in (*PASSED_VARIABLES, *more) if name in environment}
 
 
@@ -52,15 +52,15 @@ def run_program(
     folder: str = "/",
     go_on: Callable[[], None] | None = None,
 ) -> Ended:
-    """Run a program to its end. However this ends, the program and what it started are gone.
+    """Run a program to its end. Afterwards the program and all that it started are gone, also after an error.
 
-    :param environment: all of it.
+    :param environment: the program's whole environment.
     :param timeout: seconds at most.
     :param text: its standard input.
-    :param folder: where it runs; by default one from which nothing is read by chance.
-    :param go_on: is asked every second, and raises an error where the program must not go on.
-    :raises TimeoutError: it did not end in time.
-    :raises OSError: it cannot be started.
+    :param folder: its working directory; the default is one from which no program reads files by chance.
+    :param go_on: is called every second, and raises an error when the program must not go on.
+    :raises TimeoutError: the program did not end in time.
+    :raises OSError: the program cannot be started.
     """
     process = subprocess.Popen(  # pylint: disable=ansible-bad-function # there is no module here
         command,
@@ -82,7 +82,7 @@ def run_program(
             with suppress(subprocess.TimeoutExpired):
                 output, errors = process.communicate(given, timeout=min(left, 1.0) if go_on else left)
                 break
-            given = None  # it has been sent
+            given = None  # the program has received it
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"{command[0]} did not end within {timeout:.0f} s")
@@ -94,11 +94,11 @@ def run_program(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a program and what it started, and wait for nothing that has left its group."""
-    with suppress(ProcessLookupError, PermissionError):  # it has ended, and all that it started
+    """End a program and all that it started. Do not wait for processes that have left its group."""
+    with suppress(ProcessLookupError, PermissionError):  # the program and all that it started have ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe:
-            with suppress(OSError):  # what it did not read any more
+            with suppress(OSError):  # the program did not read all of its input
                 pipe.close()

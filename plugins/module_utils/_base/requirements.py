@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Python packages that users install themselves (private to the collection).
 
-Files import them with ``suppress(ImportError)``, as documentation and sanity tests read them where nothing is
-installed. Who begins something that needs one calls :func:`require` first.
+Files import these packages with ``suppress(ImportError)``: the documentation and the sanity tests import the
+files where no package is installed. Code that needs a package calls :func:`require` first.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _MODULES = {
     "PyYAML": ("yaml",),
     "exoscale": ("exoscale.api.v2", "requests"),
 }
-"""What is imported of a package and of those that it brings."""
+"""Modules that we import from each package and from its dependencies."""
 
 
 def require(*packages: str) -> None:
-    """Check that packages, and what they bring, can be imported.
+    """Check that packages and their dependencies can be imported.
 
-    :param packages: as pip calls them.
-    :raises MissingRequirementError: one of them cannot.
+    :param packages: their names in pip.
+    :raises MissingRequirementError: one of them cannot be imported.
     """
     for package in packages:
         for module in _MODULES[package]:

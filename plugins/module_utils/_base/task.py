@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one shape of a module: options, and a function ``run(task) -> result`` (private to the collection).
+"""The shape of every module: options, and a function ``run(task) -> result`` (private to the collection).
 
-Ansible runs the function in one of two ways: in a Python of the module's own, by :func:`run_module`, or in
-the process of the task, by the action plugin in ``plugin_utils``. Both end in :func:`perform`, so that a
-module does not notice which it is.
+The function runs in one of two places: in a Python process of its own, started by :func:`run_module`, or in
+the process of the task, called by the action plugin in ``plugin_utils``. Both call :func:`perform`, so a
+module does not notice the difference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ except ImportError:  # before ansible-core 2.22
 else:
 
     def remove_values(value: Any, no_log_strings: set[str]) -> Any:
-        """Have Ansible mask these strings in everything that it shows or logs."""
+        """Make Ansible mask these strings in everything that it shows or logs."""
         register_secrets(no_log_strings)
         return value
 
@@ -37,14 +37,15 @@ else:
 Result = dict[str, Any]
 
 LOCAL_SECONDS = 60.0
-"""Time limit of a module that has no option ``timeout``, as it only handles files of this machine."""
+"""Time limit in seconds of a module without option ``timeout``: it only handles files of this machine."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The options of a module, as AnsibleModule takes them.
+    """The options of a module, in the form that AnsibleModule takes.
 
-    :param time_limit: seconds for all that the module does, out of its options; by default its ``timeout``.
+    :param time_limit: returns the seconds for all that the module does, from the values of its options; by
+        default the value of ``timeout``.
     """
 
     argument_spec: Mapping[str, Mapping[str, Any]]
@@ -56,7 +57,7 @@ class Spec:
     )
 
     def arguments(self) -> dict[str, Any]:
-        """Return what AnsibleModule and its validator take, by name."""
+        """Return the arguments of AnsibleModule and of its validator, by name."""
         return {
             "argument_spec": {name: dict(spec) for name, spec in self.argument_spec.items()},
             "mutually_exclusive": [list(names) for names in self.mutually_exclusive],
@@ -67,10 +68,10 @@ class Spec:
 
 @dataclass
 class Task:
-    """What a module is to do, and whom it tells.
+    """The work of a module: its options and modes, and its warnings and secrets.
 
-    :param params: its options.
-    :param core_version: of ansible-core.
+    :param params: values of the module's options.
+    :param core_version: version of ansible-core.
     """
 
     params: dict[str, Any]
@@ -80,16 +81,16 @@ class Task:
     warnings: list[str] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
     on_failure: Result = field(default_factory=dict)
-    """What the result has besides the reason when the task fails."""
+    """Further fields of the result when the task fails, besides the reason."""
 
     def warn(self, text: str) -> None:
-        """Warn the user, once for each text."""
+        """Warn the user. The same text is shown only once."""
         text = printable(text)
         if text not in self.warnings:
             self.warnings.append(text)
 
     def hide(self, secret: str | None) -> None:
-        """Keep a value out of everything that is told."""
+        """Keep a value out of results, warnings and messages."""
         if secret:
             self.secrets.add(secret)
 
@@ -98,16 +99,16 @@ Run = Callable[[Task], Result]
 
 
 def perform(spec: Spec, run: Run, task: Task) -> Result:
-    """Run a module within its time limit; return its result, with ``failed`` and ``msg`` where it failed.
+    """Run a module within its time limit; return its result, with ``failed`` and ``msg`` when it failed.
 
-    What it returns is safe to show: reports, diffs and messages have words of clusters in them.
+    The result is made safe to show, because reports, diffs and messages contain text from clusters.
     """
     result: Result = printable_data(_performed(spec, run, task), longest=None)
     return result
 
 
 def without_secrets(result: Result, task: Task) -> Result:
-    """Return a result in which nobody is shown a secret of the task."""
+    """Return the result without the secrets of the task."""
     hidden: Result = remove_values(result, task.secrets)
     return hidden
 
@@ -115,7 +116,7 @@ def without_secrets(result: Result, task: Task) -> Result:
 def _performed(spec: Spec, run: Run, task: Task) -> Result:
     """Run a module within its time limit.
 
-    It ends in order on Ctrl-C, SIGTERM and when the terminal goes away: what must be restored is restored.
+    It ends in order on Ctrl-C, on SIGTERM and when the terminal goes away: what must be restored is restored.
     """
     try:
         with ending_in_order(), time_limit(spec.time_limit(task.params)):
@@ -134,9 +135,9 @@ def _performed(spec: Spec, run: Run, task: Task) -> Result:
 
 
 def run_module(spec: Spec, run: Run) -> None:
-    """Be the ``main()`` of a module."""
+    """Run a module. This is its ``main()``."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # What would end the process at once would leave the folder into which Ansible unpacked it.
+        # Without a handler, a signal ends the process at once, and the unpacked module's folder stays.
         signal.signal(number, _end)
     module = AnsibleModule(**spec.arguments(), supports_check_mode=True)
     task = Task(module.params, module.check_mode, module._diff, str(module.ansible_version))

@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One time limit for a task, and an orderly end for it (private to the collection).
 
-Every wait asks :func:`remaining` how long it may take, in whatever thread it is. So a task ends in time,
-however many requests, programs and threads are beneath it. When the time is over, or the task is interrupted,
-waits end with an exception. What must be cleaned up is cleaned up in a :func:`cleaning_up` block, which has a
-few seconds of its own.
+Every wait, in every thread, asks :func:`remaining` how long it may take. So a task ends in time, however many
+requests, programs and threads it has. When the time is over, or the task is interrupted, waits end with an
+exception. Clean-up is done in a :func:`cleaning_up` block, which has a few seconds of its own.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CLEANING_SECONDS = 4.0
-"""What cleaning up may take beyond a time limit."""
+"""Seconds that cleaning up may take beyond a time limit."""
 
 _LEAST_CLEANING = 0.3
-"""What each cleaning up gets, also when those before it took all."""
+"""Seconds that each clean-up has, even when earlier ones took all the time."""
 
 MAX_THREADS = 32
 
 _LOOKS_UP = 0.5
-"""Seconds after which one who sleeps looks whether the task was ended."""
+"""Seconds after which a sleeping thread checks whether the task was ended."""
 
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RESERVE, _MOST_RESERVED = 0.1, 5.0
-"""Part of the time left, and seconds at most, that a wait leaves to whoever tells why it was in vain."""
+"""Part of the time left, and seconds at most, that a wait keeps for the report of why it failed."""
 
 
 class TimeUpError(ExomeshError):
     """The time limit of the task is over, or the task was ended.
 
     :param seconds: the limit; None when the task was ended.
-    :param cause: what was waited for.
+    :param cause: what the task was waiting for.
     """
 
     def __init__(self, seconds: float | None, cause: str | None = None) -> None:
@@ -64,7 +63,7 @@ class TimeUpError(ExomeshError):
 
 
 class Interrupted(BaseException):
-    """The task is to end: by Ctrl-C, by SIGTERM, or as the terminal went away."""
+    """The task must end: after Ctrl-C, after SIGTERM, or because the terminal went away."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -93,7 +92,7 @@ _limit: ContextVar[_Limit | None] = ContextVar("exomesh_time_limit", default=Non
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Let everything within the block end in so many seconds, or when the limit around it ends."""
+    """Limit the block to so many seconds, or to the limit around it if that ends earlier."""
     outer = _limit.get()
     ends = time.monotonic() + seconds
     if outer is not None and outer.ends < ends:
@@ -107,10 +106,10 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def sparing(part: float = _RESERVE, most: float = _MOST_RESERVED) -> Iterator[None]:
-    """Let the block end a little before the time limit, so that what became of it can still be told.
+    """End the block a little before the time limit, so that there is time to report its outcome.
 
-    :param part: of the time left.
-    :param most: seconds at most.
+    :param part: part of the time left that is kept.
+    :param most: seconds that are kept at most.
     """
     limit = _limit.get()
     if limit is None:
@@ -126,10 +125,10 @@ def sparing(part: float = _RESERVE, most: float = _MOST_RESERVED) -> Iterator[No
 
 @contextmanager
 def as_far_as_time_goes(part: float = _RESERVE, most: float = _MOST_RESERVED) -> Iterator[None]:
-    """Do the block until the time is nearly over, and then go on after it, with what it has found so far.
+    """Run the block until the time is nearly over, then go on after it with what it has found so far.
 
-    :param part: of the time left, for what comes after.
-    :param most: seconds at most for that.
+    :param part: part of the time left that is kept for the code after the block.
+    :param most: seconds that are kept for it at most.
     :raises TimeUpError: the task was ended.
     """
     try:
@@ -141,10 +140,10 @@ def as_far_as_time_goes(part: float = _RESERVE, most: float = _MOST_RESERVED) ->
 
 
 def remaining(most: float = float("inf"), what: str | None = None) -> float:
-    """Return the seconds that a wait may take: those left, ``most`` at most, and always more than none.
+    """Return the seconds that a wait may take: the time left, but at most ``most``, and always more than 0.
 
-    :param what: what is waited for, for the message.
-    :raises TimeUpError: there are none left.
+    :param what: what the caller waits for, for the message.
+    :raises TimeUpError: no time is left.
     """
     limit = _limit.get()
     if limit is None:
@@ -161,8 +160,8 @@ def remaining(most: float = float("inf"), what: str | None = None) -> float:
 def pause(seconds: float, what: str | None = None) -> None:
     """Sleep, but not beyond the time limit.
 
-    :param what: what is waited for, for the message.
-    :raises TimeUpError: there is no time left, before or after.
+    :param what: what the caller waits for, for the message.
+    :raises TimeUpError: no time is left, before or after the sleep.
     """
     ends = time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
@@ -172,12 +171,12 @@ def pause(seconds: float, what: str | None = None) -> None:
 
 @contextmanager
 def cleaning_up(seconds: float = CLEANING_SECONDS) -> Iterator[None]:
-    """Clean up within the block, whatever became of the task: with time of its own, and not interrupted.
+    """Run a block that cleans up, however the task ended: it has time of its own and is not interrupted.
 
-    :param seconds: at most; beyond the task's time limit no more than ``CLEANING_SECONDS``.
+    :param seconds: seconds at most; beyond the task's time limit no more than ``CLEANING_SECONDS``.
 
-    Several blocks one after the other share that time, as far as the task's own is over: what concerns
-    several clusters is cleaned up concurrently, as one that is silent takes all of it.
+    Beyond the task's time limit, all such blocks of a task share these seconds. So clean up several clusters
+    concurrently: one silent cluster would take all of the time.
     A signal that comes meanwhile takes effect at the end of the block.
     """
     now = time.monotonic()
@@ -218,9 +217,9 @@ def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Turn a signal that would end this process into an exception, so that it cleans up on its way out.
+    """Turn a signal that would end this process into an exception, so that the process can clean up first.
 
-    Then the signal does what it would have done. In another thread than the main one this does nothing.
+    After that, the signal has its usual effect. Outside the main thread, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -228,7 +227,7 @@ def ending_in_order() -> Iterator[None]:
 
     def end(number: int, _frame: FrameType | None) -> None:
         for each in _ENDING_SIGNALS:
-            signal.signal(each, signal.SIG_IGN)  # it is on its way out
+            signal.signal(each, signal.SIG_IGN)  # the process is already ending
         raise Interrupted(number)
 
     before = {number: signal.signal(number, end) for number in _ENDING_SIGNALS}
@@ -241,16 +240,16 @@ def ending_in_order() -> Iterator[None]:
         _restore(before)
     if interrupted is not None:
         signal.raise_signal(interrupted)
-        raise Interrupted(interrupted)  # whoever handles it wants the process to go on: the task does not
+        raise Interrupted(interrupted)  # its handler lets the process go on, but the task must end
 
 
 def concurrently(
     work: Callable[[Item], Result], items: Iterable[Item], threads_at_most: int = MAX_THREADS
 ) -> list[Result]:
-    """Return ``work`` of every item, in order, done in threads. Raise the first error when all have ended.
+    """Call ``work`` for every item in threads; return the results in the order of the items.
 
-    Threads have the time limit of the task. When the task is interrupted they are not waited for, beyond the
-    moment that a request under way may take.
+    The first error is raised when all threads have ended. Threads have the time limit of the task. When the
+    task is interrupted, it waits for them only a moment, which a request under way may need.
     """
     todo = list(items)
     if len(todo) < 2:
@@ -290,17 +289,17 @@ def concurrently(
 
 @contextmanager
 def in_threads(*works: Callable[[], object]) -> Iterator[None]:
-    """Do each of the works in a thread for as long as the block lasts.
+    """Run each of the works in a thread for as long as the block lasts.
 
-    Threads have the time limit of the task. At the end of the block they are to end: whatever they wait for
-    ends with an exception, at the latest when its answer comes, and is not waited for beyond a moment.
+    Threads have the time limit of the task. At the end of the block they must end: each of their waits ends
+    with an exception, at the latest when its answer comes. The block waits for them only a moment.
     """
     limit = _limit.get()
     stop = _Limit(float("inf"), float("inf")) if limit is None else _Limit(limit.seconds, limit.ends, limit)
 
     def run(work: Callable[[], object]) -> None:
         _limit.set(stop)
-        with suppress(TimeUpError):  # whoever waits for the threads has the same limit
+        with suppress(TimeUpError):  # the block has the same limit
             work()
 
     threads = [threading.Thread(target=copy_context().run, args=(run, work), daemon=True) for work in works]
@@ -314,23 +313,23 @@ def in_threads(*works: Callable[[], object]) -> Iterator[None]:
 
 
 def _let_end(threads: list[threading.Thread], seconds: float) -> None:
-    """Wait a moment for threads, so that nothing is written after it was cleaned up."""
+    """Wait a moment for threads to end, so that they write nothing after the clean-up."""
     deadline = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def wait_until_met(unmet: Callable[[], str | None], timeout: float, interval: float = 0.5) -> str | None:
-    """Ask until the condition is met, more often in the beginning.
+    """Ask again and again until a condition is met, at first more often.
 
-    What takes long is noticed a little later, a tenth of the time that it took: hundreds of questions would
-    slow down a small cluster that is busy with what is waited for.
+    The end of a long wait is noticed a little late, by a tenth of its length: hundreds of questions would
+    slow down a small cluster that is busy with what we wait for.
 
-    :param unmet: gives None when it is met, and what is missing otherwise.
-    :param timeout: seconds at most; a little less where the task's time limit comes first, so that there is
-        time left to tell why.
-    :param interval: seconds between two questions when five seconds have passed; four times that at most.
-    :returns: None when it was met in time, and what was missing at last otherwise.
+    :param unmet: returns None when the condition is met, otherwise what is missing.
+    :param timeout: seconds at most; a little less when the task's time limit comes first, so that there is
+        time to report the reason.
+    :param interval: seconds between two questions after five seconds; later up to four times as many.
+    :returns: None when the condition was met in time, otherwise what was missing last.
     :raises TimeUpError: the task was ended.
     """
     started = time.monotonic()
@@ -350,14 +349,14 @@ def wait_until_met(unmet: Callable[[], str | None], timeout: float, interval: fl
     except TimeUpError as error:
         if error.interrupted:
             raise
-        # An answer that did not come tells less than the one before it.
+        # The last answer that came says more than the question that got none.
         return missing or error.cause or error.message
 
 
 def told_in_time(tell: Callable[[], Result], otherwise: Result) -> Result:
-    """Return what ``tell`` adds to a failure; ``otherwise`` where it fails itself, or takes too long.
+    """Return what ``tell`` explains about a failure, or ``otherwise`` when ``tell`` fails or takes too long.
 
-    What went wrong is told in any case, also when its explanation cannot be had.
+    So the failure is reported in any case, also without its explanation.
     """
     try:
         with sparing():
@@ -369,7 +368,7 @@ def told_in_time(tell: Callable[[], Result], otherwise: Result) -> Result:
 
 
 def in_time(work: Callable[[], Result], most: float = float("inf")) -> Result:
-    """Return ``work()`` of a call that cannot be given a time limit, as the resolution of a name.
+    """Return ``work()``, for a call that takes no time limit itself, as the resolution of a name.
 
     :raises TimeoutError: it did not end in time; it goes on in a thread that nobody waits for.
     """

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Exoscale asked with its official Python client, ``exoscale`` (private to the collection)."""
+"""Ask Exoscale with its official Python client, ``exoscale`` (private to the collection)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .interface import (
     zone_not_found,
 )
 
-with suppress(ImportError):  # require("exoscale") tells
+with suppress(ImportError):  # require("exoscale") reports it
     import requests
     from exoscale.api.exceptions import ExoscaleAPIException  # type: ignore[import-untyped]
     from exoscale.api.v2 import Client  # type: ignore[import-untyped]
@@ -40,13 +40,13 @@ with suppress(ImportError):  # require("exoscale") tells
 _RATE_LIMITED = 429
 _RETRIED_STATUSES = (_RATE_LIMITED, 500, 502, 503, 504)
 RETRY_PAUSES = (1.0, 2.0, 4.0)
-"""Seconds before each further attempt, where the answer does not tell (Retry-After)."""
+"""Seconds before each further attempt, if the answer does not name them (Retry-After)."""
 
 
 class ExoscaleApi(Exoscale):
-    """The API with a given key; retries and time limits are ours, as the client has none.
+    """The Exoscale API with a given key. Retries and time limits are ours, as the Python client has none.
 
-    :param endpoint: base endpoint with its /v2, which tells the endpoint of every zone.
+    :param endpoint: base endpoint with its /v2; it knows the endpoint of every zone.
     :param timeout: seconds that one question may take with all its attempts.
     """
 
@@ -96,7 +96,7 @@ class ExoscaleApi(Exoscale):
             raise unreadable_answer("what was returned as a kubeconfig") from None
 
     def _endpoints(self) -> dict[str, str]:
-        """Endpoint of every zone, asked for once. The question is not signed: anybody may ask it."""
+        """Return the endpoint of every zone, read once. The request is not signed: anybody may send it."""
         with self._lock:
             if not self._zone_endpoints:
 
@@ -132,8 +132,8 @@ class ExoscaleApi(Exoscale):
     def _attempt(self, ask: Callable[[], Any], repeatable: bool = True) -> Any:
         """Ask until there is an answer, a refusal, or no time left.
 
-        :param repeatable: whether nobody minds if it was done although no answer came. Else it is asked again
-            only where it surely was not.
+        :param repeatable: whether a request may be sent again when no answer came, although it may have been
+            carried out. If not, it is sent again only when it was surely not carried out.
         """
         last: ExoscaleError | None = None
         try:
@@ -151,14 +151,14 @@ class ExoscaleApi(Exoscale):
         except TimeUpError as error:
             if error.interrupted:
                 raise
-            if last:  # and nothing came after it
+            if last:  # no later attempt got an answer
                 raise last from None
             failure = timed_out(f"the Exoscale API ({self._endpoint})", self._timeout)
             raise failure if repeatable else _perhaps_done(failure) from None
         raise AssertionError("unreachable")
 
     def _once(self, ask: Callable[[], Any], repeatable: bool) -> tuple[Any, ExoscaleError | None]:
-        """Ask; gives the answer, or why it may be asked again."""
+        """Ask once; return the answer, or the failure after which a further attempt is allowed."""
         retry_after = ""
         try:
             return ask(), None
@@ -188,13 +188,13 @@ class ExoscaleApi(Exoscale):
 
 
 def _never_connected(error: BaseException) -> bool:
-    """Whether a request failed before anything of it was sent."""
+    """Return whether a request failed before anything of it was sent."""
     reason = getattr(next(iter(error.args), None), "reason", None)
     return isinstance(reason, NewConnectionError)
 
 
 def _perhaps_done(failure: ExoscaleError) -> ExoscaleError:
-    """The failure of what must not be done twice."""
+    """Return the failure of a request that must not be sent twice. Add that it may have been carried out."""
     failure.cause = " ".join(
         f"{text.rstrip('.')}."
         for text in (
@@ -207,7 +207,7 @@ def _perhaps_done(failure: ExoscaleError) -> ExoscaleError:
 
 
 def _bounded(session: Any) -> Any:
-    """A session whose requests end with the time limit, however slowly an answer comes."""
+    """Make requests of a session end with the time limit, even if answers are slow. Return the session."""
     adapter = _BoundedAdapter()
     session.mount("https://", adapter)
     session.mount("http://", adapter)
@@ -218,7 +218,7 @@ with suppress(NameError):
 
     class _BoundedAdapter(requests.adapters.HTTPAdapter):
         def init_poolmanager(self, *_arguments: Any, **_options: Any) -> None:
-            # requests itself adds whom it trusts.
+            # requests itself adds the certificates that it trusts.
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.sslsocket_class = BoundedSslSocket
             self._context = context
@@ -258,7 +258,7 @@ def _cluster(item: Any, zone: str) -> Cluster:
 
 
 def _message(response: Any) -> str:
-    """What the API says of an error: a bare message, or an RFC 9457 problem."""
+    """Return what the API says about an error: a bare message, or an RFC 9457 problem."""
     try:
         body = response.json()
     except ValueError:
@@ -277,7 +277,7 @@ def _message(response: Any) -> str:
 
 
 def _root_cause(error: BaseException) -> str:
-    """The innermost reason of a network error, in a few words."""
+    """Return the innermost reason of a network error, in a few words."""
     while inner := (error.__cause__ or getattr(error, "reason", None) or next(iter(error.args), None)):
         if not isinstance(inner, BaseException):
             break

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which way Exoscale is asked: the exo CLI or the Python client (private to the collection)."""
+"""Choose the way to ask Exoscale: the exo CLI or the Python client (private to the collection)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .api import ExoscaleApi
 from .cli import ExoCli
 from .interface import DEFAULT_ENDPOINT, Credentials, Exoscale
 
-# The environment is read in Credentials.choose(), not by fallbacks of these options: an account that a task
-# names must win over a key that happens to be in the environment.
+# These options have no fallback to the environment. Credentials.choose() reads the environment, because an
+# account that a task names must win over a key that happens to be there.
 EXOSCALE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "api_key": {"type": "str", "no_log": True},
     "api_secret": {"type": "str", "no_log": True},
@@ -32,11 +32,11 @@ EXOSCALE_ARGUMENTS: dict[str, dict[str, Any]] = {
 def connect(
     options: Mapping[str, Any], *, prefer: str = "exo", environment: Mapping[str, str] | None = None
 ) -> Exoscale:
-    """The backend that the options name, or one that can work here.
+    """Return the backend that the options name, or one that can work here.
 
     :param options: values of EXOSCALE_ARGUMENTS.
-    :param prefer: which one ``auto`` takes where both could do: ``exo`` or ``api``.
-    :param environment: the process's own when None.
+    :param prefer: the backend that ``auto`` takes when both can work: ``exo`` or ``api``.
+    :param environment: the environment variables; the process's own when None.
     """
     variables = dict(os.environ if environment is None else environment)
     credentials = Credentials.choose(options, variables)
@@ -57,5 +57,5 @@ def connect(
     except ExomeshError as error:
         try:
             return makers.popitem()[1]()
-        except MissingRequirementError:  # what else is wrong with the other one, only its own error tells
+        except MissingRequirementError:  # any other error of the other backend is raised
             raise error from None

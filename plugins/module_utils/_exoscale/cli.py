@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Exoscale asked with the exo CLI: the one place that runs it (private to the collection)."""
+"""Ask Exoscale with the exo CLI. Only this file runs exo (private to the collection)."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class ExoCli(Exoscale):
     """The exo CLI with given credentials.
 
     :param path: the program's name or path.
-    :param endpoint: base endpoint of the API, or an empty string for exo's own.
+    :param endpoint: base endpoint of the API; empty for exo's own.
     :param timeout: seconds that one run of exo may take; exo itself has no limit.
-    :param environment: where its PATH, proxies and home directory are taken from.
+    :param environment: environment variables that exo gets its PATH, proxies and home directory from.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ExoCli(Exoscale):
         self._program = program
         self._timeout = timeout
         self._secrets = [secret for secret in (credentials.key, credentials.secret) if secret]
-        # EXOSCALE_TRACE, which prints kubeconfigs, is not among what exo gets.
+        # exo does not get EXOSCALE_TRACE, as that makes it print kubeconfigs.
         self._environment = passed(environment, "HOME", "XDG_CONFIG_HOME") | _variables(credentials, endpoint)
 
     def zones(self) -> list[str]:
@@ -81,7 +81,7 @@ class ExoCli(Exoscale):
 
     def names(self, zone: str) -> list[Cluster]:
         rows = self._json("compute", "sks", "list", "--zone", zone, check=_is_list_of_objects)
-        # Its zone field is empty whenever a zone is given (exo 1.85 to 1.97).
+        # The zone field of a row is empty when a zone is given (exo 1.85 to 1.97).
         return [Cluster(id=str(row.get("id", "")), name=str(row.get("name", "")), zone=zone) for row in rows]
 
     def clusters(self, zone: str) -> list[Cluster]:
@@ -128,7 +128,7 @@ class ExoCli(Exoscale):
         return content
 
     def _run(self, *arguments: str) -> str:
-        """Standard output of one run. Raises ExoscaleError for what exo says on standard error."""
+        """Run exo; return its standard output. Raise ExoscaleError for what it writes on standard error."""
         command = f"exo {' '.join(arguments[:3])}" if arguments[0] == "compute" else "exo"
         try:
             with sparing():
@@ -219,11 +219,11 @@ _KNOWN: tuple[tuple[str, Explanation], ...] = (
     (rf"(?:^|: )((?:{'|'.join(_STATUS_WORDS)}): .*)", _status),
     (r"(illegal base64|invalid character|cannot unmarshal|unexpected end of JSON|decod)", _unreadable),
 )
-"""What exo says, and the explanation that gets the text in the brackets; the first that fits counts."""
+"""Patterns of exo's messages, and functions that explain the text in the brackets. The first match counts."""
 
 
 def _variables(credentials: Credentials, endpoint: str) -> dict[str, str]:
-    """exo's own variables for these credentials."""
+    """Return the environment variables by which exo gets these credentials."""
     variables: dict[str, str] = {"LANG": "C.UTF-8"}
     if credentials.key and credentials.secret:
         variables |= {KEY_VARIABLES[0]: credentials.key, SECRET_VARIABLES[0]: credentials.secret}
@@ -237,7 +237,7 @@ def _variables(credentials: Credentials, endpoint: str) -> dict[str, str]:
 
 
 def _rfc3339(moment: str) -> str:
-    """Go's ``2026-08-01 09:00:00 +0000 UTC`` as RFC 3339."""
+    """Return Go's ``2026-08-01 09:00:00 +0000 UTC`` as RFC 3339; any other text unchanged."""
     match = re.match(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.\d+)? \+0000", moment)
     return f"{match[1]}T{match[2]}Z" if match else moment
 

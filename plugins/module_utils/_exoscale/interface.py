@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the collection asks of Exoscale, whichever way it is asked (private to the collection).
+"""The questions of the collection to Exoscale, the same for every backend (private to the collection).
 
 :class:`Exoscale` is the interface; ``cli.py`` implements it with the exo CLI, ``api.py`` with the
-Python client, and ``backend.py`` chooses. Whatever goes wrong becomes an :class:`ExoscaleError`
-with the same code and words in both.
+Python client, and ``backend.py`` chooses. Every failure becomes an :class:`ExoscaleError`, with
+the same code and words in both backends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .._base.errors import ExomeshError
 from .._base.waiting import concurrently
 
 QUESTIONS = 8
-"""Asked at a time: the API limits their rate."""
+"""Number of questions asked at a time: the API limits their rate."""
 
 DEFAULT_ENDPOINT = "https://api-ch-gva-2.exoscale.com/v2"
 IAM_OPERATIONS = ("list-zones", "list-sks-clusters", "generate-sks-cluster-kubeconfig")
@@ -41,7 +41,7 @@ class ExoscaleError(ExomeshError):
 
 @dataclass(frozen=True)
 class Cluster:
-    """One SKS cluster as the API tells it."""
+    """One SKS cluster, as the API reports it."""
 
     id: str
     name: str
@@ -58,16 +58,16 @@ class Cluster:
     addons: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     nodepools: list[dict[str, str]] = field(default_factory=list)
-    """``id`` and ``name`` of each."""
+    """``id`` and ``name`` of each node pool."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for a module's result or a cache."""
+        """Return plain data for a module's result or a cache."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who is asking: a key with its secret, or (for exo) a profile of its configuration file."""
+    """Our credentials: a key with its secret, or (for exo) a profile of exo's configuration file."""
 
     key: str | None = None
     secret: str | None = field(default=None, repr=False)
@@ -76,11 +76,11 @@ class Credentials:
 
     @classmethod
     def choose(cls, options: Mapping[str, Any], environment: Mapping[str, str]) -> Credentials:
-        """The options' key and secret, else the options' account or config file, else the environment's.
+        """Return the options' key and secret, else their account or config file, else the environment's.
 
-        So an account that a task names is never overridden by a key that happens to be in the environment.
+        So a key that happens to be in the environment never overrides an account that a task names.
 
-        :param options: api_key, api_secret, account, config_file; None or missing where not given.
+        :param options: api_key, api_secret, account, config_file; None or missing if not given.
         """
         key, secret = options.get("api_key"), options.get("api_secret")
         source = "the options api_key and api_secret"
@@ -102,7 +102,7 @@ class Credentials:
         )
 
     def with_key(self, environment: Mapping[str, str]) -> Credentials:
-        """The same with the key and secret of the profile read from exo's configuration file."""
+        """Return credentials with key and secret, if need be from the profile in exo's configuration file."""
         if self.key:
             return self
         profile = _profile(self.config_file, self.account, environment)
@@ -118,48 +118,48 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a question to several zones brought."""
+    """The answer to a question about several zones."""
 
     clusters: list[Cluster]
-    """In the order of the zones, and by name."""
+    """In the order of the zones, and by name within a zone."""
     answered_zones: list[str]
     failed_zones: dict[str, ExoscaleError]
 
 
 class Exoscale(ABC):
-    """Questions to Exoscale. Every method raises ExoscaleError (or MissingRequirementError)."""
+    """Questions to Exoscale. Every method may raise ExoscaleError (or MissingRequirementError)."""
 
     @abstractmethod
     def zones(self) -> list[str]:
-        """Names of all zones, sorted."""
+        """Return the names of all zones, sorted."""
 
     @abstractmethod
     def clusters(self, zone: str) -> list[Cluster]:
-        """The clusters of one zone with all that is known of them."""
+        """Return the clusters of one zone with all that is known about them."""
 
     @abstractmethod
     def names(self, zone: str) -> list[Cluster]:
-        """The clusters of one zone, quickly: id, name and zone are set for certain."""
+        """Return the clusters of one zone, quickly: only id, name and zone are sure to be set."""
 
     @abstractmethod
     def _one(self, zone: str, cluster: str) -> Cluster:
-        """One cluster by its name or ID; code cluster_not_found, cluster_ambiguous or zone_not_found."""
+        """Return a cluster by name or ID; code cluster_not_found, cluster_ambiguous or zone_not_found."""
 
     @abstractmethod
     def _mint(self, cluster: Cluster, user: str, groups: list[str], ttl: int | None) -> str:
-        """A new kubeconfig's text, perhaps with something before it."""
+        """Mint a kubeconfig; return its text, which may have other output before it."""
 
     def cluster(self, zone: str, cluster: str) -> Cluster:
-        """One cluster by its name or ID. An error tells where else it is, or what there is instead."""
+        """Return a cluster by name or ID. An error names its real zone, or what exists instead."""
         try:
             return self._one(zone, cluster)
         except ExoscaleError as error:
             raise self._explained(error, zone, cluster).about(cluster, zone) from None
 
     def kubeconfig(self, cluster: Cluster, user: str, groups: list[str], ttl: int | None) -> str:
-        """Mint a kubeconfig: a new client certificate that nobody can revoke before its end.
+        """Mint a kubeconfig, with a new client certificate. Nobody can revoke it before its end.
 
-        :param ttl: lifetime in seconds; None is Exoscale's own default.
+        :param ttl: lifetime in seconds; Exoscale's own default when None.
         """
         try:
             text = self._mint(cluster, user, groups, ttl)
@@ -168,7 +168,7 @@ class Exoscale(ABC):
         return _from_first_key(text, cluster)
 
     def clusters_of(self, zones: Iterable[str] | None) -> Answer:
-        """The clusters of several zones, or of all; a zone that fails does not hide the others."""
+        """Return the clusters of several zones, or of all. A zone that fails does not hide the others."""
 
         def ask(zone: str) -> list[Cluster] | ExoscaleError:
             try:
@@ -188,7 +188,7 @@ class Exoscale(ABC):
         return Answer(clusters, [zone for zone in names if zone not in failed], failed)
 
     def _explained(self, error: ExoscaleError, zone: str, cluster: str) -> ExoscaleError:
-        """Add what a look around tells about a cluster or zone that was not found; never fails itself."""
+        """Ask further questions to add a next step to an error about a cluster or zone. Never raise."""
         try:
             if error.code == "zone_not_found":
                 zones = self.zones()
@@ -231,7 +231,7 @@ class Exoscale(ABC):
 
 
 def refused(status: int, message: str) -> ExoscaleError:
-    """The error for an HTTP status of the API and the text that came with it."""
+    """Return the error for an HTTP status of the API and the text that came with it."""
     known = {
         400: ("bad_request", "Exoscale rejected an option", "Correct the option named here"),
         401: ("unauthorized", "Exoscale does not know this API key", "Check the API key and its secret"),
@@ -253,12 +253,12 @@ def refused(status: int, message: str) -> ExoscaleError:
 
 
 def server_error(message: str) -> ExoscaleError:
-    """The API fails, whoever asks."""
+    """Return the error for a fault of the API itself."""
     return ExoscaleError(message, "server_error", next_step="Try again later, see Exoscale's status page")
 
 
 def no_credentials(message: str) -> ExoscaleError:
-    """Nobody said who is asking."""
+    """Return the error for missing credentials."""
     return ExoscaleError(
         message,
         "no_credentials",
@@ -268,22 +268,22 @@ def no_credentials(message: str) -> ExoscaleError:
 
 
 def cluster_not_found(cluster: str) -> ExoscaleError:
-    """No cluster has this name or ID in the zone."""
+    """Return the error for a name or ID that no cluster of the zone has."""
     return ExoscaleError(f"there is no SKS cluster {cluster} in this zone", "cluster_not_found")
 
 
 def cluster_ambiguous(cluster: str) -> ExoscaleError:
-    """Several clusters of the zone have this name."""
+    """Return the error for a name that several clusters of the zone have."""
     return ExoscaleError(f"several SKS clusters of this zone are called {cluster}", "cluster_ambiguous")
 
 
 def zone_not_found(zone: str) -> ExoscaleError:
-    """Exoscale has no such zone."""
+    """Return the error for a zone that Exoscale does not have."""
     return ExoscaleError(f"Exoscale has no zone {zone}", "zone_not_found")
 
 
 def timed_out(what: str, timeout: float) -> ExoscaleError:
-    """No answer within our time limit."""
+    """Return the error for an answer that did not come within our time limit."""
     return ExoscaleError(
         f"{what} did not answer within {timeout:g} s",
         "timeout",
@@ -293,7 +293,7 @@ def timed_out(what: str, timeout: float) -> ExoscaleError:
 
 
 def unreadable_answer(what: str) -> ExoscaleError:
-    """The answer is not what the API gives: a captive portal, a proxy's page."""
+    """Return the error for an answer that is not the API's, such as a page of a captive portal or a proxy."""
     return ExoscaleError(
         f"{what} is not an answer of the Exoscale API",
         "unreadable_answer",
@@ -303,7 +303,7 @@ def unreadable_answer(what: str) -> ExoscaleError:
 
 
 def unreachable(message: str) -> ExoscaleError:
-    """No connection to the API."""
+    """Return the error for a failed connection to the API."""
     return ExoscaleError(
         f"the Exoscale API cannot be reached: {message}",
         "unreachable",
@@ -312,7 +312,7 @@ def unreachable(message: str) -> ExoscaleError:
 
 
 def untrusted(message: str) -> ExoscaleError:
-    """The API's certificate is not trusted."""
+    """Return the error for a certificate of the API that is not trusted."""
     return ExoscaleError(
         f"the certificate of the Exoscale API is not trusted: {message}",
         "untrusted_certificate",
@@ -322,24 +322,24 @@ def untrusted(message: str) -> ExoscaleError:
 
 
 def _from_first_key(text: str, cluster: Cluster) -> str:
-    """Cut off what exo 1.85.0 and others print before the YAML."""
+    """Remove the output that exo 1.85.0 and others print before the YAML."""
     lines = text.splitlines(keepends=True)
     for number, line in enumerate(lines):
         if line.startswith(("apiVersion:", "{")):
             return "".join(lines[number:])
-        # The first key may stand behind the garbage on one line.
+        # The first key may follow that output on the same line.
         if "apiVersion: v1" in line and not line.startswith(" "):
             return line[line.index("apiVersion: v1") :] + "".join(lines[number + 1 :])
     raise unreadable_answer("what was returned as a kubeconfig").about(cluster.name, cluster.zone)
 
 
 def _first(environment: Mapping[str, str], names: Iterable[str]) -> str | None:
-    """As exo does: the first variable that is set counts, even when it is empty."""
+    """Return the first variable that is set, even if it is empty, as exo does."""
     return next((environment[name] for name in names if name in environment), None)
 
 
 def _profile(path: str | None, account: str | None, environment: Mapping[str, str]) -> dict[str, Any]:
-    """One account of exo's configuration file."""
+    """Return one account of exo's configuration file."""
     home = Path(environment.get("HOME") or Path.home())
     configuration = Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "exoscale"
     directories = (configuration, home / ".exoscale", home)
@@ -351,7 +351,7 @@ def _profile(path: str | None, account: str | None, environment: Mapping[str, st
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        # The parser's text might quote a secret.
+        # The parser's message might quote a secret.
         raise ExoscaleError(
             f"exo's configuration {file} cannot be read",
             "no_credentials",

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One file with the kubeconfig of one SKS cluster, kept valid (private to the collection)."""
+"""Keep the kubeconfig file of one SKS cluster valid (private to the collection)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .._kubernetes.kubeconfig_renewal import Renewal, Wanted, why_renew
 from .interface import Cluster, Exoscale, ExoscaleError
 
 Hold = Callable[[str], str]
-"""Holds the text of a kubeconfig in memory for as long as the run lives; gives a path."""
+"""Holds the text of a kubeconfig in memory for as long as the run lives; returns a path to it."""
 
 SHORT_LIFE = timedelta(minutes=30)
-"""Of a kubeconfig that is minted for a check: nobody can revoke it, and a large mesh takes some minutes."""
+"""Lifetime of a kubeconfig for check mode: nobody can revoke it, and a large mesh takes some minutes."""
 
 _STILL_GOOD = ("forced", "expires_soon", "other_user", "other_groups")
-"""Reasons to renew a kubeconfig with which a check can go on."""
+"""Reasons to renew a kubeconfig that is still good enough for check mode."""
 
 Proof = Callable[[Path, str], None]
 """Raises ExomeshError unless the API server accepts the kubeconfig at this path with this context."""
@@ -33,7 +33,7 @@ Proof = Callable[[Path, str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What the file is to be."""
+    """The wanted state of the kubeconfig file."""
 
     path: Path
     context: str
@@ -47,21 +47,21 @@ class Request:
     force: bool
     check_mode: bool
     hold: Hold | None = None
-    """In check mode, what holds the kubeconfig that there is not yet; None where none may be minted."""
+    """In check mode, holds a kubeconfig while no usable one exists; None if none may be minted."""
 
 
 @dataclass
 class Outcome:
-    """What a module returns, and warnings."""
+    """The result of a module, and its warnings."""
 
     result: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
 
 
 def ensure_present(exoscale: Exoscale, request: Request, prove: Proof | None) -> Outcome:
-    """Keep the file when it is still good, else mint a kubeconfig and write it.
+    """Keep the file if it is still good; otherwise mint a kubeconfig and write it.
 
-    :param prove: asked about a file that is kept and about a new one; None asks nobody.
+    :param prove: checks a file that is kept, and a new one; None checks nothing.
     """
     cluster = exoscale.cluster(request.zone, request.cluster)
     if not cluster.endpoint:
@@ -92,7 +92,7 @@ def ensure_present(exoscale: Exoscale, request: Request, prove: Proof | None) ->
 
 
 def ensure_absent(request: Request) -> Outcome:
-    """Remove the file, when it holds nothing but this context."""
+    """Remove the file if it contains only this context."""
     before = files.read_text(request.path)
     result: dict[str, Any] = {
         "changed": before is not None,
@@ -133,7 +133,7 @@ def _renew(
     ttl = None if request.ttl is None else int(request.ttl.total_seconds())
     text = exoscale.kubeconfig(cluster, request.user, list(request.groups), ttl)
     config, entry = _prepared(text, request.context, cluster)
-    # What is not ours is never lost; what cannot be read may be anything.
+    # Never lose a file that is not ours. A file that cannot be read may be anything.
     foreign = bool(before and before.strip()) and not ours
     with files.locked(request.path):
         backup = files.back_up(request.path) if before is not None and (request.backup or foreign) else None
@@ -154,7 +154,7 @@ def _renew(
 
 
 def _hold(exoscale: Exoscale, cluster: Cluster, request: Request, hold: Hold, outcome: Outcome) -> None:
-    """Mint a kubeconfig that ends soon, for the rest of a run in check mode."""
+    """Mint a short-lived kubeconfig for the rest of a run in check mode."""
     ttl = SHORT_LIFE if request.ttl is None else min(request.ttl, SHORT_LIFE)
     text = exoscale.kubeconfig(cluster, request.user, list(request.groups), int(ttl.total_seconds()))
     config, entry = _prepared(text, request.context, cluster)
@@ -167,7 +167,7 @@ def _hold(exoscale: Exoscale, cluster: Cluster, request: Request, hold: Hold, ou
 
 
 def _prepared(text: str, context: str, cluster: Cluster) -> tuple[Kubeconfig, Entry]:
-    """A fresh kubeconfig under our names, checked, with the record of where it is from."""
+    """Check a fresh kubeconfig; return it under our names, with a record of its origin."""
     try:
         entry = Kubeconfig.parse(text, "what Exoscale returned").entry()
         reason = entry.distrust()
@@ -195,7 +195,7 @@ def _prepared(text: str, context: str, cluster: Cluster) -> tuple[Kubeconfig, En
 
 
 def _why_not_proven(prove: Proof, request: Request) -> Renewal | None:
-    """The renewal that a refusal asks for; a new kubeconfig does not mend other troubles."""
+    """Return the reason to renew after a refusal. Raise other errors, which a new kubeconfig does not fix."""
     try:
         prove(request.path, request.context)
     except ExomeshError as error:
@@ -206,7 +206,7 @@ def _why_not_proven(prove: Proof, request: Request) -> Renewal | None:
 
 
 def _contexts(text: str | None) -> tuple[list[str], bool]:
-    """Names of a file's contexts, and whether all of them were written by this collection."""
+    """Return the names of a file's contexts, and whether this collection wrote all of them."""
     try:
         config = Kubeconfig.parse(text or "")
         return config.context_names, all(config.entry(name).record for name in config.context_names)
@@ -228,7 +228,7 @@ def _shared(request: Request, names: list[str]) -> KubeconfigError:
 def _result(
     request: Request, cluster: Cluster, entry: Entry | None, renewal: Renewal | None
 ) -> dict[str, Any]:
-    """The module's result; without an entry (check mode) only what is certain beforehand."""
+    """Return the module's result; without an entry (check mode), only what is certain beforehand."""
     predicted = {
         "context": request.context,
         "server": cluster.endpoint,

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Exoscale's network load balancers, as a Service describes them (private to the collection)."""
+"""Annotations of a Service for Exoscale's network load balancers (private to the collection)."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ NLB_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
         },
     },
 }
-"""What a user may say of a load balancer. What is not said is left to Exoscale's cloud controller."""
+"""Options of a load balancer. Exoscale's cloud controller decides what the user leaves out."""
 
 _RANGES = {"port": (1, 65535), "interval": (5, 300), "timeout": (2, 60), "retries": (1, 20)}
 _DEFAULT_SECONDS = {"interval": 10, "timeout": 5}
 
 
 def nlb_annotations(options: Mapping[str, Any]) -> dict[str, str]:
-    """Annotations of the Service by which the cloud controller makes the load balancer so.
+    """Return the annotations of the Service that tell the cloud controller these options.
 
-    :param options: of the form of ``NLB_ARGUMENT_SPEC``.
-    :raises ExomeshError: ``nlb_invalid``: they contradict each other, or the cloud would refuse them.
+    :param options: values for ``NLB_ARGUMENT_SPEC``.
+    :raises ExomeshError: ``nlb_invalid``: options contradict each other, or the cloud would refuse them.
     """
     given = {key: value for key, value in options.items() if value not in (None, "", {})}
     check = {key: value for key, value in given.get("health_check", {}).items() if value not in (None, "")}

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a kubeconfig lets a client do: reach an API, trust it, and say who it is (private to the collection).
+"""Read from a kubeconfig how to reach an API, trust it and authenticate (private to the collection).
 
-The package kubernetes writes keys to temporary files, which are left behind when a process ends as Ansible's
-do. So keys and certificates are read here, and the package gets the rest: tokens and identity providers.
+The package kubernetes writes keys to temporary files. They stay behind when a process ends as Ansible's
+processes do. So keys and certificates are read here, and the package gets the rest: tokens and identity
+providers.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .._base.documents import load_yaml
 from .._base.errors import ExomeshError
 from .._base.programs import run_program
 
-with suppress(ImportError):  # require("kubernetes") tells
+with suppress(ImportError):  # require("kubernetes") reports it
     import urllib3
     from kubernetes.client import Configuration
     from kubernetes.config import load_kube_config_from_dict
@@ -37,15 +38,15 @@ with suppress(ImportError):  # require("kubernetes") tells
 Part = dict[str, Any]
 
 _EXEC_SECONDS = 60.0
-"""A plugin may ask its own service, and that is slow at times."""
+"""Seconds that a credential plugin may take. It may ask a service of its own, which can be slow."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """The way to one API.
+    """Access to one API: its address, TLS settings and our credentials.
 
-    :param server: its URL.
-    :param proxy: URL of the proxy on the way, with its credentials.
+    :param server: URL of the API.
+    :param proxy: URL of the proxy to it, with the proxy's credentials.
     """
 
     server: str
@@ -61,7 +62,7 @@ class Access:
         """Read a kubeconfig.
 
         :raises OSError: a file cannot be read.
-        :raises ValueError: it cannot be used. Quotes no secret.
+        :raises ValueError: the kubeconfig cannot be used. The message quotes no secret.
         """
         folder = Path(path).expanduser().absolute().parent
         with open(path, encoding="utf-8") as stream:
@@ -76,7 +77,7 @@ class Access:
             user["tokenFile"] = str(folder / Path(str(token_file)).expanduser())
         verifies = not cluster.get("insecure-skip-tls-verify")
         if not verifies:
-            # Said once by whoever looks at kubeconfigs, not by every connection.
+            # Code that checks kubeconfigs warns of this once; not every connection should repeat it.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         configuration = Configuration()
         try:
@@ -93,18 +94,18 @@ class Access:
         return cls(server, tls, proxy, verifies, ca, configuration)
 
     def with_token(self, token: str) -> Access:
-        """Return the way to the same API with another identity, and nothing of this one."""
+        """Return access to the same API with the identity of a token, and nothing of this identity."""
         return replace(self, tls=client_context(self._ca, None, None, self.verifies), _token=token)
 
     def headers(self) -> Mapping[str, str]:
-        """Return the headers that say who we are; none where a certificate does."""
+        """Return the headers that authenticate us; none when a certificate does that."""
         if self._token is not None:
             return {"authorization": f"Bearer {self._token}"}
         settings = self._configuration.auth_settings()
         return {each["key"]: each["value"] for each in settings.values() if each.get("in") == "header"}
 
     def websocket_proxy(self) -> dict[str, Any]:
-        """Return the options by which a WebSocket takes the proxy; none without one."""
+        """Return the options that send a WebSocket through the proxy; none without a proxy."""
         if not self.proxy:
             return {}
         proxy = urlsplit(self.proxy)
@@ -118,7 +119,7 @@ class Access:
 
 
 def _parts(document: Any, context: str | None) -> tuple[str, Part, Part]:
-    """The name of the context, its cluster and its user, as they are in the document."""
+    """Return the name of the context, its cluster and its user, as they are in the document."""
     try:
         name = context or document["current-context"]
         wanted = _named(document, "contexts", name)["context"]
@@ -137,7 +138,7 @@ def _named(document: Any, section: str, name: str) -> Part:
 
 
 def _content(part: Part, key: str, folder: Path) -> bytes | None:
-    """Take a PEM text out of a part, whether it is in it or in a file that it names."""
+    """Remove a PEM text from a part and return it. It is in the part or in a file that the part names."""
     data, file = part.pop(f"{key}-data", None), part.pop(key, None)
     try:
         if data:
@@ -150,9 +151,9 @@ def _content(part: Part, key: str, folder: Path) -> bytes | None:
 def _asked(
     command: Part, cluster: Part, ca: bytes | None, folder: Path
 ) -> tuple[str | None, bytes | None, bytes | None]:
-    """Run the plugin that a kubeconfig names for its credentials; token, certificate and key.
+    """Run the credential plugin that a kubeconfig names; return token, certificate and key.
 
-    What it is: https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
+    Its protocol: https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
     """
     told: Part = {
         "apiVersion": command.get("apiVersion"),
@@ -198,7 +199,7 @@ def _asked(
 
 @dataclass(frozen=True)
 class KubeconfigEntry:
-    """What a kubeconfig says of one cluster, without credentials."""
+    """The entry of one cluster in a kubeconfig, without credentials."""
 
     cluster: str
     server: str
@@ -206,9 +207,9 @@ class KubeconfigEntry:
 
 
 def kubeconfig_entry(path: str, context: str | None = None, name: str | None = None) -> KubeconfigEntry:
-    """The cluster of a kubeconfig's context (the current one when None).
+    """Return the cluster of a kubeconfig's context (the current one when None).
 
-    :param name: what error messages call the cluster.
+    :param name: the cluster's name in error messages.
     :raises ExomeshError: ``kubeconfig_missing`` or ``kubeconfig_invalid``.
     """
     try:
@@ -240,13 +241,13 @@ def kubeconfig_entry(path: str, context: str | None = None, name: str | None = N
 
 
 def same_server(one: str, other: str) -> bool:
-    """Whether two API server URLs are the same; the API leaves out the port that a kubeconfig gives."""
+    """Return whether two URLs name the same API server. The API omits a port that a kubeconfig contains."""
 
     return place_of(one) == place_of(other)
 
 
 def place_of(url: str) -> tuple[str, str | None, int | None, str]:
-    """Scheme, host, port and path of a URL; its text where it is none."""
+    """Return scheme, host, port and path of a URL. A text that is no URL becomes the path."""
     try:
         parts = urlsplit(url)
         default = {"https": 443, "http": 80}.get(parts.scheme)

@@ -25,30 +25,30 @@ from .._base.requirements import require
 from .._base.waiting import TimeUpError, remaining
 from .access import Access, kubeconfig_entry
 
-with suppress(ImportError):  # require("kubernetes") tells
+with suppress(ImportError):  # require("kubernetes") reports it
     import urllib3
 
 
 Object = dict[str, Any]
 
 REQUEST_TIMEOUT = PATIENCE
-"""Seconds for which the API may say nothing."""
+"""Seconds for which the API may send nothing."""
 
 LOOK_SECONDS = 15.0
-"""In which an API that is well has told who it is, whoever looks at many of them."""
+"""Seconds in which a healthy API has answered who it is; for code that asks many APIs."""
 
 LARGEST_ANSWER = 128 << 20
-"""Bytes of an answer; the list of all pods of a large cluster is within it."""
+"""Bytes that an answer may have; the list of all pods of a large cluster has fewer."""
 
 MAX_CONNECTIONS = 6
-"""To one API. To open one costs both sides more than most requests, so threads wait for one that is free."""
+"""Connections to one API. A new one costs more than most requests, so threads wait for a free one."""
 
 
 class ApiError(ExomeshError):
-    """The cluster answered, and refused.
+    """The cluster's API refused a request.
 
     :param status: HTTP status of the answer.
-    :param reason: the API's own word for it, as in ``Conflict``.
+    :param reason: the API's own word for the reason, such as ``Conflict``.
     """
 
     def __init__(self, message: str, status: int, reason: str, *, cluster: str | None = None) -> None:
@@ -76,7 +76,7 @@ class ApiError(ExomeshError):
 
     @property
     def is_webhook_failure(self) -> bool:
-        """Whether an admission webhook did not answer; usual for a moment while its server starts."""
+        """Whether an admission webhook did not answer. It is normal for a moment while its server starts."""
         return self.status == 500 and "failed calling webhook" in self.message
 
 
@@ -150,7 +150,7 @@ _BUILT_IN = {
     )
     for kind in kinds.split()
 }
-"""Kinds that every Kubernetes has, so that nobody needs to ask for them."""
+"""Kinds that every Kubernetes has, so the API is not asked for them."""
 
 _READ_AS = {
     (api_version, kind): _Resource(_plural(kind), True)
@@ -161,7 +161,7 @@ _READ_AS = {
     )
     for kind in kinds.split()
 }
-"""Kinds that a cluster may have or not: without the kind there are no objects, and reading asks no more."""
+"""Kinds that a cluster may lack. Reading does not ask for them: without the kind, no object exists."""
 
 
 class Api:
@@ -169,7 +169,7 @@ class Api:
 
     :param kubeconfig: path of the file with address and credentials.
     :param context: context of that file; its current one when None.
-    :param name: what messages call the cluster; the context's cluster when None.
+    :param name: the cluster's name in messages; the name of the context's cluster when None.
     :raises ExomeshError: ``kubeconfig_missing`` or ``kubeconfig_invalid``.
     """
 
@@ -195,24 +195,24 @@ class Api:
         self._retries = retries()
         self._resources = dict(_BUILT_IN)
         self._discovered: dict[str, float] = {}
-        """When each group was asked for its kinds, by the monotonic clock."""
+        """When each group was last asked for its kinds, by the monotonic clock."""
         self._discovery_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self.clock_skew: float | None = None
-        """Seconds by which the server's clock is ahead of ours, by its last answer; None before one."""
+        """Seconds by which the server's clock is ahead of ours, by its last answer; None before that."""
 
     def _new_pool(self) -> Any:
         server_name = {"server_hostname": self.tls_server_name} if self.tls_server_name else {}
         return connection_pool(self._access.tls, MAX_CONNECTIONS, self._access.proxy, **server_name)
 
     def with_token(self, token: str) -> Self:
-        """The same API with another identity: that of a token, and nothing else."""
+        """Return a client of the same API that has only the identity of a token."""
         other = copy.copy(self)
         other._access = self._access.with_token(token)
         other._pool = other._new_pool()
         return other
 
     def accepts(self, token: str) -> bool:
-        """Whether the API takes a token for somebody's."""
+        """Return whether the API accepts a token."""
         try:
             self.with_token(token).version()
         except ApiError as error:
@@ -222,7 +222,7 @@ class Api:
         return True
 
     def version(self) -> str:
-        """The Kubernetes version, as in ``v1.36.3``."""
+        """Return the Kubernetes version, such as ``v1.36.3``."""
         return str(self._request("GET", "/version")["gitVersion"])
 
     def _request(
@@ -263,7 +263,7 @@ class Api:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> _Answer:
-        """The API's answer as it came."""
+        """Send a request; return the API's answer unchanged."""
         url = f"{self._access.server}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {"accept": accept, **self._access.headers()}
         if body is not None:
@@ -296,7 +296,7 @@ class Api:
             decode_content=False,
         )
         content = b""
-        # The last read, of nothing, is the one that notices that the answer broke off.
+        # Read until nothing comes: only this last read notices an answer that broke off.
         while len(content) <= LARGEST_ANSWER and (part := response.read(LARGEST_ANSWER + 1)):
             content += part
         if len(content) > LARGEST_ANSWER:
@@ -307,7 +307,7 @@ class Api:
         return _Answer(response.status, response.headers, content)
 
     def _told(self, error: ExomeshError, what: str) -> ExomeshError:
-        """The error of one who waits for this API, who knows neither it nor what is waited for."""
+        """Add the cluster and the request to the error of a wait, which knows neither; return the error."""
         waited = f"It was waiting for {what} of {self.server}"
         if isinstance(error, BusyServerError):
             waited = f"{error.cause}. {waited}"
@@ -319,14 +319,14 @@ class Api:
     def _path_to_read(
         self, api_version: str, kind: str, namespace: str | None, name: str | None = None
     ) -> str | None:
-        """As :meth:`_path`, for requests whose answer 404 says the same as that there is no such kind."""
+        """Return a path like :meth:`_path`, for requests where a 404 means the same as a missing kind."""
         known = _READ_AS.get((api_version, kind)) or self._resource(api_version, kind)
         return self._path_of(known, api_version, namespace, name)
 
     def _path(
         self, api_version: str, kind: str, namespace: str | None, name: str | None = None
     ) -> str | None:
-        """Path of an object, or of its collection without ``name``; None where the kind does not exist."""
+        """Return the path of an object, or of its collection without ``name``; None for an unknown kind."""
         return self._path_of(self._resource(api_version, kind), api_version, namespace, name)
 
     def _path_of(
@@ -355,7 +355,7 @@ class Api:
             return known
         wanted = time.monotonic()
         with self._discovery_locks[api_version]:
-            # Not found is not remembered, as an installation brings new kinds; but one answer does for all
+            # A missing kind is not remembered, as an installation brings new kinds. But one answer serves all
             # threads that waited for it.
             if self._discovered.get(api_version, 0.0) < wanted:
                 self._resources |= self._discover(api_version)
@@ -381,9 +381,9 @@ class Api:
 
 
 def segment(name: str) -> str:
-    """A name as a part of a path of the API, whatever is in it.
+    """Return any name as one part of an API path, with special characters quoted.
 
-    :raises ExomeshError: it would lead elsewhere.
+    :raises ExomeshError: the name would lead to another path.
     """
     if name in (".", ".."):
         raise ExomeshError(f"{name!r} is no name of an object", "invalid_name")

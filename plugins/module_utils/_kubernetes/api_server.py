@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an API server lets us in with a kubeconfig, and what it allows (private to the collection)."""
+"""Check whether an API server accepts a kubeconfig, and what it allows us (private to the collection)."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from .._base.errors import ExomeshError
 from .._base.waiting import TimeUpError, concurrently, remaining
 from .client import KubernetesClient
 
-with suppress(ImportError):  # require("kubernetes") tells
+with suppress(ImportError):  # require("kubernetes") reports it
     import urllib3
 
 
 class ApiServerError(ExomeshError):
-    """The API server cannot be reached, is not to be trusted, or does not let us in."""
+    """The API server cannot be reached, cannot be trusted, or does not let us in."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the API server takes us for, and when it says it is."""
+    """Our user and groups at the API server, with the server's version and clock."""
 
     username: str
     groups: list[str]
     version: str
-    """Kubernetes version without its v, as in 1.36.3."""
+    """Kubernetes version without the v, such as 1.36.3."""
     clock_skew: float | None
-    """Seconds by which the server's clock is ahead of ours; None when it does not tell the time."""
+    """Seconds by which the server's clock is ahead of ours; None when it does not send the time."""
 
 
 @dataclass(frozen=True)
 class Right:
-    """Something that a role does in the cluster."""
+    """An action in the cluster that needs a permission."""
 
     verb: str
     group: str
@@ -59,19 +59,19 @@ Version = tuple[int, int]
 
 @dataclass(frozen=True)
 class Window:
-    """The Kubernetes versions that will do, major and minor; None is no limit."""
+    """The range of Kubernetes versions that are accepted, as major and minor; None is no limit."""
 
     oldest: Version | None
     newest: Version | None
 
     @classmethod
     def parse(cls, oldest: str | None, newest: str | None) -> Window:
-        """From versions as in ``1.32``."""
+        """Read a window from versions such as ``1.32``."""
         return cls(parse_version(oldest) if oldest else None, parse_version(newest) if newest else None)
 
 
 def parse_version(text: str) -> Version:
-    """Major and minor. Raises ApiServerError."""
+    """Return major and minor version. Raise ApiServerError when the text is not a version."""
     match = re.match(r"v?(\d+)\.(\d+)", text)
     if not match:
         raise ApiServerError(f"{text!r} is not a version of Kubernetes", "invalid_version")
@@ -82,7 +82,7 @@ class ApiServer(KubernetesClient):
     """The API server of a kubeconfig.
 
     :param kubeconfig: path of the file.
-    :param context: its current context when None.
+    :param context: context of that file; its current one when None.
     :param name: the cluster's name in messages.
     :param timeout: seconds to wait for one answer.
     """
@@ -92,7 +92,7 @@ class ApiServer(KubernetesClient):
         self._timeout = timeout
 
     def identity(self) -> Identity:
-        """Ask who we are. Raises ApiServerError: unreachable, untrusted, or not let in."""
+        """Ask who we are. Raise ApiServerError when the server is unreachable, untrusted, or refuses us."""
         asked_at = datetime.now(UTC)
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         headers, answer = self._ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
@@ -108,7 +108,7 @@ class ApiServer(KubernetesClient):
         )
 
     def warnings(self, identity: Identity, window: Window, max_clock_skew: float) -> list[str]:
-        """What is doubtful about this API server. Raises ApiServerError when it is too old."""
+        """Return the doubts about this API server. Raise ApiServerError when it is too old."""
         found = []
         version = parse_version(identity.version)
         if window.oldest and version < window.oldest:
@@ -132,7 +132,7 @@ class ApiServer(KubernetesClient):
         return found
 
     def require_rights(self, rights: list[Right]) -> None:
-        """Raise ApiServerError unless all of them are ours."""
+        """Raise ApiServerError unless we have all of these rights."""
         if missing := [str(right) for right in self.missing_rights(rights)]:
             raise ApiServerError(
                 f"the kubeconfig's user may not {', '.join(missing)}",
@@ -143,7 +143,7 @@ class ApiServer(KubernetesClient):
             )
 
     def missing_rights(self, rights: list[Right]) -> list[Right]:
-        """Those of the rights that we do not have."""
+        """Return the rights that we do not have."""
 
         def allowed(right: Right) -> bool:
             attributes = {"verb": right.verb, "group": right.group, "resource": right.resource}
@@ -159,7 +159,7 @@ class ApiServer(KubernetesClient):
             )
             return bool(answer.get("status", {}).get("allowed"))
 
-        # Who may do everything, as system:masters, need not be asked about each.
+        # A user who may do everything, such as one in system:masters, needs no check of each right.
         if not rights or allowed(Right("*", "*", "*")):
             return []
         return [right for right, ok in zip(rights, concurrently(allowed, rights), strict=True) if not ok]
@@ -223,7 +223,7 @@ class ApiServer(KubernetesClient):
 
 @dataclass(frozen=True)
 class _Trouble:
-    """A connection that failed: the sign to know it by, and what it means."""
+    """A known reason why a connection fails, and the sign to recognise it by."""
 
     sign: str
     distrust: bool

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of modules that speak to a cluster (private to the collection)."""
+"""Options of modules that send requests to a cluster (private to the collection)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ KUBERNETES_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 
 
 def kubeconfig_is_to_come(module: Any) -> bool:
-    """Whether this is check mode before the first run, when the cluster's kubeconfig was only predicted.
+    """Return whether this is check mode before the first run, so that the kubeconfig does not exist yet.
 
-    Warns, as nothing can be compared then.
+    If so, warn the user, as nothing can be compared.
     """
     path = module.params["kubeconfig"]
     if not module.check_mode or os.path.exists(path):

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small typed client of one cluster's Kubernetes API (private to the collection).
 
-Credentials and TLS come from the ``kubernetes`` package, out of one named kubeconfig. Objects are plain
-dicts. What is not built into Kubernetes is looked up in the API's own discovery, so custom resources need
-nothing. One client may be used by many threads.
+Credentials and TLS settings come from one named kubeconfig, in part through the ``kubernetes`` package.
+Objects are plain dicts. Kinds that are not built into Kubernetes are looked up in the API's own discovery, so
+custom resources need no code here. Many threads may use one client.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .._base.waiting import TimeUpError, concurrently, remaining, told_in_time
 from .api import LARGEST_ANSWER, REQUEST_TIMEOUT, Api, ApiError, Object, ObjectRef, segment
 from .pod_streams import STATUS, STDERR, STDOUT, Channels, PodPort
 
-with suppress(ImportError):  # require("kubernetes") tells
+with suppress(ImportError):  # require("kubernetes") reports it
     from websocket import WebSocket, WebSocketBadStatusException, WebSocketException
 
 
@@ -35,17 +35,17 @@ MANAGED_BY = "exomesh.istio"
 FIELD_MANAGER = "exomesh.istio"
 
 EVENTS_UNREAD = "its Events cannot be read"
-"""In place of an object's Events."""
+"""The line that replaces an object's Events when they cannot be read."""
 
 
 def is_ours(obj: Mapping[str, Any]) -> bool:
-    """Whether the object has the label of what this collection made."""
+    """Return whether the object has the label that this collection sets on its objects."""
     return bool((obj["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of objects that a cluster has."""
+    """A kind of object that a cluster has."""
 
     api_version: str
     name: str
@@ -54,7 +54,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class ExecResult:
-    """What a command in a container gave. ``exit_code`` is None when it did not end in time."""
+    """Result of a command in a container. ``exit_code`` is None when the command did not end in time."""
 
     stdout: str
     stderr: str
@@ -62,10 +62,10 @@ class ExecResult:
 
 
 class KubernetesClient(Api):
-    """The objects of one cluster, and its pods."""
+    """A client for the objects of one cluster, and for its pods."""
 
     def get(self, ref: ObjectRef) -> Object | None:
-        """The object, or None where it, its namespace or its kind does not exist."""
+        """Return the object, or None when it, its namespace or its kind does not exist."""
         path = self._path_to_read(ref.api_version, ref.kind, ref.namespace, ref.name)
         if path is None:
             return None
@@ -85,7 +85,7 @@ class KubernetesClient(Api):
         labels: str | None = None,
         fields: str | None = None,
     ) -> list[Object]:
-        """The objects of a kind that match the selectors; none where the kind does not exist."""
+        """Return the objects of a kind that match the selectors; none when the kind does not exist."""
         path = self._path_to_read(api_version, kind, namespace)
         if path is None:
             return []
@@ -96,13 +96,13 @@ class KubernetesClient(Api):
             if error.status == 404:
                 return []
             raise
-        # The items of a list do not say what they are.
+        # The items of a list do not name their kind.
         return [
             {**item, "apiVersion": api_version, "kind": kind} for item in checked_list(answer, f"the {kind}s")
         ]
 
     def list_rows(self, api_version: str, kind: str, namespace: str) -> list[dict[str, Any]]:
-        """The objects of a kind as ``kubectl get`` shows them: of a Secret its type, and none of its data."""
+        """Return the objects of a kind as rows of ``kubectl get``: of a Secret its type, but no data."""
         path = self._require_path(ObjectRef(api_version, kind, "", namespace), collection=True)
         accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
         response = self._send("GET", path, {"includeObject": "None"}, accept=accept)
@@ -112,7 +112,7 @@ class KubernetesClient(Api):
         table = load_json(response.data, f"The list of {kind}s")
         if (
             not isinstance(table, dict) or table.get("kind") != "Table"
-        ):  # a server that does not know tables would give all the data
+        ):  # a server that does not know tables would send all the data
             raise ApiError(f"The API does not list {kind}s as a table", 0, "NoTable", cluster=self.name)
         columns = [column["name"] for column in table["columnDefinitions"]]
         return [dict(zip(columns, row["cells"], strict=True)) for row in table["rows"]]
@@ -121,12 +121,12 @@ class KubernetesClient(Api):
         return self._request("POST", self._require_path(ObjectRef.of(obj), collection=True), body=obj)
 
     def replace(self, obj: Object, dry_run: bool = False) -> Object:
-        """Write the whole object; a Conflict (409) when it changed since its resourceVersion."""
+        """Write the whole object. Raise a Conflict (409) when it has changed since its resourceVersion."""
         query = {"dryRun": "All"} if dry_run else None
         return self._request("PUT", self._require_path(ObjectRef.of(obj)), query=query, body=obj)
 
     def apply(self, obj: Object, field_manager: str = FIELD_MANAGER, dry_run: bool = False) -> Object:
-        """Server-side apply, taking over fields that others manage, as ``istioctl install`` does."""
+        """Do a server-side apply that takes over fields of other managers, as ``istioctl install`` does."""
         query = {"fieldManager": field_manager, "force": "true"}
         if dry_run:
             query["dryRun"] = "All"
@@ -136,9 +136,9 @@ class KubernetesClient(Api):
         )
 
     def set_labels(self, ref: ObjectRef, labels: Mapping[str, str], uid: str | None = None) -> None:
-        """Set labels of an object that is there, and leave all else in it as it is.
+        """Set labels of an existing object, and leave everything else in it as it is.
 
-        :param uid: set them of this very object only; a Conflict (409) otherwise.
+        :param uid: set them only on the object with this UID; raise a Conflict (409) for any other.
         """
         metadata = {"labels": dict(labels), **({"uid": uid} if uid else {})}
         self._request(
@@ -161,9 +161,9 @@ class KubernetesClient(Api):
     def delete(
         self, ref: ObjectRef, propagation: str = "Background", resource_version: str | None = None
     ) -> bool:
-        """Delete the object; False where it did not exist.
+        """Delete the object; return False when it did not exist.
 
-        :param resource_version: delete only what is still of this version; a Conflict (409) otherwise.
+        :param resource_version: delete the object only in this version; raise a Conflict (409) otherwise.
         """
         body = {"preconditions": {"resourceVersion": resource_version}} if resource_version else None
         path = self._path(ref.api_version, ref.kind, ref.namespace, ref.name)
@@ -178,7 +178,7 @@ class KubernetesClient(Api):
         return True
 
     def kinds(self) -> list[Kind]:
-        """The kinds that can be listed and deleted, each in its group's preferred version."""
+        """Return the kinds that can be listed and deleted, each in its group's preferred version."""
         found = self._request("GET", "/apis")["groups"]
         groups = ["v1", *(group["preferredVersion"]["groupVersion"] for group in found)]
 
@@ -186,7 +186,7 @@ class KubernetesClient(Api):
             try:
                 entries = self._request("GET", self._group_path(api_version))["resources"]
             except ApiError as error:
-                if error.status in (404, 503):  # a group whose own server is away
+                if error.status in (404, 503):  # the group's own server is away
                     return []
                 raise
             return [
@@ -202,7 +202,7 @@ class KubernetesClient(Api):
     ) -> ExecResult:
         """Run a command in a container, without a shell around it.
 
-        :raises ApiError: when it cannot be started.
+        :raises ApiError: the command cannot be started.
         """
         output = {STDOUT: b"", STDERR: b""}
         exit_code = None
@@ -221,9 +221,9 @@ class KubernetesClient(Api):
         return ExecResult(stdout, stderr, exit_code)
 
     def exec_lines(self, namespace: str, pod: str, container: str, command: list[str]) -> Iterator[str]:
-        """Run a command in a container: its output, by lines as it comes, until it ends.
+        """Run a command in a container; yield the lines of its output as they come, until it ends.
 
-        :raises ApiError: when it cannot be started, or the connection breaks.
+        :raises ApiError: the command cannot be started, or the connection breaks.
         """
         text = b""
         with self._command(namespace, pod, container, command) as channels:
@@ -240,7 +240,7 @@ class KubernetesClient(Api):
 
     @contextmanager
     def _command(self, namespace: str, pod: str, container: str, command: list[str]) -> Iterator[Channels]:
-        """A command that runs in a container."""
+        """Start a command in a container; yield its channels, and close them at the end."""
         query = [("container", container), ("stdout", "true"), ("stderr", "true")]
         query += [("command", word) for word in command]
         try:
@@ -268,10 +268,10 @@ class KubernetesClient(Api):
     def _open_stream(
         self, namespace: str, pod: str, action: str, query: Sequence[tuple[str, str]]
     ) -> Channels:
-        """Open a WebSocket to something of a pod.
+        """Open a WebSocket for an action of a pod, such as ``exec``.
 
         :raises OSError: the API cannot be reached.
-        :raises WebSocketException: it refuses.
+        :raises WebSocketException: the API refuses.
         """
         access, address = self._access, urlsplit(self._access.server)
         path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/{action}?{urlencode(query)}"
@@ -294,26 +294,28 @@ class KubernetesClient(Api):
         return Channels(websocket)
 
     def served_certificate(self, namespace: str, pod: str, port: int, server_name: str) -> bytes:
-        """The certificate (DER) with which a pod answers TLS on a port, reached through the API.
+        """Return the certificate (DER) that a pod serves for TLS on a port, reached through the API.
 
-        It is not verified here: whoever asks wants to know what is served.
+        It is not verified here: the caller wants to know what is served.
 
-        :raises ApiError: when there is no answer.
+        :raises ApiError: there is no answer.
         """
         with self._forwarded(namespace, pod, port, "TLS", REQUEST_TIMEOUT) as connection:
             return connection.served_certificate(server_name)
 
     def get_from_pod(self, namespace: str, pod: str, port: int, path: str, timeout: float) -> bytes:
-        """What a pod answers to an HTTP request that it takes for one of its own, reached through the API.
+        """Return a pod's answer to an HTTP request, sent through the API.
 
-        :raises ApiError: when there is no answer, or another status than 200.
+        To the pod, the request seems to come from the pod itself.
+
+        :raises ApiError: there is no answer, or its status is not 200.
         """
         return self.get_all_from_pod(namespace, pod, port, [path], timeout)[0]
 
     def get_all_from_pod(
         self, namespace: str, pod: str, port: int, paths: Sequence[str], timeout: float
     ) -> list[bytes]:
-        """The same for several requests over one connection, which is what costs the API something."""
+        """Return the answers to several requests over one connection; a new one is a load for the API."""
         contents = []
         with self._forwarded(namespace, pod, port, "HTTP", timeout) as plain:
             for path in paths:
@@ -334,7 +336,7 @@ class KubernetesClient(Api):
     def _forwarded(
         self, namespace: str, pod: str, port: int, protocol: str, patience: float
     ) -> Iterator[PodPort]:
-        """A connection to a port of a pod, through the API."""
+        """Open a connection to a port of a pod, through the API; close it at the end."""
         channels: Channels | None = None
         try:
             channels = self._open_stream(namespace, pod, "portforward", [("ports", str(port))])
@@ -355,9 +357,10 @@ class KubernetesClient(Api):
     def events(
         self, kind: str, namespace: str, name: str, limit: int = 5, warnings_only: bool = False
     ) -> list[str]:
-        """The newest Events about an object, newest last, as ``Reason: message``; for error messages.
+        """Return the newest Events about an object, newest last, as ``Reason: message``; for error messages.
 
-        What they are to explain is told in any case: where they cannot be read in time, that is the one line.
+        The error itself must be reported in any case. So when the Events cannot be read in time, return one
+        line that says so.
         """
         selector = f"involvedObject.kind={kind},involvedObject.name={name}"
         if warnings_only:
@@ -372,9 +375,9 @@ class KubernetesClient(Api):
     def logs(
         self, namespace: str, pod: str, container: str, tail: int | None = None, previous: bool = False
     ) -> str:
-        """What a container has said so far, its last ``tail`` lines, or all.
+        """Return the log of a container so far: its last ``tail`` lines, or all lines.
 
-        :param previous: of the container before it was restarted.
+        :param previous: return the log of the container before its restart.
         """
         query = {"container": container} | ({"tailLines": str(tail)} if tail else {})
         query |= {"previous": "true"} if previous else {}
@@ -387,7 +390,7 @@ class KubernetesClient(Api):
 
 
 def _exit_code(status: bytes) -> int:
-    """How a command ended, out of the API's message about it."""
+    """Return the exit code of a command, from the API's message about its end."""
     told = json.loads(status)
     if told["status"] == "Success":
         return 0
@@ -396,7 +399,7 @@ def _exit_code(status: bytes) -> int:
 
 
 def _stream_failure(error: Exception) -> str:
-    """Why a WebSocket was not opened, in the API's words where it has some."""
+    """Return why a WebSocket was not opened, in the API's words if it sent some."""
     if isinstance(error, WebSocketBadStatusException):
         try:
             return str(json.loads(error.resp_body or b"{}")["message"])

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Containers of pods that the collection starts for a while (private to the collection)."""
+"""Containers of the temporary pods that the collection starts (private to the collection)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .api import Object
 from .images import PULL_POLICY
 
 NOBODY = 65532
-"""User and group of a process that is nobody's, as images without root have it."""
+"""User and group ID of an unprivileged process, as in images without root."""
 
 
 def server_container(name: str, image: str) -> Object:
-    """A container of whatever image, as its own user, with no more rights than that needs."""
+    """Return a container of any image. It runs as the image's user, with only the rights that it needs."""
     return {
         "name": name,
         "image": image,
@@ -30,7 +30,7 @@ def server_container(name: str, image: str) -> Object:
 
 
 def client_container(name: str, image: str, command: Sequence[str], **more: Any) -> Object:
-    """A container with curl, which Pod Security admits at level restricted.
+    """Return a container with curl that Pod Security admits at level restricted.
 
     :param more: further fields of the container.
     """

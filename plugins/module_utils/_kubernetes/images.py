@@ -10,10 +10,10 @@ import re
 from .._base.errors import ExomeshError
 
 CURL_IMAGE = "docker.io/curlimages/curl:8.16.0"
-"""What pods that ask run. Documentation and roles must repeat it, and `make spec` compares them."""
+"""Image of pods that send requests. Documentation and roles repeat it, and `make spec` compares them."""
 
 PULL_POLICY = "IfNotPresent"
-"""A node that has an image runs that one: a tag that is moved in a registry changes nothing there."""
+"""A node that has the image runs it. A tag that moves in the registry changes nothing on that node."""
 
 _HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/"
 _WORD = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
@@ -23,7 +23,7 @@ _IMAGE = re.compile(
 
 
 def require_image(image: str) -> str:
-    """The image, if it is the name of one; ``name:tag``, ``name@sha256:...`` or both.
+    """Return the image if it is a valid name: ``name:tag``, ``name@sha256:...`` or both.
 
     :raises ExomeshError: ``image_invalid``.
     """

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kubeconfigs: parse, check, rename, merge, and decide when to renew one (private to the collection).
+"""Kubeconfigs: parse, check, rename and merge them (private to the collection).
 
-Nothing here puts a key, a token or a line of the file into a message or a description.
+No code here puts a key, a token or a line of the file into a message or a description.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .._base.requirements import require
 from .._base.text import is_plain_url, printable
 from .access import place_of, same_server
 
-with suppress(ImportError):  # require() tells
+with suppress(ImportError):  # require() reports it
     import yaml
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -34,7 +34,7 @@ with suppress(ImportError):  # require() tells
     from cryptography.x509.oid import NameOID
 
 RECORD_NAME = "exomesh.istio"
-"""Name of the extension with which this collection marks the contexts it wrote."""
+"""Name of the extension with which this collection marks the contexts that it wrote."""
 
 _SECTIONS = (("clusters", "cluster"), ("users", "user"), ("contexts", "context"))
 _FROM_AN_API = {
@@ -42,7 +42,7 @@ _FROM_AN_API = {
     "user": {"client-certificate-data", "client-key-data", "token"},
     "context": {"cluster", "user", "namespace", "extensions"},
 }
-"""All that a kubeconfig from an API may have, by part."""
+"""All fields that a kubeconfig from an API may have, by part."""
 
 _MEANINGS = {
     "exec": "it would run a program on this machine",
@@ -69,7 +69,7 @@ class KubeconfigError(ExomeshError):
 
 @dataclass(frozen=True)
 class Certificate:
-    """What may be told of an X.509 certificate."""
+    """The facts about an X.509 certificate that may be shown."""
 
     subject: str
     common_name: str
@@ -79,12 +79,12 @@ class Certificate:
     not_after: datetime
     fingerprint: str
     sha256: str
-    """The fingerprint as records of kubeconfigs have it, without colons."""
+    """The fingerprint without colons, as it is in the records of kubeconfigs."""
     public_key: bytes = field(repr=False)
 
     @classmethod
     def load_all(cls, pem: bytes) -> list[Certificate]:
-        """The certificates of a PEM bundle, in its order. Raises ValueError when one is not a certificate."""
+        """Return the certificates of a PEM bundle, in order. Raise ValueError when one is no certificate."""
         return [cls._from_x509(certificate) for certificate in x509.load_pem_x509_certificates(pem)]
 
     @classmethod
@@ -124,7 +124,7 @@ class Entry:
 
     @property
     def certificate_authority(self) -> bytes | None:
-        """PEM bundle that the API server's certificate is checked with."""
+        """PEM bundle to check the API server's certificate with."""
         return _decoded(self.cluster, "certificate-authority-data", self.name)
 
     @property
@@ -139,7 +139,7 @@ class Entry:
 
     @property
     def authentication(self) -> str:
-        """How it authenticates: client-certificate, token, exec, auth-provider, basic or none."""
+        """Way of authentication: client-certificate, token, exec, auth-provider, basic or none."""
         kinds = {
             "client-certificate-data": "client-certificate",
             "token": "token",
@@ -152,7 +152,7 @@ class Entry:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What this collection noted when it wrote the context: cluster_id, zone, ca.
+        """The record that this collection added when it wrote the context: cluster_id, zone, ca.
 
         Empty in a context that somebody else wrote.
         """
@@ -164,10 +164,10 @@ class Entry:
         return {}
 
     def distrust(self) -> str | None:
-        """Why it must not be used where it comes from an API, and not from the user; None where it may.
+        """Return why an entry that comes from an API must not be used; None if it may be used.
 
-        An API may say where a cluster is and who we are there. It may not have this machine run a program,
-        read a file or do without the check of a certificate, which a kubeconfig can ask for.
+        An API may say where a cluster is and who we are there. A kubeconfig can also make this machine run a
+        program, read a file or skip the check of a certificate. Only the user's own kubeconfig may do that.
         """
         for part, known in _FROM_AN_API.items():
             content: dict[str, Any] = getattr(self, part)
@@ -187,7 +187,7 @@ class Entry:
         return None
 
     def doubt(self) -> str | None:
-        """What the user should know of a kubeconfig that the user gave."""
+        """Return a warning about an entry from the user's own kubeconfig; None if it needs no warning."""
         without_check = bool(self.cluster.get("insecure-skip-tls-verify"))
         if not without_check and place_of(self.server)[0] == "https":
             return None
@@ -198,9 +198,9 @@ class Entry:
         )
 
     def certificates(self) -> tuple[Certificate | None, list[Certificate]]:
-        """The client certificate, if it has one, and those of the CA bundle.
+        """Return the client certificate, if there is one, and the certificates of the CA bundle.
 
-        Raises KubeconfigError when one cannot be read, or when key and certificate are not a pair.
+        Raise KubeconfigError when one cannot be read, or when key and certificate are not a pair.
         """
         client: Certificate | None = None
         authorities: list[Certificate] = []
@@ -212,7 +212,7 @@ class Entry:
             if pem := self.client_certificate:
                 client = Certificate.load_all(pem)[0]
                 part = "client-key-data"
-                # Its primes are not looked at, which takes long; a key that is broken fails when it is used.
+                # Skip the check of the key's primes, which takes long. A broken key fails when it is used.
                 key = serialization.load_pem_private_key(
                     self.client_key or b"", password=None, unsafe_skip_rsa_key_validation=True
                 )
@@ -225,13 +225,13 @@ class Entry:
                         "kubeconfig_invalid",
                     )
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            # The library's own text might quote what it could not read.
+            # The library's own message might quote what it could not read.
             message = f"{part} of context {self.name} cannot be read"
             raise KubeconfigError(message, "kubeconfig_invalid") from None
         return client, authorities
 
     def renamed(self, name: str, record: dict[str, Any] | None = None) -> Entry:
-        """The same with cluster, user and context all called ``name``, marked with the record given."""
+        """Return a copy whose cluster, user and context are all called ``name``, with the given record."""
         context = {**copy.deepcopy(self.context), "cluster": name, "user": name}
         if context.get("namespace") is None:
             context.pop("namespace", None)
@@ -246,9 +246,9 @@ class Entry:
         return Entry(name, copy.deepcopy(self.cluster), copy.deepcopy(self.user), context)
 
     def flattened(self, directory: Path) -> Entry:
-        """The same with the files it refers to embedded, as ``kubectl config view --flatten`` does.
+        """Return a copy with the files that it refers to embedded, as ``kubectl config view --flatten`` does.
 
-        :param directory: where relative paths start: the directory of the kubeconfig.
+        :param directory: the kubeconfig's directory, where relative paths start.
         """
         sections = {"cluster": copy.deepcopy(self.cluster), "user": copy.deepcopy(self.user)}
         for section, key in _EMBEDDED_FILES:
@@ -268,7 +268,7 @@ class Entry:
         return Entry(self.name, sections["cluster"], sections["user"], self.context)
 
     def describe(self) -> dict[str, Any]:
-        """What may be told of it: no key, no token. The modules' RETURN documents the fields."""
+        """Return what may be shown of the entry: no key, no token. RETURN of the modules lists the fields."""
         client, authorities = self.certificates()
         description: dict[str, Any] = {
             "context": self.name,
@@ -293,7 +293,7 @@ class Entry:
 
 
 class Kubeconfig:
-    """A parsed kubeconfig. It keeps what it does not know of, and the order of its entries."""
+    """A parsed kubeconfig. It keeps unknown fields and the order of the entries."""
 
     def __init__(self, data: dict[str, Any] | None = None) -> None:
         require("PyYAML", "cryptography")
@@ -312,9 +312,9 @@ class Kubeconfig:
 
     @classmethod
     def parse(cls, text: str, source: str = "the kubeconfig") -> Kubeconfig:
-        """Read YAML or JSON; empty text is an empty kubeconfig.
+        """Read YAML or JSON. An empty text is an empty kubeconfig.
 
-        :param source: what to call it in an error.
+        :param source: name of the text in errors.
         """
         require("PyYAML", "cryptography")
 
@@ -347,21 +347,21 @@ class Kubeconfig:
         return cls(data)
 
     def dump(self) -> str:
-        """The file's text."""
+        """Return the file's text."""
         return str(yaml.safe_dump(self.data, sort_keys=False, default_flow_style=False, width=4096))
 
     @property
     def current_context(self) -> str:
-        """Name of the current context, or an empty string."""
+        """Name of the current context; empty if there is none."""
         return str(self.data.get("current-context") or "")
 
     @property
     def context_names(self) -> list[str]:
-        """Names of the contexts in the file's order."""
+        """Names of the contexts, in the file's order."""
         return [item["name"] for item in self.data["contexts"]]
 
     def entry(self, context: str | None = None) -> Entry:
-        """The named context, or the current one, or the only one."""
+        """Return the named context, or else the current one, or else the only one."""
         names = self.context_names
         name = context or self.current_context or (names[0] if len(names) == 1 else "")
         if name not in names:
@@ -383,9 +383,9 @@ class Kubeconfig:
         return entry
 
     def put(self, entry: Entry, *, make_current: bool = False, force: bool = False) -> None:
-        """Set a renamed entry's context, cluster and user; others stay as they are.
+        """Set the context, cluster and user of a renamed entry; all others stay as they are.
 
-        Raises KubeconfigError rather than change what belongs to somebody else, unless ``force``.
+        Without ``force``, raise KubeconfigError rather than change what belongs to somebody else.
         """
         if not force:
             self._refuse_foreign(entry)
@@ -402,7 +402,7 @@ class Kubeconfig:
             self.data["current-context"] = entry.name
 
     def drop(self, name: str) -> bool:
-        """Remove a context, and its cluster and user unless others use them; whether it was there."""
+        """Remove a context, and its cluster and user unless others use them; return whether it existed."""
         content = self._item("contexts", name)
         if content is None:
             return False
@@ -416,7 +416,7 @@ class Kubeconfig:
 
     def _item(self, section: str, name: str) -> dict[str, Any] | None:
         key = dict(_SECTIONS)[section]
-        # As kubectl does, the first of two items of one name counts.
+        # Of two items with the same name, the first counts, as for kubectl.
         return next((item[key] for item in self.data[section] if item["name"] == name), None)
 
     def _users_of(self, key: str, name: str | None, besides: str | None = None) -> list[str]:
@@ -447,7 +447,7 @@ class Kubeconfig:
 
 
 def described(text: str | None) -> str:
-    """A kubeconfig's contexts without a secret, for a diff; None, no file, is empty."""
+    """Return the contexts of a kubeconfig without secrets, for a diff; empty for None, which is no file."""
     if text is None:
         return ""
     try:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One context in a kubeconfig that others use as well (private to the collection)."""
+"""Set or remove one context in a shared kubeconfig (private to the collection)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .kubeconfig import Entry, Kubeconfig, KubeconfigError, described
 
 @dataclass(frozen=True)
 class Target:
-    """The shared file, and how it may be changed."""
+    """A shared kubeconfig file, and how it may be changed."""
 
     path: Path
     backup: bool
@@ -26,9 +26,9 @@ class Target:
 
 
 def source_entry(path: Path | None, content: str | None, context: str | None) -> Entry:
-    """The context to merge, from a file or from its content, with the files it refers to embedded.
+    """Return the context to merge, from a file or from content. Files that a file refers to are embedded.
 
-    :param context: the current one when None.
+    :param context: name of the context; the current one when None.
     """
     if path is None:
         return _checked(Kubeconfig.parse(content or "", "the content").entry(context))
@@ -43,7 +43,7 @@ def source_entry(path: Path | None, content: str | None, context: str | None) ->
 
 
 def merge(target: Target, entry: Entry, name: str, *, make_current: bool, force: bool) -> dict[str, Any]:
-    """Set the context ``name``; all else keeps its meaning. Returns the module's result."""
+    """Set the context ``name``; everything else keeps its meaning. Return the module's result."""
     renamed = entry.renamed(name, entry.record or {"server": entry.server})
 
     def put(config: Kubeconfig) -> None:
@@ -53,14 +53,14 @@ def merge(target: Target, entry: Entry, name: str, *, make_current: bool, force:
 
 
 def alone(entry: Entry, name: str) -> str:
-    """The text of a kubeconfig that has this context only."""
+    """Return the text of a kubeconfig that has only this context."""
     config = Kubeconfig()
     config.put(entry.renamed(name, entry.record or {"server": entry.server}), make_current=True)
     return config.dump()
 
 
 def remove(target: Target, name: str) -> dict[str, Any]:
-    """Remove the context ``name`` with its cluster and user. Returns the module's result."""
+    """Remove the context ``name`` with its cluster and user. Return the module's result."""
 
     def drop(config: Kubeconfig) -> None:
         config.drop(name)
@@ -69,7 +69,7 @@ def remove(target: Target, name: str) -> dict[str, Any]:
 
 
 def _change(target: Target, change: Callable[[Kubeconfig], None]) -> dict[str, Any]:
-    # A dry run must not create the directory that the lock is taken on.
+    # Check mode must not create the directory on which the lock is taken.
     with nullcontext() if target.check_mode else files.locked(target.path):
         before = files.read_text(target.path)
         config = Kubeconfig.parse(before or "", str(target.path))

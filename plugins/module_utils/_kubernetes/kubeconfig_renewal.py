@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a kubeconfig is to be fetched again, and why (private to the collection)."""
+"""Decide whether a kubeconfig must be fetched again, and why (private to the collection)."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from .kubeconfig import Certificate, Entry, Kubeconfig, KubeconfigError, comma_l
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the kubeconfig of one cluster is to be."""
+    """The wanted state of one cluster's kubeconfig."""
 
     context: str
     server: str
-    """The cluster's endpoint as the API tells it."""
+    """The cluster's endpoint, as the API reports it."""
     cluster_id: str
     user: str
     groups: tuple[str, ...]
     renew_before: timedelta | None
-    """How long before a certificate's end to renew; None is a third of the client certificate's lifetime."""
+    """Time before a certificate's end to renew it; None is a third of the client certificate's lifetime."""
 
 
 @dataclass(frozen=True)
 class Renewal:
-    """Why a kubeconfig has to be replaced: a code for programs and words for people."""
+    """The reason to replace a kubeconfig: a code for programs and a text for people."""
 
     code: str
     text: str
 
 
 def why_renew(text: str | None, wanted: Wanted, now: datetime) -> Renewal | None:
-    """Decide whether a cluster's kubeconfig is kept (None) or replaced, and why: the one place for it.
+    """Return why a cluster's kubeconfig must be replaced; None if it is kept. Only this function decides it.
 
     :param text: the file's text; None when there is no file.
     """
@@ -64,9 +64,9 @@ def why_renew(text: str | None, wanted: Wanted, now: datetime) -> Renewal | None
 
 
 def ends_soon(text: str, renew_before: timedelta | None, now: datetime) -> bool:
-    """Whether a certificate of the current context has ended, or ends too soon.
+    """Return whether a certificate of the current context has ended or ends too soon.
 
-    :param renew_before: see Wanted.
+    :param renew_before: as in :class:`Wanted`.
     :raises KubeconfigError: there is no such context, or its certificates cannot be read.
     """
     client, authorities = Kubeconfig.parse(text).entry().certificates()
@@ -76,7 +76,7 @@ def ends_soon(text: str, renew_before: timedelta | None, now: datetime) -> bool:
 def _differences(
     entry: Entry, client: Certificate, authorities: list[Certificate], wanted: Wanted
 ) -> Iterator[Renewal]:
-    """What an entry has that is not as wanted."""
+    """Yield where an entry differs from what is wanted."""
     record = entry.record
     other_id = record.get("cluster_id", wanted.cluster_id) != wanted.cluster_id
     if other_id or not same_server(entry.server, wanted.server):
@@ -96,7 +96,7 @@ def _differences(
 def _endings(
     client: Certificate, authorities: list[Certificate], renew_before: timedelta | None, now: datetime
 ) -> Iterator[Renewal]:
-    """Which certificates end too soon."""
+    """Yield the certificates that have ended or end too soon."""
     if renew_before is None:
         renew_before = (client.not_after - client.not_before) / 3
     named = [("client certificate", client), *(("CA certificate", authority) for authority in authorities)]
@@ -112,7 +112,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def parse_duration(text: str, option: str) -> timedelta:
-    """``3600``, ``90s``, ``12h``, ``30d``, ``1d12h``: seconds, or numbers with the units w, d, h, m, s."""
+    """Read ``3600``, ``90s``, ``12h``, ``30d`` or ``1d12h``: seconds, or numbers with units w, d, h, m, s."""
     text = text.strip()
     if re.fullmatch(r"\d+", text):
         return timedelta(seconds=int(text))

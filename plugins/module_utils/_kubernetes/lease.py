@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who holds a lock, and what its Lease says of that (private to the collection)."""
+"""The holder of a lock, and its claim in the Lease (private to the collection)."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ DURATION = 30
 HOLDER_ANNOTATION = "exomesh.istio/holder"
 
 _MAX_DURATION = 300
-"""No lock is waited for longer than that, whatever stands in it."""
+"""Longest duration in seconds that a Lease may name; a longer one is ignored, so nobody waits for it."""
 
 _LONGEST = 200
-"""Letters of a name that a Lease holds."""
+"""Characters at most that are shown of a name in a Lease."""
 
 
 def lock_ref(name: str) -> ObjectRef:
-    """The Lease that is the lock called ``name``."""
+    """Return the reference to the Lease of the lock ``name``."""
     return ObjectRef("coordination.k8s.io/v1", "Lease", f"exomesh-{name}", NAMESPACE)
 
 
 def clock() -> float:
-    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps, if there is one."""
+    """Return seconds of a clock that nobody sets. If possible, it also counts while the machine sleeps."""
     with suppress(AttributeError, OSError):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
@@ -46,11 +46,11 @@ def clock() -> float:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
+    """The holder of a lock.
 
-    :param process: it holds the lock as long as this process lives.
+    :param process: the holder has the lock as long as this process lives.
     :param run: the playbook, where it is known.
-    :param token: no two holders have the same.
+    :param token: differs for every holder.
     """
 
     process: Process
@@ -67,17 +67,17 @@ class Holder:
         return f"{self.user}@{self.process.host}/{self.process.pid}/{self.token}"
 
     def told(self) -> str:
-        """Return all that helps others to know it again."""
+        """Return, as JSON, all that helps others to recognise this holder."""
         told = {**self.process.told(), "user": self.user, "run": self.run, "identity": self.identity}
         return json.dumps(told)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a Lease says, whoever wrote it: nothing in it is relied on to have any form.
+    """The content of a Lease. Anybody may have written it, so no field is trusted to have a certain form.
 
-    :param identity: its holder; empty when nobody has it.
-    :param who: its holder, for people.
+    :param identity: the holder of the Lease; empty when nobody holds it.
+    :param who: the holder, in words for people.
     """
 
     identity: str
@@ -96,7 +96,7 @@ class Claim:
         with suppress(ValueError, TypeError, RecursionError):
             annotations = as_mapping(as_mapping(lease.get("metadata")).get("annotations"))
             told = as_mapping(json.loads(annotations.get(HOLDER_ANNOTATION) or "{}"))
-        # One of an older version leaves the annotation of whom it follows.
+        # A holder with an older version of the collection leaves the annotation of the holder before it.
         process = Process.parse(told) if told.get("identity") == identity else None
         who = printable_line(identity, _LONGEST)
         if process:

@@ -56,11 +56,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "It tries again by itself: see status.exoscale.com, and run this again",
     ),
 )
-"""Pattern in an Event, what it means, what to do."""
+"""Pattern in an Event, the cause that it means, and the next step."""
 
 
 def service_addresses(service: Object | None) -> list[str]:
-    """The addresses of a Service's load balancer: IP addresses, then host names."""
+    """Return the addresses of a Service's load balancer: IP addresses, then host names."""
     ingress = ((service or {}).get("status", {}).get("loadBalancer") or {}).get("ingress") or []
     return [entry["ip"] for entry in ingress if entry.get("ip")] + [
         entry["hostname"] for entry in ingress if entry.get("hostname") and not entry.get("ip")
@@ -68,7 +68,7 @@ def service_addresses(service: Object | None) -> list[str]:
 
 
 def addresses(client: KubernetesClient, namespace: str, name: str) -> list[str]:
-    """The addresses the Service has now; none where it does not exist."""
+    """Return the addresses that the Service has now; none when it does not exist."""
     return service_addresses(client.get(ObjectRef("v1", "Service", name, namespace)))
 
 
@@ -106,7 +106,7 @@ def wait_for_addresses(client: KubernetesClient, namespace: str, name: str, time
 
 
 def likely_cause(events: Sequence[str]) -> tuple[str, str]:
-    """Why there is no address, and what to do, as the Service's Events tell it."""
+    """Return the likely cause of a missing address and the next step, by the Service's Events."""
     if list(events) == [EVENTS_UNREAD]:
         return EVENTS_UNREAD, "Check that the API of the cluster answers, then run this again"
     for line in reversed(events):

@@ -1,15 +1,15 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A lock in the cluster itself, so that runs on several controllers do not meet (private to the collection).
+"""A lock in the cluster itself that keeps runs on several controllers apart (private to the collection).
 
-It is a Lease of namespace kube-system, which every cluster has before anything is installed. The holder
-renews it. Another one may take it over when it was not renewed for its duration, or at once where the holder
-is proved to have ended. A holder that cannot renew it takes it for lost before anybody else can have it, and
-writes nothing more.
+The lock is a Lease in namespace kube-system, which every cluster has before anything is installed. The holder
+renews the Lease. Another run may take it over when it was not renewed for its duration, or at once when the
+holder is proved to have ended. A holder that cannot renew the Lease counts it as lost before anybody else can
+take it, and writes nothing more.
 
-No clock of a controller is relied on: times are those of the API server, carried on by a clock that nobody
-sets, and that goes on while the machine sleeps.
+No wall clock of a controller is trusted. All times are those of the API server. Between its answers they are
+continued by a clock that nobody sets, and that also counts while the machine sleeps.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ Result = TypeVar("Result")
 
 
 RUN_LOCK = "run"
-"""What changes the mesh in several steps: a run of a playbook."""
+"""Lock of a playbook run, which changes the mesh in several steps."""
 INSTALL_LOCK = "istio-install"
-"""An installation of Istio."""
+"""Lock of an installation of Istio."""
 VERIFY_LOCK = "verify"
-"""The namespace of the verification."""
+"""Lock of the namespace of the verification."""
 
 
 _REQUEST_PART = 0.25
-"""Part of the duration between two renewals, and what one request may take of it at most."""
+"""Part of the duration between two renewals. One request may take the same part at most."""
 
 _SAFE_PART = 0.75
-"""Part of the duration for which the holder may rely on a renewal; others wait for all of it."""
+"""Part of the duration for which the holder relies on a renewal. Others wait for the whole duration."""
 
 
 _TAKE_SECONDS = 7.5
-"""For a request before the lock is held."""
+"""Seconds for a request before the lock is held."""
 
 _TELL_SECONDS = 2.0
-"""For a request after it was lost, or is not wanted any more."""
+"""Seconds for a request after the lock was lost or while it is released."""
 
 _JOIN_SECONDS = 2.0
-"""For a renewal that is under way when the lock is released."""
+"""Seconds for a renewal that is under way when the lock is released."""
 
 _RESERVE_SECONDS = 3.0
-"""Of the task's time, for telling who has the lock."""
+"""Seconds of the task's time that are kept to report who has the lock."""
 
 _REPEATS = 3
 
@@ -70,16 +70,16 @@ class LockLostError(ExomeshError):
 
 
 class ClusterLock:
-    """Holds the lock for the time of a ``with`` statement.
+    """The lock of one cluster, held for the time of a ``with`` statement.
 
-    What is written meanwhile goes through :attr:`client`, which refuses once the lock is lost. The end of the
-    ``with`` statement tells of a loss, too.
+    Use :attr:`client` for all writes meanwhile: it refuses to write once the lock is lost. The end of the
+    ``with`` statement reports a loss, too.
 
-    :param name: what it guards, as in ``istio-install``.
+    :param name: what the lock guards, such as ``istio-install``.
     :param timeout: seconds to wait for another holder.
-    :param holder: who holds it; this process when None.
-    :param how_to_break: the option that takes it from whoever has it, where there is one.
-    :raises ExomeshError: ``locked``, with who holds it; ``lock_lost``, with who has it by now.
+    :param holder: the holder of this lock; this process when None.
+    :param how_to_break: the option that takes the lock from another holder, if there is such an option.
+    :raises ExomeshError: ``locked``, with the holder; ``lock_lost``, with the new holder.
     """
 
     def __init__(
@@ -101,20 +101,20 @@ class ClusterLock:
         self._acquired = ""
         self._renewed = 0.0
         self._offset: float | None = None
-        """What the API server's time is ahead of our clock."""
+        """Seconds by which the API server's time is ahead of ``clock()``."""
         self._seen: tuple[Any, float] = (None, 0.0)
         self._loss: LockLostError | None = None
         self._released = threading.Event()
         self._renewal: threading.Thread | None = None
         self.client: KubernetesClient = _HeldClient(client, self)
         self.had_to_wait = False
-        """Whether another one held it in the meantime, so that what was known before may be no longer so."""
+        """Whether another run held the lock meanwhile, so that what we read before may have changed."""
         self.followed = ""
-        """Who had it before; nobody where it was free."""
+        """Who held the lock before us; empty if it was free."""
 
     @property
     def order(self) -> tuple[str, str]:
-        """Those who want several locks take them in this order."""
+        """Sort key: every run that needs several locks takes them in this order."""
         return self._client.server, self._ref.name
 
     @property
@@ -137,9 +137,9 @@ class ClusterLock:
             raise self._loss from error
 
     def acquire(self, force: bool = False) -> bool:
-        """Take the lock if it is free, and keep it; returns whether it is ours now.
+        """Take the lock if it is free, and keep it renewed; return whether it is ours now.
 
-        :param force: take it from whoever has it.
+        :param force: take the lock even if another run holds it.
         """
         if not self._acquire(force):
             return False
@@ -149,11 +149,11 @@ class ClusterLock:
         return True
 
     def release(self) -> None:
-        """Let others have it. What became of it meanwhile is told by :meth:`require`."""
+        """Release the lock. If it was lost before, :meth:`require` reports that."""
         if self._renewal is None:
             return
         renewal, self._renewal = self._renewal, None
-        with cleaning_up(), suppress(ExomeshError):  # it ends by itself
+        with cleaning_up(), suppress(ExomeshError):  # without renewal the lock ends by itself
             self._note_loss()
             self._released.set()
             renewal.join(_JOIN_SECONDS)
@@ -176,7 +176,7 @@ class ClusterLock:
         self.tell_loss()
 
     def tell_loss(self) -> None:
-        """Raise ``lock_lost`` where it was lost before it was released."""
+        """Raise ``lock_lost`` if the lock was lost before it was released."""
         if self._loss:
             raise self._loss
 
@@ -186,7 +186,7 @@ class ClusterLock:
         return self._loss is not None
 
     def refusal(self, waited: float) -> ExomeshError:
-        """Why it cannot be had."""
+        """Return the error that says who holds the lock."""
         claim = Claim.of(self._lease)
         next_step = (
             f"Wait for that run, or end it. Of a run that is gone the lock is free {self._duration} s later"
@@ -203,7 +203,7 @@ class ClusterLock:
         )
 
     def loss(self) -> LockLostError:
-        """What became of a lock that should be ours, as the cluster says it now."""
+        """Return the error that says what became of our lock, as the cluster reports it now."""
         try:
             found = self._ask(lambda: self._client.get(self._ref), _TELL_SECONDS)
         except ExomeshError as error:
@@ -232,27 +232,27 @@ class ClusterLock:
             try:
                 self._lease = self._ask(partial(write, self._as_lease(metadata)), _TAKE_SECONDS)
             except ApiError as error:
-                # Its holder, who has ended, let it go in between; or renewed it, while it is taken from them.
+                # In between, its holder released it (404), or renewed it while we take it by force (409).
                 if (found and error.status == 404) or (force and error.status == 409):
                     continue
-                if error.status == 409:  # another one was quicker
+                if error.status == 409:  # another run was quicker
                     return False
                 raise
             self._renewed = asked
-            # Its holder died: what it left behind is not what was seen before.
+            # Its holder died, and may have changed what we read before.
             self.had_to_wait |= found is not None
             return True
         return False
 
     def _is_held(self, lease: Object) -> bool:
         claim = Claim.of(lease)
-        # An attempt whose answer did not come in time may have been ours.
+        # It may be ours, from an attempt whose answer did not come in time.
         if not claim.identity or claim.identity == self._holder.identity:
             return False
         if claim.process and claim.process.is_gone():
             return False
         duration = claim.duration or self._duration
-        # Where the times in it are of no use, it is enough that nobody has touched it for that long.
+        # Its times may be of no use. Then it is free when nobody has changed it for its duration.
         if self._seen[0] != _version(lease):
             self._seen = (_version(lease), clock())
         if clock() - self._seen[1] >= duration:
@@ -307,15 +307,15 @@ class ClusterLock:
             except ApiError as error:
                 if error.status not in (404, 409):
                     raise
-                self._lease = self._still_ours()  # somebody wrote a label to it, say
+                self._lease = self._still_ours()  # perhaps somebody wrote a label to it
             else:
                 self._renewed = asked
                 return
 
     def _still_ours(self) -> Object:
-        """Read it again.
+        """Read the Lease again and return it.
 
-        :raises LockLostError: it is not ours any more.
+        :raises LockLostError: the lock is not ours any more.
         """
         found = self._ask(lambda: self._client.get(self._ref), self._duration * _REQUEST_PART)
         if found and Claim.of(found).identity == self._holder.identity:
@@ -324,7 +324,10 @@ class ClusterLock:
         raise self._loss
 
     def _note_loss(self) -> None:
-        """Take it for lost while nobody else can have it yet, as others judge by their own clocks."""
+        """Note the loss of a lock whose last renewal is too long ago.
+
+        This is before anybody else can take the lock: others wait the whole duration, by their own clocks.
+        """
         if self._loss is None and clock() - self._renewed >= self._duration * _SAFE_PART:
             self._loss = self.loss()
 
@@ -343,12 +346,12 @@ class ClusterLock:
         )
 
     def _ask(self, request: Callable[[], Result], seconds: float) -> Result:
-        """Make a request that ends in so many seconds, and learn what time it is there."""
+        """Send a request that ends within so many seconds, and note the API server's time."""
         try:
             with time_limit(seconds):
                 answer = request()
         except TimeUpError:
-            remaining()  # it is the task's time that is over
+            remaining()  # raises when the task's own time is over
             raise ExomeshError(
                 f"The API server did not answer within {seconds:g} s when it was asked about {self._ref}",
                 "api_silent",
@@ -360,14 +363,14 @@ class ClusterLock:
         return answer
 
     def _now(self) -> datetime:
-        """By the clock of the API server, as controllers' clocks differ, and are set."""
+        """Return the API server's time, as controllers' clocks differ and may be set."""
         if self._offset is None:
             return datetime.now(UTC)
         return datetime.fromtimestamp(clock() + self._offset, UTC)
 
 
 class _HeldClient(KubernetesClient):
-    """The same client for the holder of a lock: it writes nothing once the lock is lost."""
+    """The client of a lock's holder: it writes nothing once the lock is lost."""
 
     def __init__(self, client: KubernetesClient, lock: ClusterLock) -> None:
         self.__dict__.update(client.__dict__)
@@ -385,11 +388,11 @@ def take_all(
     force: bool = False,
     sleep: Callable[[float], Any] = pause,
 ) -> dict[ClusterLock, ExomeshError]:
-    """Take all locks, or none: nobody waits while holding one, so that no two can wait for each other.
+    """Take all locks, or none. No run waits while it holds a lock, so no two runs can wait for each other.
 
     :param sleep: waits so many seconds.
-    :returns: those that nobody can tell about, as the cluster does not answer or refuses, and why.
-    :raises ExomeshError: ``locked``, with who holds one of them.
+    :returns: the locks whose cluster does not answer or refuses, each with the error.
+    :raises ExomeshError: ``locked``, with the holder of one of them.
     """
     ordered = sorted(locks, key=lambda lock: lock.order)
     failed: dict[ClusterLock, ExomeshError] = {}
@@ -409,7 +412,7 @@ def take_all(
     while True:
         held_by_others = refused
         refused = []
-        # Two who want the same ones meet at the first that answers.
+        # First take one lock alone: two runs that want the same locks meet at the first that answers.
         todo = [lock for lock in ordered if lock not in failed]
         has_first = False
         try:
@@ -438,7 +441,7 @@ def take_all(
 
 
 def release_all(locks: Sequence[ClusterLock]) -> None:
-    """Release those of the locks that are ours."""
+    """Release the locks that are ours."""
     with cleaning_up():
         concurrently(lambda lock: lock.release(), locks)
 
@@ -447,7 +450,7 @@ def release_all(locks: Sequence[ClusterLock]) -> None:
 def holding(locks: Sequence[ClusterLock], timeout: float) -> Iterator[None]:
     """Hold all locks for the time of a ``with`` statement.
 
-    :raises ExomeshError: one of them cannot be had, or was lost.
+    :raises ExomeshError: one of them cannot be taken, or was lost.
     """
     try:
         for error in take_all(locks, timeout).values():

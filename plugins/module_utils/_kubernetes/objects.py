@@ -1,13 +1,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What server-side apply changes: one answer for check mode, diff and the run (private to the collection).
+"""Find what server-side apply changes, for check mode, diff and the run alike (private to the collection).
 
 Every object is compared with what the API itself would make of it (a server-side dry run), so defaults,
 conversions and fields of other managers need no rules here. There is one exception: items that someone added
-to a list of ours, such as a port of a Service. Server-side apply leaves them to whoever added them.
+to a list of ours, such as a port of a Service. Server-side apply keeps them, as they belong to their manager.
 
-The API is not asked about an object that has all that is wanted, to the letter, and nothing that an earlier
+The API is not asked about an object that already has exactly the wanted values, and no field that an earlier
 form of ours left in it.
 """
 
@@ -25,11 +25,11 @@ from .._base.waiting import concurrently, pause, wait_until_met
 from .api import ApiError, Object, ObjectRef
 from .client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient, is_ours
 
-with suppress(ImportError):  # require("kubernetes") tells
+with suppress(ImportError):  # require("kubernetes") reports it
     import yaml
 
 Fields = dict[str, Any]
-"""Flat view of an object: path to value, as ``spec.template.spec.containers[istiod].image``."""
+"""Flat view of an object: value by path, as in ``spec.template.spec.containers[istiod].image``."""
 
 _SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
 
@@ -38,7 +38,7 @@ CREATE, UPDATE, DELETE, UNCHANGED = "create", "change", "delete", "unchanged"
 Normalise = Callable[[Object], Object]
 
 _WORTH_A_LIST = 3
-"""So many objects of a kind are asked for by one request."""
+"""From this number on, one request reads all objects of a kind."""
 
 _ITEM_KEYS: dict[str, tuple[str, ...]] = {
     "containers": ("name",),
@@ -49,19 +49,19 @@ _ITEM_KEYS: dict[str, tuple[str, ...]] = {
     "volumes": ("name",),
     "webhooks": ("name",),
 }
-"""Lists whose items server-side apply merges, and the fields that tell one item from another."""
+"""Lists whose items server-side apply merges, and the fields that identify an item."""
 
 CONFLICT = 409
-"""HTTP status of a write that somebody else's came before."""
+"""HTTP status of a write when somebody else wrote before it."""
 
 NOT_FOUND = 404
-"""HTTP status of a write of what somebody else deleted before."""
+"""HTTP status of a write when somebody else deleted the object before it."""
 
 _CONFLICT_PAUSES = (0.05, 0.2, 0.5, 1.0)
-"""Seconds after each write that somebody else's came before; so often it is tried once more."""
+"""Seconds to wait after each write that failed with a conflict; one more attempt follows each pause."""
 
 _PUT_BACK_PAUSES = (0.0, 0.2, 1.0)
-"""Seconds after each removal of what others added; then whoever puts it back is given way."""
+"""Seconds to wait after each removal of what others added; after the last one, removal is given up."""
 
 _KINDS_WITH_SUCH_LISTS = (
     "DaemonSet",
@@ -74,9 +74,9 @@ _KINDS_WITH_SUCH_LISTS = (
 
 @dataclass(frozen=True)
 class ObjectChange:
-    """What happens to one object; ``before`` and ``after`` hold only the fields that differ.
+    """The change of one object; ``before`` and ``after`` hold only the fields that differ.
 
-    :param cluster: where it is, if not in the one cluster that all else is about.
+    :param cluster: the object's cluster, if it is not the one that all other changes are in.
     """
 
     ref: ObjectRef
@@ -91,7 +91,7 @@ class ObjectChange:
 
 
 def refuse_selected(client: KubernetesClient, api_version: str, kind: str, labels: Mapping[str, str]) -> None:
-    """Refuse to go on while objects of others select pods with these labels.
+    """Refuse to go on while objects that are not ours select pods with these labels.
 
     :raises ExomeshError: ``in_use``.
     """
@@ -110,15 +110,15 @@ def refuse_selected(client: KubernetesClient, api_version: str, kind: str, label
 
 
 def _selects(obj: Object, labels: Mapping[str, str]) -> bool:
-    """Whether an object has a selector, and it is of some of these labels and of no others."""
+    """Return whether an object has a selector that consists only of labels among these."""
     selector = (obj.get("spec") or {}).get("selector") or {}
     return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
 
 
 def refuse_foreign(client: KubernetesClient, objects: Iterable[Object]) -> dict[ObjectRef, Object]:
-    """Check that what we call our own is: no live object lacks the label that its wanted form has.
+    """Check that live objects are ours: each has our label if its wanted form has it.
 
-    :returns: the live objects that are our own.
+    :returns: the live objects that are ours.
     :raises ExomeshError: ``foreign_object``.
     """
     own = [ObjectRef.of(obj) for obj in objects if is_ours(obj)]
@@ -161,9 +161,9 @@ def compare_all(
     normalise: Normalise = lambda obj: obj,
     known: Mapping[ObjectRef, Object] | None = None,
 ) -> list[ObjectChange]:
-    """What server-side apply of objects would change, in their order; nothing is changed by asking.
+    """Return what server-side apply of objects would change, in their order. This changes nothing.
 
-    :param normalise: applied to the live object and to the wanted one; leaves out what does not count.
+    :param normalise: applied to the live and to the wanted object; removes what does not count.
     :param known: live objects that were read already.
     :raises ApiError: the API refuses an object.
     """
@@ -177,9 +177,9 @@ def compare_all(
 def live_objects(
     client: KubernetesClient, objects: Sequence[Object], known: Mapping[ObjectRef, Object] | None = None
 ) -> list[Object | None]:
-    """The live forms of objects, in their order; what has a label in common is asked for together.
+    """Return the live forms of objects, in their order. Objects with a common label are read together.
 
-    :param known: those that were read already.
+    :param known: live objects that were read already.
     """
     found = dict(known or {})
     families: dict[tuple[str, str, str | None], list[Object]] = {}
@@ -198,12 +198,12 @@ def live_objects(
 
     for answer in concurrently(lambda family: listed(*family), families.items()):
         found |= {ObjectRef.of(obj): obj for obj in answer}
-    # One that has lost the label is there all the same.
+    # An object that has lost the label is not in a list, but may exist.
     return concurrently(lambda ref: found.get(ref) or client.get(ref), map(ObjectRef.of, objects))
 
 
 def _applied_fields(live: Object, field_manager: str) -> Mapping[str, Any] | None:
-    """What a manager has applied, as the API keeps it; None where it did not, or to another version."""
+    """Return the fields that a manager applied, as the API keeps them; None if none or in another version."""
     entries = [
         entry
         for entry in live["metadata"].get("managedFields") or []
@@ -216,13 +216,13 @@ def _applied_fields(live: Object, field_manager: str) -> Mapping[str, Any] | Non
 
 
 def _has_all(wanted: Any, live: Any, applied: Mapping[str, Any] | None) -> bool:
-    """Whether server-side apply of ``wanted`` leaves ``live`` as it is. False where only the API can tell.
+    """Return whether server-side apply of ``wanted`` leaves ``live`` as it is; False if only the API knows.
 
-    :param applied: what our manager applied here before: ``f:NAME`` for a field, ``k:KEYS`` for an item of a
-        list whose items have keys; nothing for what apply replaces as a whole.
+    :param applied: the fields that our manager applied here before: ``f:NAME`` for a field, ``k:KEYS`` for an
+        item of a list whose items have keys; empty for a value that apply replaces as a whole.
     """
     if applied and isinstance(wanted, Mapping) and isinstance(live, Mapping):
-        # What we applied once and do not want any more would be taken away.
+        # Apply would remove fields that we applied before and do not want any more.
         left = any(key[:2] == "f:" and key[2:] not in wanted and key[2:] in live for key in applied)
         return not left and all(
             name in live and _has_all(value, live[name], applied.get(f"f:{name}"))
@@ -232,7 +232,7 @@ def _has_all(wanted: Any, live: Any, applied: Mapping[str, Any] | None) -> bool:
     if isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live) == len(items):
 
         def applied_to(item: Mapping[str, Any]) -> Mapping[str, Any] | None:
-            # A key that is not given has its default.
+            # A key that the item lacks has its default value.
             return next((of for keys, of in items if all(item.get(k, v) == v for k, v in keys.items())), None)
 
         return all(_has_all(one, other, applied_to(one)) for one, other in zip(wanted, live, strict=True))
@@ -240,9 +240,9 @@ def _has_all(wanted: Any, live: Any, applied: Mapping[str, Any] | None) -> bool:
 
 
 def without_surplus(live: Object, obj: Object) -> Object | None:
-    """The live object with ``obj`` over it, without the items that someone added to lists of ``obj``.
+    """Return the live object with ``obj`` over it, without the items that someone added to lists of ``obj``.
 
-    :returns: None where nobody added any, so that server-side apply does.
+    :returns: None if nobody added items, so that server-side apply is enough.
     """
     if obj["kind"] not in _KINDS_WITH_SUCH_LISTS:
         return None
@@ -259,12 +259,12 @@ def _dry_run(client: KubernetesClient, live: Object, obj: Object, field_manager:
     except ApiError as error:
         if not error.is_webhook_failure:
             raise
-        # istiod validates its own kinds; where it is away, it is the run that waits for it, not the question.
+        # istiod validates its own kinds. If it is away, the run waits for it, but the comparison does not.
         return _overlaid(live, obj)[0]
 
 
 def _overlaid(live: Object, obj: Object) -> tuple[Object, bool]:
-    """The live object with ``obj`` over it, and whether lists of ``obj`` had other items, which are gone."""
+    """Return the live object with ``obj`` over it, and whether items were removed that ``obj`` lacks."""
     surplus = False
 
     def merged(live: Any, wanted: Any, name: str) -> Any:
@@ -283,9 +283,9 @@ def _overlaid(live: Object, obj: Object) -> tuple[Object, bool]:
 
 
 def apply_patiently(client: KubernetesClient, obj: Object, field_manager: str, timeout: float) -> None:
-    """Server-side apply that waits for what takes a moment to come up: a new kind, an admission webhook.
+    """Do a server-side apply; wait if it fails because a new kind or an admission webhook is not ready yet.
 
-    Items that someone added to the object's lists go.
+    Items that someone added to the object's lists are removed.
     """
     failures: list[ApiError] = []
 
@@ -313,7 +313,7 @@ def apply_patiently(client: KubernetesClient, obj: Object, field_manager: str, t
 
 
 def delete_for_sure(client: KubernetesClient, ref: ObjectRef) -> None:
-    """Delete what was made for a while.
+    """Delete a temporary object.
 
     :raises ExomeshError: ``left_behind``, with the command that deletes it.
     """
@@ -331,9 +331,9 @@ def delete_for_sure(client: KubernetesClient, ref: ObjectRef) -> None:
 
 
 def remove_surplus(client: KubernetesClient, obj: Object) -> None:
-    """Remove the items that someone added to lists of ``obj``, where there are any.
+    """Remove the items that someone added to lists of ``obj``, if there are any.
 
-    :raises ExomeshError: ``put_back``: as often as they are removed, somebody adds them again.
+    :raises ExomeshError: ``put_back``: somebody adds the items again each time that they are removed.
     """
     if obj["kind"] not in _KINDS_WITH_SUCH_LISTS:
         return
@@ -364,11 +364,11 @@ def remove_surplus(client: KubernetesClient, obj: Object) -> None:
 def write_anew(
     client: KubernetesClient, ref: ObjectRef, write: Callable[[Object | None], Object | None]
 ) -> Object | None:
-    """Read an object and write it, and again, after a pause, where somebody else came in between.
+    """Read an object and write it. If somebody else wrote in between, repeat both after a pause.
 
-    :param write: gets the live object; gives what the API made of it, or None where nothing is to be written.
-    :returns: what ``write`` gave.
-    :raises ExomeshError: ``always_changed``: it was changed in between as often as it was tried.
+    :param write: takes the live object; returns what the API made of it, or None if nothing must be written.
+    :returns: the result of ``write``.
+    :raises ExomeshError: ``always_changed``: somebody else wrote in between in every attempt.
     """
     for wait in (*_CONFLICT_PAUSES, None):
         live = client.get(ref)
@@ -385,7 +385,7 @@ def write_anew(
 
 
 def always_changed(client: KubernetesClient, ref: ObjectRef) -> ExomeshError:
-    """The error for an object that cannot be written, as somebody else always does."""
+    """Return the error for an object that cannot be written, as somebody else always writes in between."""
     return ExomeshError(
         f"{ref} could not be written, as it was changed in between {len(_CONFLICT_PAUSES) + 1} times",
         "always_changed",
@@ -396,15 +396,15 @@ def always_changed(client: KubernetesClient, ref: ObjectRef) -> ExomeshError:
 
 
 def _removed(live: Object, exact: Object) -> list[str]:
-    """The fields of the live object that the exact one does not have, or has otherwise."""
+    """Return the fields of the live object that the exact one lacks or has with another value."""
     before, after = flatten(_comparable(live)), flatten(_comparable(exact))
     return sorted(path for path in before if before[path] != after.get(path)) or ["one of its lists"]
 
 
 def flatten(value: Any, secret: bool = False) -> Fields:
-    """Flat view of a tree of dicts and lists.
+    """Return the flat view of a tree of dicts and lists.
 
-    Items of lists are called by their name where each has one of its own, so that a moved item is no change.
+    If each item of a list has a name of its own, names stand for positions, so a moved item is no change.
 
     :param secret: the tree is a Secret: its values are shown as hashes.
     """
@@ -427,12 +427,12 @@ def flatten(value: Any, secret: bool = False) -> Fields:
 
 
 def hash_of(secret: str) -> str:
-    """A short fingerprint that tells two secrets apart without showing them."""
+    """Return a short fingerprint that tells secrets apart without showing them."""
     return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()[:12]
 
 
 def render_diff(changes: Sequence[ObjectChange]) -> dict[str, str]:
-    """The changes as Ansible's ``diff``: YAML texts of the fields before and after."""
+    """Return the changes as Ansible's ``diff``: YAML texts of the fields before and after."""
     sides: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
     for change in changes:
         title = change.title
@@ -447,7 +447,7 @@ def render_diff(changes: Sequence[ObjectChange]) -> dict[str, str]:
 
 
 def summarise(changes: Iterable[ObjectChange]) -> dict[str, list[str]]:
-    """Names of the objects by action."""
+    """Return the names of the objects, by action."""
     summary: dict[str, list[str]] = {CREATE: [], UPDATE: [], DELETE: [], UNCHANGED: []}
     for change in changes:
         summary[change.action].append(change.title)
@@ -472,7 +472,7 @@ def _item_names(items: list[Any]) -> list[str]:
 
 
 def _dump(content: Any) -> str:
-    """YAML that shows texts of several lines as such, so that a diff of them can be read."""
+    """Return YAML that shows a text of several lines line by line, so that people can read its diff."""
 
     class BlockDumper(yaml.SafeDumper):
         pass

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Commands in containers and ports of pods, through the API's WebSockets (private to the collection).
 
-The package kubernetes has both, without a time limit until they are connected, with keys in files, and with a
-thread for each port. The protocol is small: each message begins with a byte that tells its channel.
+The package kubernetes has both, but without a time limit for connecting, with keys in files, and with a
+thread for each port. The protocol is small: the first byte of each message is the number of its channel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from .._base.waiting import remaining
 
-with suppress(ImportError):  # require("kubernetes") tells
+with suppress(ImportError):  # require("kubernetes") reports it
     from websocket import (
         ABNF,
         WebSocketConnectionClosedException,
@@ -25,7 +25,7 @@ with suppress(ImportError):  # require("kubernetes") tells
     )
 
 STDOUT, STDERR, STATUS = 1, 2, 3
-"""Channels of a command: its outputs, and at the end how it ended."""
+"""Channels of a command: its two outputs, and its status, which comes at the end."""
 
 _DATA, _ERROR = 0, 1
 """Channels of a port."""
@@ -41,7 +41,7 @@ class Channels:
         """Return channel and content of the next message; None when the other side has closed.
 
         :param most: seconds to wait for it.
-        :raises TimeoutError: none came; what has arrived of one is kept.
+        :raises TimeoutError: no message came; a part of one that has arrived is kept.
         :raises OSError: the connection broke off.
         """
         while True:
@@ -64,13 +64,13 @@ class Channels:
         self._websocket.send_binary(bytes([channel]) + content)
 
     def close(self) -> None:
-        """Close at once; whatever is under way is given up."""
+        """Close at once, and give up all that is under way."""
         with suppress(OSError, ValueError):
             self._websocket.shutdown()
 
 
 class PodPort(io.RawIOBase):
-    """A connection to a port of a pod, as a file, and as far as http.client looks as a socket."""
+    """A connection to a port of a pod: a file, and enough of a socket for http.client."""
 
     def __init__(self, channels: Channels, patience: float) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class PodPort(io.RawIOBase):
         return len(content)
 
     def receive(self, most: int) -> bytes:
-        """Return what came; nothing at the end.
+        """Return the content that came; empty at the end.
 
         :raises OSError: the pod cannot be reached at that port, or the connection broke off.
         """
@@ -97,7 +97,7 @@ class PodPort(io.RawIOBase):
             message = self._channels.receive(self._patience)
             if message is None:
                 self._ended = True
-            elif message[0] not in self._begun:  # the first message of a channel tells the port
+            elif message[0] not in self._begun:  # the first message of a channel names the port
                 self._begun.add(message[0])
             elif message[0] == _ERROR:
                 raise OSError(message[1].decode(errors="replace").strip())
@@ -107,19 +107,19 @@ class PodPort(io.RawIOBase):
         return content
 
     def sendall(self, content: bytes) -> None:
-        """Send all of it."""
+        """Send all of the content."""
         self._channels.send(_DATA, content)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
 
     def close(self) -> None:
-        """Keep the connection: http.client closes what it has read, and another request may follow."""
+        """Keep the connection open: http.client closes it after an answer, but another request may follow."""
 
     def served_certificate(self, server_name: str) -> bytes:
-        """Return the certificate (DER) with which the port answers TLS. It is not verified.
+        """Return the certificate (DER) that the port serves for TLS. It is not verified.
 
-        :raises OSError: it does not answer TLS.
+        :raises OSError: the port does not answer TLS.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is missing until Deployments and pods are ready, and why (private to the collection)."""
+"""Find what keeps Deployments and pods from being ready, and why (private to the collection)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .client import KubernetesClient
 
 
 def deployment_unmet(deployment: Object | None) -> str | None:
-    """What keeps a Deployment from being ready; None when it is."""
+    """Return what keeps a Deployment from being ready; None when it is ready."""
     if deployment is None:
         return "it does not exist"
     status = deployment.get("status", {})
@@ -34,7 +34,7 @@ def deployment_unmet(deployment: Object | None) -> str | None:
 
 
 def pod_unmet(pod: Object | None) -> str | None:
-    """What keeps a Pod from being ready, as its containers and conditions say it; None when it is ready."""
+    """Return what keeps a Pod from being ready, by its containers and conditions; None when it is ready."""
     if pod is None:
         return "it does not exist"
     status = pod.get("status", {})
@@ -56,7 +56,10 @@ def _reason(state: Mapping[str, Any]) -> str:
 
 
 def explain_deployment(client: KubernetesClient, namespace: str, name: str) -> str:
-    """Why a Deployment is not ready: itself, its pods, and the newest Events of both; for error messages."""
+    """Return why a Deployment is not ready; for error messages.
+
+    The text has its state, the state of its pods, and the newest Events of both.
+    """
     otherwise = f"Deployment {namespace}/{name}: the API does not tell in time what keeps it"
     return told_in_time(lambda: _explanation(client, namespace, name), otherwise)
 
@@ -89,7 +92,7 @@ def wait_ready(client: KubernetesClient, deployments: list[ObjectRef], timeout: 
     """Wait until every Deployment is ready.
 
     :returns: readiness by Deployment.
-    :raises ExomeshError: ``not_ready``, with the condition that is not met, pods and Events.
+    :raises ExomeshError: ``not_ready``, with the condition that is not met, the pods and the Events.
     """
     started = time.monotonic()
     deadline = started + timeout
@@ -114,6 +117,6 @@ def wait_ready(client: KubernetesClient, deployments: list[ObjectRef], timeout: 
 
 
 def readiness(client: KubernetesClient, deployments: list[ObjectRef]) -> dict[str, str]:
-    """Readiness by Deployment, as it is now: ``ready``, or what is missing."""
+    """Return the present readiness by Deployment: ``ready``, or what is missing."""
     found = concurrently(lambda ref: deployment_unmet(client.get(ref)) or "ready", deployments)
     return {f"{ref.namespace}/{ref.name}": state for ref, state in zip(deployments, found, strict=True)}
