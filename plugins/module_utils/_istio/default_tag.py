@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which istiod injects where a namespace names no revision (private to the collection)."""
+"""The default tag: it selects the istiod for namespaces without a revision (private to the collection)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ DEFAULT_TAG_PARTS = (
     ObjectRef(_WEBHOOKS_API, "ValidatingWebhookConfiguration", f"istiod-{DEFAULT_TAG}-validator"),
     ObjectRef("v1", "Service", f"istiod-revision-tag-{DEFAULT_TAG}", ISTIO_NAMESPACE),
 )
-"""What the default tag consists of, which no manifest has."""
+"""The objects of the default tag. No manifest contains them."""
 
 
 def require_tags_of_their_own(client: KubernetesClient, settings: OperatorSettings) -> None:
-    """Refuse a tag that is called like a revision: namespaces could not tell them apart."""
+    """Refuse a tag that has the name of a revision: namespaces could not tell the two apart."""
     for tag in settings.revision_tags:
         revisions = client.list_objects(
             _WEBHOOKS_API, "MutatingWebhookConfiguration", labels=f"{REVISION_LABEL}={tag},!{TAG_LABEL}"
@@ -54,15 +54,16 @@ def require_tags_of_their_own(client: KubernetesClient, settings: OperatorSettin
 def _default_tag(
     client: KubernetesClient, istioctl: Istioctl, settings: OperatorSettings, labels: Mapping[str, str]
 ) -> list[Object] | None:
-    """The objects of the default tag, where it stands for this revision or shall.
+    """Return the objects of the default tag, if it points to this revision, or is to point to it.
 
-    :returns: None where they cannot be told before the revision is installed.
+    :returns: empty if the tag points to another revision; None if the objects are not known before the
+        revision is installed.
     """
     revision = settings.revision or DEFAULT_REVISION
     held = client.get(_DEFAULT_TAG_WEBHOOK)
     holder = held["metadata"]["labels"].get(REVISION_LABEL) if held else revision
     if settings.revision and DEFAULT_TAG not in settings.revision_tags and holder != revision:
-        return []  # another revision's
+        return []  # the tag belongs to another revision
     selector = f"{REVISION_LABEL}={revision},!{TAG_LABEL}"
     injectors = client.list_objects(_WEBHOOKS_API, "MutatingWebhookConfiguration", labels=selector)
     if not injectors:
@@ -87,7 +88,7 @@ def compare_default_tag(
 
 
 def _taken_over(ref: ObjectRef, live: Object | None, revision: str) -> ObjectChange:
-    """What happens to an object of the default tag when a revision that is not there yet is installed."""
+    """Return the change to an object of the default tag when a new revision is installed."""
     holder = live and live["metadata"]["labels"].get(REVISION_LABEL)
     if not holder:
         return ObjectChange(ref, CREATE, {}, {})
@@ -100,7 +101,7 @@ def _taken_over(ref: ObjectRef, live: Object | None, revision: str) -> ObjectCha
 def apply_default_tag(
     client: KubernetesClient, istioctl: Istioctl, settings: OperatorSettings, installation: Installation
 ) -> None:
-    """Make the default tag as it should be; the installer leaves one that is there as it is."""
+    """Create or update the default tag. The installer does not update an existing one."""
     labels = owner_labels(installation.operator, installation.version)
     objects = _default_tag(client, istioctl, settings, labels) or []
     changes = compare_all(client, objects, INSTALLER_FIELD_MANAGER, without_own_changes)

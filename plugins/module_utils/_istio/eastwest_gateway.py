@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The east-west gateway of a cluster, in one of two forms (private to the collection).
 
-Peers find it by the label ``topology.istio.io/network`` of its Service. So a gateway of the other form is
-replaced without an outage by moving that label: the new one is made without it, gets it when it is ready, and
-the old one loses it and is deleted when the peers have moved over.
+Peers find the gateway by the label ``topology.istio.io/network`` of its Service. Moving that label replaces a
+gateway of the other form without an outage. The new gateway is created without the label, and gets it when it
+is ready. Then the old gateway loses the label. It is deleted when the peers have moved to the new one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _CRD = ObjectRef("apiextensions.k8s.io/v1", "CustomResourceDefinition", "gateway
 
 @dataclass(frozen=True)
 class Plan:
-    """What would change, and how to do it: ``carry_out(timeout)`` returns when it is done and ready."""
+    """The changes to make. ``carry_out(timeout)`` makes them, and returns when the gateway is ready."""
 
     changes: list[ObjectChange]
     carry_out: Callable[[int], None]
@@ -65,7 +65,7 @@ class Plan:
 
 
 class Form(ABC):
-    """One way to make a gateway. ``service``: the Service by which peers find it."""
+    """One way to create a gateway. ``service`` is the Service by which peers find the gateway."""
 
     service: ObjectRef
 
@@ -75,25 +75,25 @@ class Form(ABC):
 
     @abstractmethod
     def plan(self, announced: bool = True) -> Plan:
-        """Compare with the cluster. ``announced``: peers are to find it."""
+        """Compare the gateway with the cluster. ``announced``: whether peers are to find it."""
 
     @abstractmethod
     def parts(self) -> list[ObjectRef]:
-        """What there is of it that is ours, in the order in which it is to be deleted."""
+        """Return the objects of the gateway that are ours, in the order of deletion."""
 
     @abstractmethod
     def claim(self) -> None:
-        """Mark as ours what was made before there was a mark."""
+        """Mark as ours the objects that were created before there was a mark."""
 
     @abstractmethod
     def withdraw(self, timeout: int) -> None:
-        """Let the peers not find it any more; it goes on serving."""
+        """Hide the gateway from peers. It continues to serve requests."""
 
     def refuse_shared_load_balancer(self) -> None:
-        """Refuse to make it beside the other form, where both would be behind one load balancer.
+        """Refuse to create the gateway beside the other form, if both would share one load balancer.
 
-        :raises ExomeshError: the cloud would give the old one's ports to the new one before it is ready, and
-            take them away from both with the old one.
+        :raises ExomeshError: ``shared_load_balancer``. The cloud would give the old gateway's ports to the
+            new gateway before that is ready. Deleting the old gateway would take the ports away from both.
         """
         if LOAD_BALANCER_ID in self._settings.annotations:
             raise ExomeshError(
@@ -109,9 +109,9 @@ class Form(ABC):
 
 
 class OperatorForm(Form):
-    """Installed by istioctl out of an IstioOperator, and exposing services by a Gateway of Istio's own kind.
+    """A gateway that istioctl installs from an IstioOperator. A Gateway of Istio's own kind exposes services.
 
-    :param istioctl: None where it is only to be removed.
+    :param istioctl: None if the gateway is only to be removed.
     :param adopt: take over a gateway of this name that somebody else installed.
     """
 
@@ -150,7 +150,7 @@ class OperatorForm(Form):
         return Plan([*installation.changes, *changes], carry_out)
 
     def parts(self) -> list[ObjectRef]:
-        # Of the component, as istioctl writes the operator's name on the default tag's webhooks, too.
+        # Select the component, too: istioctl also writes the operator's name on the default tag's webhooks.
         labels = f"{OWNER_LABEL}={EASTWEST_GATEWAY},{COMPONENT_LABEL}=IngressGateways"
         found = concurrently(
             lambda kind: self._client.list_objects(*kind, ISTIO_NAMESPACE, labels=labels), PRUNED_KINDS
@@ -166,7 +166,7 @@ class OperatorForm(Form):
         rename(self._client, former_objects(self._client, EASTWEST_GATEWAY), EASTWEST_GATEWAY)
 
     def withdraw(self, timeout: int) -> None:
-        del timeout  # one request is all
+        del timeout  # a single request needs none
 
         def write(service: Object | None) -> Object | None:
             if service is None or NETWORK_LABEL not in (service["metadata"].get("labels") or {}):
@@ -178,7 +178,7 @@ class OperatorForm(Form):
 
 
 class GatewayApiForm(Form):
-    """A Gateway of the Kubernetes Gateway API, out of which istiod makes Deployment and Service."""
+    """A Gateway of the Kubernetes Gateway API. istiod creates Deployment and Service from it."""
 
     service = ObjectRef("v1", "Service", f"{NAME}-istio", ISTIO_NAMESPACE)
     _deployment = ObjectRef("apps/v1", "Deployment", f"{NAME}-istio", ISTIO_NAMESPACE)
@@ -207,10 +207,10 @@ class GatewayApiForm(Form):
         return [ref for ref in refs if (obj := self._client.get(ref)) and is_ours(obj)]
 
     def claim(self) -> None:
-        pass  # it always had one
+        pass  # objects of this form always had the mark
 
     def withdraw(self, timeout: int) -> None:
-        # Taken from the Service alone, the label would be put back by istiod.
+        # If only the Service lost the label, istiod would put it back.
         self.plan(announced=False).carry_out(timeout)
 
     def _require_kind(self) -> None:
@@ -237,7 +237,7 @@ class GatewayApiForm(Form):
                 )
 
     def _scaled_to_zero(self) -> list[ObjectChange]:
-        """The Deployment, where someone scaled it away; an autoscaler keeps away from 0."""
+        """Return the change of a Deployment that someone scaled to 0. An autoscaler ignores 0 replicas."""
         live = self._client.get(self._deployment)
         if not live or live["spec"].get("replicas") != 0:
             return []
@@ -273,7 +273,10 @@ class GatewayApiForm(Form):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened, or would. ``former_address``: what a run before found, where it is valid no more."""
+    """The changes that were made, or would be made in check mode.
+
+    :param former_address: the address that an earlier run recorded, if it is no longer valid.
+    """
 
     changes: list[ObjectChange]
     service: str
@@ -282,7 +285,10 @@ class Outcome:
 
 
 def ensure(client: KubernetesClient, wanted: Form, other: Form, timeout: int, check_mode: bool) -> Outcome:
-    """Make the gateway of the wanted form, and replace one of the other; returns when peers can use it."""
+    """Ensure the gateway in the wanted form, and replace one of the other form.
+
+    Returns when peers can use the gateway.
+    """
     final = wanted.plan()
     leftovers = other.parts()
     if leftovers:
@@ -313,7 +319,7 @@ def ensure(client: KubernetesClient, wanted: Form, other: Form, timeout: int, ch
 
 
 def _not_accepted(gateway: Object) -> str | None:
-    """What istiod says against the Gateway in its newest form; None where it accepts it."""
+    """Return why istiod does not accept the Gateway's newest form; None if it accepts that."""
     for condition in gateway.get("status", {}).get("conditions", []):
         if condition["type"] != "Accepted" or condition["status"] == "Unknown":
             continue
@@ -357,7 +363,7 @@ def _remove(client: KubernetesClient, form: Form, parts: Sequence[ObjectRef], ti
 
 
 def _record(client: KubernetesClient, ref: ObjectRef, address: str) -> None:
-    """Note the address on the Service, for the next run to compare with."""
+    """Record the address on the Service, so that the next run can compare it."""
     metadata = {
         "name": ref.name,
         "namespace": ref.namespace,

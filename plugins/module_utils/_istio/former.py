@@ -1,14 +1,18 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this collection installed before it had names of its own for that (private to the collection).
+"""Objects that this collection installed under its former names (private to the collection).
 
-Then they were called as Istio's documents call everybody's, so the name tells nothing. What else there is
-tells: of istiod, that we labelled its namespace and that it is the very member of the mesh that it should be;
-of the east-west gateway, what only its role writes beside it; of the ingress gateway, that its namespace is
-ours. What is found so gets the mark of now, and nothing of it is made anew. The object that is the proof gets
-it last: a run that was interrupted is finished by the next one, and once it has it, whatever somebody else
-installs by the names of before is not taken for ours.
+The former names are those of Istio's documents. Others use them, too, so a name proves nothing. The proof is
+something else:
+
+- istiod: we labelled its namespace, and it is the expected member of the expected mesh.
+- East-west gateway: beside it is something that only its role writes.
+- Ingress gateway: its namespace is ours.
+
+The objects found get the current mark, and none of them is created again. The object that is the proof gets
+the mark last, so that the next run can finish an interrupted one. Once that object has the mark, nothing that
+somebody else installs under the former names is taken for ours.
 """
 
 from __future__ import annotations
@@ -42,18 +46,23 @@ from .ownership import is_marked, labels_of, revision_of
 _NAMESPACE = ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)
 
 _DERIVED = ("Event", "Endpoints", "EndpointSlice")
-"""Kinds that Kubernetes makes of others, with their labels."""
+"""Kinds that Kubernetes derives from other objects, whose labels it copies."""
 
 _GATEWAYS = "IngressGateways"
-"""The installer's name of the component of gateways; the default tag has their names, too, but is none."""
+"""The installer's name of the gateway component.
+
+The default tag may have the owner name of a gateway, but is not of this component.
+"""
 
 
 def former_objects(
     client: KubernetesClient, operator: str, mesh_id: str | None = None, cluster: str | None = None
 ) -> list[Object]:
-    """What is ours, but has the name that an IstioOperator of ours had before, in the order to rename it in.
+    """Return our objects that carry the former name of an IstioOperator, in the order of renaming.
 
-    :param mesh_id: ID of the mesh, and ``cluster``, the name in it, as istiod must have them.
+    :param operator: current name of the IstioOperator.
+    :param mesh_id: mesh ID that istiod must have.
+    :param cluster: cluster name that istiod must have.
     """
     if operator == CONTROL_PLANE:
         return _of_control_plane(client, mesh_id, cluster)
@@ -69,10 +78,10 @@ def former_istiods(
     mesh_id: str | None,
     cluster: str | None,
 ) -> list[Object]:
-    """Those of some istiods that are ours, but have the name of before, or have lost it.
+    """Return those istiods that are ours, but carry the former name or have lost it.
 
-    The role certificates labels the namespace, too, for an istiod that somebody else installs. So istiod must
-    also be what we would make it: this member of this mesh.
+    The label of the namespace is not enough: the role certificates also sets it for an istiod that somebody
+    else installs. So istiod must also be configured as we would do it: as this member of this mesh.
     """
     if not mesh_id or not cluster or not labelled_by_us(namespace):
         return []
@@ -82,7 +91,7 @@ def former_istiods(
 
 
 def labelled_by_us(namespace: Object | None) -> bool:
-    """Whether it was this collection that said which network a namespace is of."""
+    """Return whether this collection set the network label of a namespace."""
     entries = (namespace or {}).get("metadata", {}).get("managedFields") or []
     return any(
         f"f:{NETWORK_LABEL}" in _labels_in(entry)
@@ -92,7 +101,7 @@ def labelled_by_us(namespace: Object | None) -> bool:
 
 
 def mesh_of(client: KubernetesClient, istiod: Object) -> tuple[str | None, str | None]:
-    """ID of the mesh that an istiod is of, and its cluster's name there, where it says so."""
+    """Return the mesh ID and the cluster name of an istiod; None for each that it does not have."""
     containers = istiod["spec"]["template"]["spec"]["containers"]
     variables = (variable for container in containers for variable in container.get("env") or [])
     cluster = next((entry.get("value") for entry in variables if entry["name"] == "CLUSTER_ID"), None)
@@ -103,7 +112,7 @@ def mesh_of(client: KubernetesClient, istiod: Object) -> tuple[str | None, str |
 
 
 def mesh_id_in(config: Object) -> str | None:
-    """ID of the mesh in istiod's ConfigMap, where it has one."""
+    """Return the mesh ID in istiod's ConfigMap; None if it has none."""
     with suppress(*MALFORMED):
         mesh = load_yaml(config["data"]["mesh"], "The mesh configuration")
         return str(mesh["defaultConfig"]["meshId"])
@@ -111,7 +120,7 @@ def mesh_id_in(config: Object) -> str | None:
 
 
 def as_ours(obj: Object, operator: str) -> Object:
-    """The object with the mark of now."""
+    """Return the object with the current mark."""
     metadata = obj["metadata"]
     return {**obj, "metadata": {**metadata, "labels": {**labels_of(obj), OWNER_LABEL: operator}}}
 
@@ -119,7 +128,7 @@ def as_ours(obj: Object, operator: str) -> Object:
 def with_renaming(
     changes: Sequence[ObjectChange], former: Sequence[Object], operator: str
 ) -> list[ObjectChange]:
-    """The changes, with those that the mark of now is."""
+    """Return the changes, including those that set the current mark."""
     path = f"metadata.labels['{OWNER_LABEL}']"
     after = {path: operator}
     before = {
@@ -142,12 +151,12 @@ def with_renaming(
 
 
 def rename(client: KubernetesClient, former: Sequence[Object], operator: str) -> None:
-    """Give objects the mark of now, one after the other."""
+    """Set the current mark on objects, one after the other."""
     for obj in former:
         try:
             client.set_labels(ObjectRef.of(obj), {OWNER_LABEL: operator}, obj["metadata"].get("uid"))
         except ApiError as error:
-            if error.status != NOT_FOUND:  # what has just gone needs no mark
+            if error.status != NOT_FOUND:  # an object that was just deleted needs no mark
                 raise
 
 
@@ -165,7 +174,7 @@ def _of_control_plane(client: KubernetesClient, mesh_id: str | None, cluster: st
         obj
         for obj in found
         if not is_istiod(obj)
-        # The default tag has the name of whichever operator was installed last.
+        # The default tag carries the name of the operator that was installed last.
         and (labels_of(obj)[OWNER_LABEL] == name or NOT_PRUNED_LABEL in labels_of(obj))
     ]
     return [*rest, *ours]
@@ -182,10 +191,10 @@ def _may_be_former(istiod: Object) -> bool:
 
 
 def _is_member(client: KubernetesClient, istiod: Object, mesh_id: str, cluster: str, renamed: bool) -> bool:
-    """Whether an istiod is the one of this cluster in this mesh.
+    """Return whether an istiod is the one of this cluster in this mesh.
 
-    :param renamed: another istiod is marked already. Then this one is ours only where its Service is, which
-        is renamed before any istiod.
+    :param renamed: another istiod is marked already. Then this one is ours only if its Service is marked:
+        Services are renamed before any istiod.
     """
     if renamed:
         service = client.get(ObjectRef("v1", "Service", istiod["metadata"]["name"], ISTIO_NAMESPACE))
@@ -221,7 +230,7 @@ def _of_ingress_gateway(client: KubernetesClient) -> list[Object]:
 
 
 def _made_by(*names: str) -> str:
-    """A selector of what was installed out of IstioOperators of these names."""
+    """Return a label selector for objects that were installed from IstioOperators of these names."""
     return f"{OWNER_LABEL} in ({','.join(names)}),{OWNER_NAMESPACE_LABEL}={ISTIO_NAMESPACE}"
 
 
@@ -234,7 +243,7 @@ def _find(client: KubernetesClient, selector: str) -> list[Object]:
 
 
 def _labels_in(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Labels among the fields that a manager has."""
+    """Return the labels among the fields of a field manager, each as ``f:LABEL``."""
     fields: Mapping[str, Any] = entry.get("fieldsV1") or {}
     labels: Mapping[str, Any] = fields.get("f:metadata", {}).get("f:labels", {})
     return labels

@@ -10,6 +10,6 @@ from .names import NETWORK_LABEL
 
 
 def gateway_service(client: KubernetesClient, namespace: str, network: str) -> str | None:
-    """Name of the Service by which peers find a network's gateway; None where there is none."""
+    """Return the name of the Service by which peers find a network's gateway; None if there is none."""
     found = client.list_objects("v1", "Service", namespace, labels=f"{NETWORK_LABEL}={network}")
     return str(found[0]["metadata"]["name"]) if found else None

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an east-west gateway is to be, and the objects that make it so (private to the collection)."""
+"""Settings of an east-west gateway, and the objects created from them (private to the collection)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .._kubernetes.objects import hash_of
 from .names import EASTWEST_GATEWAY, ISTIO_NAMESPACE, NETWORK_LABEL
 from .operator import OperatorSettings, merge
 
-with suppress(ImportError):  # require("kubernetes") tells
+with suppress(ImportError):  # require("kubernetes") reports it
     import yaml
 
 
@@ -30,7 +30,7 @@ NAME = "istio-eastwestgateway"
 PORT = 15443
 
 DRAIN_SECONDS = 15
-"""What peers need to hear that a gateway is not to be used any more, and requests under way to end."""
+"""Time for peers to learn that a gateway is no longer to be used, and for running requests to end."""
 
 _READINESS = {
     "httpGet": {"path": "/healthz/ready", "port": 15021},
@@ -39,12 +39,12 @@ _READINESS = {
     "timeoutSeconds": 3,
     "failureThreshold": 30,
 }
-"""Istio's own asks every 15 s: a gateway that is not up at the first time waits that long to be used."""
+"""Istio's own probe asks every 15 s: a gateway that fails the first probe would wait that long to be used."""
 
 CONFIGURATION_ANNOTATION = "exomesh.istio/configuration"
 
 ADDRESS_ANNOTATION = "exomesh.istio/address"
-"""On the gateway's Service: the address that it had when a run last looked."""
+"""Annotation of the gateway's Service: the address that the latest run found."""
 
 EXPOSING = "cross-network-gateway"
 """Name of Istio's Gateway that exposes services through the gateway of the operator's form."""
@@ -54,11 +54,12 @@ _HOST = r"\*|(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What both forms have in common, and what is merged last into each.
+    """The settings that both forms share, and the overrides for each form.
 
     :param hosts: services that other networks may reach.
-    :param operator_spec: over the ``spec`` of the IstioOperator.
-    :param parameters: over what istiod makes of a Gateway, by ``deployment``, ``service`` and so on.
+    :param operator_spec: merged last over the ``spec`` of the IstioOperator.
+    :param parameters: merged last over the objects that istiod creates from a Gateway, by ``deployment``,
+        ``service`` and so on.
     """
 
     network: str
@@ -73,7 +74,7 @@ class GatewaySettings:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuse what would be taken, but mean something else.
+        """Refuse values that would be accepted, but mean something else.
 
         :raises ExomeshError: ``gateway_invalid``.
         """
@@ -100,7 +101,7 @@ class GatewaySettings:
 
 
 def operator_settings(settings: GatewaySettings, announced: bool) -> OperatorSettings:
-    """The gateway as an IstioOperator."""
+    """Return the settings of the gateway's IstioOperator."""
     component: dict[str, Any] = {
         "name": NAME,
         "enabled": True,
@@ -120,7 +121,8 @@ def operator_settings(settings: GatewaySettings, announced: bool) -> OperatorSet
         },
     }
     if not announced:
-        # Of the Service only: it is in the selectors of Deployment and Service, too, which cannot change.
+        # Remove the label from the Service only. It is also in the selectors of Deployment and Service, which
+        # cannot change.
         patch = {"path": "metadata.labels." + NETWORK_LABEL.replace(".", "\\.")}
         component["k8s"]["overlays"] = [{"kind": "Service", "name": NAME, "patches": [patch]}]
     spec = {
@@ -140,7 +142,7 @@ def operator_settings(settings: GatewaySettings, announced: bool) -> OperatorSet
 
 
 def exposing_gateway(settings: GatewaySettings) -> Object:
-    """Istio's Gateway that lets other networks reach services through the gateway of the operator's form."""
+    """Return Istio's Gateway, which exposes services to other networks through the operator's form."""
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "Gateway",
@@ -163,10 +165,10 @@ def exposing_gateway(settings: GatewaySettings) -> Object:
 
 
 def gateway_api_objects(settings: GatewaySettings, announced: bool) -> list[Object]:
-    """The gateway as a Gateway of the Gateway API, after its parameters.
+    """Return the ConfigMap with the parameters, then the Gateway of the Gateway API.
 
-    What concerns the load balancer is not among the Gateway's own annotations: those go to its pods as well,
-    which would be made anew with each change.
+    The annotations for the load balancer are not on the Gateway itself: its own annotations also go to its
+    pods, and each change would replace the pods.
     """
     owned = {MANAGED_BY_LABEL: MANAGED_BY}
     labels = {**owned, **({"istio.io/rev": settings.revision} if settings.revision else {})}
@@ -219,7 +221,7 @@ def _listener(number: int, host: str) -> dict[str, Any]:
 
 
 def _parameters(settings: GatewaySettings) -> dict[str, Any]:
-    """What istiod is to make otherwise than it would, by what it makes."""
+    """Return the overrides for the objects that istiod creates, by kind of object."""
     pod: dict[str, Any] = {}
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which cluster is which, before anything is changed in one (private to the collection)."""
+"""The identities of clusters, checked before anything is changed in one (private to the collection)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _MIXED_UP = ("wrong_cluster", "record_unreadable")
 
 @dataclass(frozen=True)
 class Identities:
-    """Who is who.
+    """The identities of the members.
 
-    :param uids: of the members that answer, by name.
-    :param silent: why others do not, by name.
+    :param uids: UIDs of the clusters that answer, by name of the member.
+    :param silent: why the other clusters do not answer, by name of the member.
     """
 
     uids: dict[str, str]
@@ -31,9 +31,10 @@ class Identities:
 
 
 def identify(members: Sequence[Member]) -> Identities:
-    """Ask all members at once who they are.
+    """Ask all members at once for their identities.
 
-    :raises ExomeshError: ``wrong_cluster``, ``same_cluster`` or ``record_unreadable``, with all that is so.
+    :raises ExomeshError: ``wrong_cluster``, ``same_cluster`` or ``record_unreadable``. It reports all such
+        problems.
     """
     found = Identities({}, {})
     problems: list[ExomeshError] = []
@@ -67,15 +68,15 @@ def _uid(member: Member) -> str:
             require_cluster(client, member.name, member.mesh, member.network)
             return read_uid(client)
     except TimeUpError:
-        remaining()  # it is the task's time that is over
+        remaining()  # raises if the time of the whole task is over
         cause = f"There was no answer within {LOOK_SECONDS:g} s"
         raise ClusterUnreachableError(client.server, cause, cluster=member.name) from None
 
 
 def same_clusters(clusters: Iterable[tuple[str, str | None]]) -> list[ExomeshError]:
-    """Return an error ``same_cluster`` for each member that has the cluster of another one.
+    """Return an error ``same_cluster`` for each member whose cluster is that of another member.
 
-    :param clusters: names and UIDs.
+    :param clusters: name and UID of each member.
     """
     first: dict[str, str] = {}
     return [

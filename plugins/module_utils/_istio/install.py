@@ -1,15 +1,16 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installing Istio with ``istioctl``, but only where something would change (private to the collection).
+"""Installation of Istio with ``istioctl``, only where something would change (private to the collection).
 
-``istioctl install`` neither says what it changes nor whether it changes anything. So its manifest is
-rendered, given the labels that the installer itself adds, and compared with the cluster; the installer runs
-only where the two differ. Where nothing is there yet, the manifest is applied as it would do it: that takes
-no second rendering, and no look every two seconds whether it is ready.
+``istioctl install`` does not report what it changes, or whether it changes anything. So this module renders
+the manifest, adds the labels that the installer adds, and compares the result with the cluster. The installer
+runs only if the two differ. In a cluster without an installation, this module applies the manifest itself, as
+the installer would. That saves a second rendering, and the installer's look every two seconds whether all is
+ready.
 
-Rendering takes ``istioctl`` a second, and its answer depends on the question alone. So the last answers can
-be kept in a file; what is compared with the cluster is the same with it and without.
+``istioctl`` needs a second to render, and its answer depends only on its input. So the last answers can be
+kept in a file. The comparison with the cluster is the same with and without that file.
 """
 
 from __future__ import annotations
@@ -73,19 +74,19 @@ PRUNED_KINDS = (
     ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
     ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
 )
-"""Kinds of which the installer deletes what it once made and no longer renders."""
+"""Kinds that the installer prunes: it deletes those of its objects that it no longer renders."""
 
 
 def plan(
     client: KubernetesClient, istioctl: Istioctl, settings: OperatorSettings, adopt: bool = False
 ) -> Installation:
-    """Compare what an installation would make with the cluster. Changes nothing.
+    """Compare the wanted installation with the cluster. Change nothing.
 
-    :param adopt: take over what somebody else installed there.
-    :raises ExomeshError: it must not be made like that; ``retired_registry``, ``pull_secret_missing``,
+    :param adopt: take over an installation of somebody else.
+    :raises ExomeshError: such an installation is refused: ``retired_registry``, ``pull_secret_missing``,
         ``tag_is_revision`` or ``foreign_istio``.
     """
-    kubernetes = client.version()  # says in better words than istioctl that the cluster cannot be reached
+    kubernetes = client.version()  # reports an unreachable cluster in better words than istioctl
     version = istioctl.version()
     operator = istio_operator(settings, version)
     require_tags_of_their_own(client, settings)
@@ -136,9 +137,9 @@ def install(
     timeout: int,
     go_on: Callable[[], None] = lambda: None,
 ) -> None:
-    """Do what the plan says; the installer runs only where it is needed.
+    """Carry out the plan. Run the installer only if it is needed.
 
-    :param go_on: is asked while the installer runs, and raises an error where it must not go on.
+    :param go_on: is called while the installer runs, and raises an error to stop the installer.
     :raises ExomeshError: ``istioctl_failed``, with the state of every Deployment that is not ready.
     """
     _require_pull_secrets(client, settings)
@@ -151,16 +152,16 @@ def install(
     elif installation.needs_installer:
         concurrently(lambda obj: remove_surplus(client, obj), installation.objects)
         _run_installer(client, istioctl, installation, timeout, go_on)
-        # An autoscaler takes a while to see that there are too few.
+        # An autoscaler takes a while to notice that there are too few replicas.
         _scale(client, _replicas_out_of_range(client, installation.objects))
     if any(is_istiod(obj) for obj in installation.objects):
         apply_default_tag(client, istioctl, settings, installation)
 
 
 def _is_new(changes: Sequence[ObjectChange], objects: Sequence[Object]) -> bool:
-    """Whether to apply the objects is all that the installer would do.
+    """Return whether the installer would do nothing but apply the objects.
 
-    What was left of an earlier Istio, or is of an interrupted run, may be there if it need not be changed.
+    Objects of an earlier Istio or of an interrupted run may exist, if they need no change.
     """
     actions = {change.ref: change.action for change in changes}
     deployments = [ref for ref in actions if ref.kind == "Deployment"]
@@ -173,13 +174,13 @@ def _is_new(changes: Sequence[ObjectChange], objects: Sequence[Object]) -> bool:
 
 
 _INSTALLER_PART = 0.8
-"""Of the time left, so much the installer may wait for what it installed."""
+"""Share of the time left that the installer may wait for its objects to become ready."""
 
 _FIRST, _LAST = "CustomResourceDefinition", "Deployment"
 
 
 def _apply_new(client: KubernetesClient, objects: Sequence[Object], timeout: float) -> None:
-    """Apply objects as the installer does; pods come last, as they need all the rest."""
+    """Apply objects as the installer does. Deployments come last: their pods need all the rest."""
 
     def apply(obj: Object) -> None:
         metadata = obj["metadata"]
@@ -203,7 +204,7 @@ def _run_installer(
     started = time.monotonic()
     go_on()
     try:
-        # It is to tell itself what is not ready; and what it does not, is to be looked at.
+        # Leave time for the installer to report what is not ready, and then for our own look at the rest.
         with sparing():
             most = min(timeout, remaining() * _INSTALLER_PART)
             istioctl.install(installation.operator, max(1, int(most)), go_on)
@@ -227,11 +228,14 @@ def _explain_unready(client: KubernetesClient, operator: Object) -> str:
         names = [obj["metadata"]["name"] for obj in deployments if deployment_unmet(obj)]
         return ". ".join(explain_deployment(client, ISTIO_NAMESPACE, name) for name in names)
     except ExomeshError:
-        return ""  # the installer's own words must do
+        return ""  # the installer's own message has to suffice
 
 
 def _namespace(operator: Object, rendered: list[Object]) -> list[Object]:
-    """istiod's namespace with its network's label, which the installer sets only on one that it makes."""
+    """Return istiod's namespace with the network label; empty if there is no network or no istiod.
+
+    The installer sets that label only on a namespace that it creates.
+    """
     network = operator["spec"].get("values", {}).get("global", {}).get("network")
     if not network or not any(is_istiod(obj) for obj in rendered):
         return []
@@ -242,11 +246,12 @@ def _namespace(operator: Object, rendered: list[Object]) -> list[Object]:
 def _replicas_out_of_range(
     client: KubernetesClient, objects: list[Object], known: Mapping[ObjectRef, Object] | None = None
 ) -> dict[ObjectRef, tuple[int, int]]:
-    """Deployments whose replicas are fewer or more than their autoscaler may make them: found, and nearest.
+    """Return Deployments with fewer or more replicas than the limits of their autoscaler allow.
 
-    Their number is left to the autoscaler, so no manifest has it; and an autoscaler keeps away from 0.
+    The autoscaler sets the number of replicas, so no manifest has it. But an autoscaler ignores 0 replicas.
 
     :param known: live objects that were read already.
+    :returns: by Deployment, the number of replicas found, and the nearest number that is allowed.
     """
     limits = {
         obj["spec"]["scaleTargetRef"]["name"]: (obj["spec"].get("minReplicas", 1), obj["spec"]["maxReplicas"])
@@ -292,7 +297,7 @@ def _require_pull_secrets(client: KubernetesClient, settings: OperatorSettings) 
 
 
 def _installed(client: KubernetesClient, labels: Mapping[str, str]) -> dict[ObjectRef, Object]:
-    """What an installation of this name and release made, of the kinds that the installer prunes."""
+    """Return the objects of an installation with these labels, of the kinds that the installer prunes."""
     owned = [f"{name}={value}" for name, value in labels.items()]
     selector = ",".join([*owned, f"!{NOT_PRUNED_LABEL}", COMPONENT_LABEL])
     found = concurrently(lambda kind: client.list_objects(*kind, labels=selector), PRUNED_KINDS)
@@ -300,7 +305,7 @@ def _installed(client: KubernetesClient, labels: Mapping[str, str]) -> dict[Obje
 
 
 def _is_installed(obj: Object, labels: Mapping[str, str]) -> bool:
-    """Whether :func:`_installed` would find an object."""
+    """Return whether :func:`_installed` would find an object."""
     found = obj["metadata"]["labels"]
     kinds = (obj["apiVersion"], obj["kind"]) in PRUNED_KINDS
     return (
@@ -312,7 +317,7 @@ def _is_installed(obj: Object, labels: Mapping[str, str]) -> bool:
 
 
 def _to_be_pruned(installed: Mapping[ObjectRef, Object], objects: Sequence[Object]) -> list[ObjectChange]:
-    """What an earlier installation made and this one does not: the installer deletes it."""
+    """Return what the installer deletes: objects of an earlier installation that this one does not have."""
     refs = [ObjectRef.of(obj) for obj in objects]
     kept = {(ref.kind, ref.namespace, ref.name) for ref in refs}
     surplus = [ref for ref in installed if (ref.kind, ref.namespace, ref.name) not in kept]

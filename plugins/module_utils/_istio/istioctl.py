@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Having the istioctl of one release, once for everybody who needs it (private to the collection)."""
+"""Download of istioctl of one release, once for all who need it (private to the collection)."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _SYSTEMS = {"Linux": "linux", "Darwin": "osx"}
 _PROCESSORS = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "armv7"}
 
 RELEASES = "https://github.com/istio/istio/releases/download"
-"""Where the Istio project has them."""
+"""URL of the releases at the Istio project itself."""
 
 _MAX_ARCHIVE, _MAX_UNPACKED, _MAX_CHECKSUM = 300 * 2**20, 2**30, 2**16
-"""Bytes. The archive of a release has about 30 MiB, the program in it 110."""
+"""Limits in bytes. The archive of a release has about 30 MiB, and the program in it 110 MiB."""
 
 _TABLE = "the table of the role istioctl"
 _MEMBERS = ("istioctl", "./istioctl")
@@ -46,14 +46,14 @@ _NEXT_STEP = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where the archive of a release comes from.
+    """The source of a release's archive.
 
     :param url: its URL, or its path on this machine.
-    :param checksum: ``sha256:`` and the checksum or the URL of a file that has it.
-    :param pinned: the sha256 that is known for it.
-    :param timeout: seconds that all of it may take.
-    :param proxy: URL of the proxy through which to fetch; the environment's when None.
-    :param of_the_project: whether it is the Istio project's own place.
+    :param checksum: ``sha256:``, followed by the checksum or by the URL of a file that has it.
+    :param pinned: the sha256 of the archive that the role knows.
+    :param timeout: seconds that the whole download may take.
+    :param proxy: URL of the proxy for the download; None for the proxy of the environment.
+    :param of_the_project: whether the source is the Istio project itself.
     """
 
     url: str
@@ -65,7 +65,10 @@ class Source:
 
 
 def platform_name() -> str:
-    """This machine's operating system and processor, as the archives name them. Raises ExomeshError."""
+    """Return this machine's operating system and processor, as in the names of archives.
+
+    :raises ExomeshError: ``unknown_platform``.
+    """
     system, processor = platform.system(), platform.machine()
     if system not in _SYSTEMS or processor not in _PROCESSORS:
         raise ExomeshError(
@@ -77,12 +80,16 @@ def platform_name() -> str:
 
 
 def archive_url(mirror: str, version: str) -> str:
-    """The archive of a release, for this machine."""
+    """Return the URL of a release's archive for this machine."""
     return f"{mirror.rstrip('/')}/{version}/istioctl-{version}-{platform_name()}.tar.gz"
 
 
 def refuse_unsafe(version: str, allowed: bool) -> list[str]:
-    """Why this release should not be used; as an ExomeshError unless that is allowed."""
+    """Return why this release should not be used; empty if nothing is known against it.
+
+    :param allowed: use the release in spite of such reasons.
+    :raises ExomeshError: ``unsafe_release``: there are such reasons, and they are not allowed.
+    """
     reasons = unsafe(Release.parse(version))
     if reasons and not allowed:
         raise ExomeshError(
@@ -96,7 +103,7 @@ def refuse_unsafe(version: str, allowed: bool) -> list[str]:
 
 
 def require_version(program: Path, version: str) -> None:
-    """Run it; raise ExomeshError unless it is of this release."""
+    """Run the program. Raise ExomeshError unless it is istioctl of this release."""
     if not program.is_file():
         raise ExomeshError(
             f"istioctl_binary names {program}, and there is no such file",
@@ -114,7 +121,7 @@ def require_version(program: Path, version: str) -> None:
 
 
 def version_of(program: Path) -> str:
-    """What a program says that it is. Raises ExomeshError."""
+    """Return the version that a program reports for itself. Raises ExomeshError."""
     try:
         command = [str(program), "version", "--remote=false", "--output", "json"]
         ended = run_program(command, istioctl_environment(), _VERSION_SECONDS)
@@ -132,20 +139,22 @@ def version_of(program: Path) -> str:
 
 
 def istioctl_environment() -> dict[str, str]:
-    """The environment of every istioctl: with no configuration and no credentials of the user's."""
-    # It insists on a home, and takes it that there is none; here nobody can make one, not even root.
+    """Return the environment of every istioctl. It has no configuration or credentials of the user."""
+    # istioctl insists on a home folder, but accepts one that does not exist. Nobody can create this one, not
+    # even root.
     return passed(os.environ) | {"HOME": "/proc/nonexistent", "KUBECONFIG": os.devnull}
 
 
 def fetch(
     source: Source, program: Path, version: str, warn: Callable[[str], None] = lambda _text: None
 ) -> bool:
-    """Have the program of an archive at this path; True where it had to be fetched.
+    """Ensure the program of an archive at this path. Return True if it had to be fetched.
 
-    Whoever else fetches it at the same time, here or in another process, waits and then uses the same.
+    Others that fetch it at the same time, here or in another process, wait and then use the same program.
 
-    :param warn: gets what is to be said of the checksum.
-    :raises ExomeshError: it is not there in time, too large, not what the checksum says, or no istioctl.
+    :param warn: is called with warnings about the checksum.
+    :raises ExomeshError: the archive does not come in time, is too large, does not match the checksum, or has
+        no istioctl of this release in it.
     """
     if program.exists():
         return False
@@ -174,10 +183,11 @@ def fetch(
 
 
 def expected_checksum(source: Source, fetcher: Fetcher, warn: Callable[[str], None]) -> tuple[str, str]:
-    """The sha256 that the archive must have, and who says so. Raises ExomeshError.
+    """Return the sha256 that the archive must have, and the source of that sha256. Raises ExomeshError.
 
-    The user's counts first. Then, of a release at the Istio project's own place, what the file beside it
-    says; else what the role knows, as a mirror could put another file beside another archive.
+    The user's checksum comes first. Next comes, for an archive at the Istio project itself, the file beside
+    the archive. For any other place, the checksum that the role knows comes next: a mirror could replace both
+    the archive and the file beside it.
     """
     given = (source.checksum or "").removeprefix("sha256:")
     if re.fullmatch(r"[0-9a-fA-F]{64}", given):
@@ -218,7 +228,7 @@ def _expected_beside(source: Source, fetcher: Fetcher, warn: Callable[[str], Non
 
 
 def _beside(url: str) -> str:
-    """The URL or path of the file with the checksum of an archive."""
+    """Return the URL or path of the file with the checksum of an archive."""
     place, mark, query = url.partition("?") if "://" in url else (url, "", "")
     return f"{place}.sha256{mark}{query}"
 
@@ -237,7 +247,7 @@ def _checksum_at(url: str, fetcher: Fetcher) -> str:
 
 
 class _Bounded:
-    """A stream of which no more than so many bytes are read."""
+    """A stream that raises an error when more bytes than its limit are read."""
 
     def __init__(self, stream: IO[bytes], limit: int) -> None:
         self._stream = stream
@@ -253,7 +263,7 @@ class _Bounded:
 
 def _unpack(archive: Path, program: Path, url: str) -> None:
     try:
-        # As a stream: nothing is sought for, or read twice, and all that is unpacked counts.
+        # Read it as a stream, without seeking: nothing is read twice, and all unpacked bytes are counted.
         with (
             gzip.open(archive) as stream,
             tarfile.open(
@@ -277,5 +287,5 @@ def _unpack(archive: Path, program: Path, url: str) -> None:
 
 
 def pinned_checksum(table: Mapping[str, str]) -> str | None:
-    """The known checksum for this machine, out of a release's by platform."""
+    """Return the known checksum for this machine from a release's checksums by platform; None if unknown."""
     return table.get(platform_name())

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What istiod of a cluster knows of the others, replica by replica (private to the collection)."""
+"""What each replica of a cluster's istiod knows about the other clusters (private to the collection)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _LOG_LINES = 2000
 
 
 def istiods(client: KubernetesClient) -> list[Object]:
-    """The Deployments of istiod, one for each revision."""
+    """Return the Deployments of istiod, one for each revision."""
     return client.list_objects("apps/v1", "Deployment", ISTIO_NAMESPACE, labels="app=istiod")
 
 
 def replicas(client: KubernetesClient) -> tuple[list[str], list[str]]:
-    """Pods of istiod that are ready, and what the others lack."""
+    """Return the names of istiod's ready pods, and what each other pod of istiod lacks."""
     pods = client.list_objects("v1", "Pod", ISTIO_NAMESPACE, labels="app=istiod")
-    # A pod that is to go still answers; what it knows does not matter any more.
+    # A pod that is being deleted still answers, but what it knows no longer matters.
     lacking = {
         pod["metadata"]["name"]: pod_unmet(pod)
         for pod in pods
@@ -46,8 +46,9 @@ def replicas(client: KubernetesClient) -> tuple[list[str], list[str]]:
 
 
 def sync_states(client: KubernetesClient, replica: str) -> dict[str, str]:
-    """State of every remote cluster by its name, as one replica of istiod has it: ``synced``, ``timeout``...
+    """Return the state of every remote cluster, by its name, as one replica of istiod reports it.
 
+    :returns: states such as ``synced`` or ``timeout``.
     :raises ExomeshError: ``istiod_silent``.
     """
     with _understood(client, replica, "clusterz"):
@@ -55,7 +56,7 @@ def sync_states(client: KubernetesClient, replica: str) -> dict[str, str]:
 
 
 def known_gateways(client: KubernetesClient, replica: str) -> dict[str, set[str]]:
-    """Addresses of the gateways of other networks by cluster, as one replica of istiod has them.
+    """Return the addresses of other networks' gateways, by cluster, as one replica of istiod knows them.
 
     :raises ExomeshError: ``istiod_silent``.
     """
@@ -67,8 +68,9 @@ def known_gateways(client: KubernetesClient, replica: str) -> dict[str, set[str]
 
 
 def clusters_by_service(client: KubernetesClient, replica: str) -> dict[str, frozenset[str]]:
-    """Clusters that have endpoints of a service, by ``namespace/name``, as one replica of istiod has them.
+    """Return the clusters that have endpoints of each service, as one replica of istiod knows them.
 
+    :returns: names of clusters, by ``namespace/name`` of the service.
     :raises ExomeshError: ``istiod_silent``.
     """
     with _understood(client, replica, "endpointShardz"):
@@ -82,7 +84,7 @@ def clusters_by_service(client: KubernetesClient, replica: str) -> dict[str, fro
 
 
 def lines_about(client: KubernetesClient, replica: str, cluster: str, limit: int = 3) -> list[str]:
-    """The newest lines in which a replica complains about a cluster."""
+    """Return the newest log lines in which a replica reports an error or a warning about a cluster."""
     try:
         log = client.logs(ISTIO_NAMESPACE, replica, _CONTAINER, _LOG_LINES)
     except ExomeshError:
@@ -93,9 +95,10 @@ def lines_about(client: KubernetesClient, replica: str, cluster: str, limit: int
 
 
 def restart(client: KubernetesClient, timeout: float) -> list[str]:
-    """Restart istiod of every revision, a new pod before an old one goes; names of the Deployments.
+    """Restart istiod of every revision. A new pod starts before an old one ends.
 
-    :raises ExomeshError: ``istiod_not_restarted``: it did not come up again.
+    :returns: names of the Deployments.
+    :raises ExomeshError: ``istiod_not_restarted``: istiod did not become ready again.
     """
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     names = [deployment["metadata"]["name"] for deployment in istiods(client)]
@@ -122,7 +125,7 @@ def restart(client: KubernetesClient, timeout: float) -> list[str]:
 
 
 def environment(deployment: Object) -> Mapping[str, str | None]:
-    """Environment variables of istiod; None for one whose value comes from elsewhere."""
+    """Return the environment variables of istiod; None for a variable whose value comes from elsewhere."""
     for container in deployment["spec"]["template"]["spec"]["containers"]:
         if container["name"] == _CONTAINER:
             return {variable["name"]: variable.get("value") for variable in container.get("env") or []}
@@ -130,7 +133,7 @@ def environment(deployment: Object) -> Mapping[str, str | None]:
 
 
 def version(deployment: Object) -> tuple[int, ...]:
-    """Release of istiod by the tag of its image, as in (1, 31, 1); empty where the tag is none."""
+    """Return istiod's release from the tag of its image, as in (1, 31, 1); empty if the tag is no release."""
     for container in deployment["spec"]["template"]["spec"]["containers"]:
         tag = re.search(r":v?(\d+)\.(\d+)\.(\d+)[^/:]*$", container["image"].split("@")[0])
         if container["name"] == _CONTAINER and tag:
@@ -139,9 +142,9 @@ def version(deployment: Object) -> tuple[int, ...]:
 
 
 def debug(client: KubernetesClient, replica: str, page: str) -> Any:
-    """What a replica tells on a page of its debug interface.
+    """Return a page of a replica's debug interface.
 
-    :raises ExomeshError: ``istiod_silent``, or of the API.
+    :raises ExomeshError: ``istiod_silent``, or an error of the API.
     """
     answer = client.get_from_pod(ISTIO_NAMESPACE, replica, _DEBUG_PORT, f"/debug/{page}", _ANSWER_SECONDS)
     try:
@@ -152,7 +155,7 @@ def debug(client: KubernetesClient, replica: str, page: str) -> Any:
 
 @contextmanager
 def _understood(client: KubernetesClient, replica: str, page: str) -> Iterator[None]:
-    """Tell that a page of the debug interface has another form than istiod gives it."""
+    """Raise ``istiod_silent`` if a page of the debug interface has an unexpected form."""
     try:
         yield
     except MALFORMED as error:

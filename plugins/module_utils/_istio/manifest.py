@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What becomes of rendered objects once they are in a cluster (private to the collection)."""
+"""Rendered objects, and what changes in them once they are in a cluster (private to the collection)."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ _COMPONENTS = {
     "istio-ingress": "IngressGateways",
     "istio-egress": "EgressGateways",
 }
-"""The installer's names of what its charts make, by the name of the chart."""
+"""The installer's names of components, by the name of the chart."""
 
 _INJECTOR_WEBHOOK = "istio-sidecar-injector"
 
 _NEVER_MATCH = {"matchLabels": {"istio.io/deactivated": "never-match"}}
-"""Selector by which istioctl switches off an injector whose work the default tag's webhook does."""
+"""Selector with which istioctl switches off an injector that the default tag's webhook replaces."""
 
 
 @dataclass
 class Installation:
-    """What an installation is, and would become.
+    """An installation: its wanted objects, and the changes that they need.
 
-    :param changes: everything that changes, for people.
-    :param objects: what the installer makes, as it makes it.
-    :param needs_installer: whether ``istioctl install`` must run; what follows is done without it.
-    :param is_new: nothing is there that the installer would have to bring up to date, or to remove.
+    :param changes: all changes, for people to read.
+    :param objects: the objects that the installer creates, in the form that it gives them.
+    :param needs_installer: whether ``istioctl install`` must run. The fields below are handled without it.
+    :param is_new: whether there is nothing that the installer would have to update or remove.
     :param namespaces: the namespace as it should be.
-    :param replicas: Deployments with too few or too many replicas: how many they have, and should have.
-    :param former: what is ours, but has the name of before; it gets the one of now before anything else.
+    :param replicas: Deployments with too few or too many replicas: the number that they have, and the number
+        that they should have.
+    :param former: our objects with a former name. They get the current name before anything else changes.
     """
 
     version: str
@@ -69,7 +70,7 @@ class Installation:
 
 
 def component_of(obj: Object) -> str | None:
-    """The installer's name of the component that an object belongs to; None for one that is not known."""
+    """Return the installer's name of an object's component; None if it is not known."""
     labels = obj["metadata"].get("labels") or {}
     chart = str(labels.get("helm.sh/chart", "")).rpartition("-")[0]
     return labels.get(COMPONENT_LABEL) or _COMPONENTS.get(chart)
@@ -85,7 +86,7 @@ def _revision(operator: Object) -> str:
 
 
 def owner_labels(operator: Object, version: str) -> dict[str, str]:
-    """Labels that the installer puts on everything it applies, beside the component's."""
+    """Return the labels that the installer puts on everything it applies, in addition to the component's."""
     return {
         "operator.istio.io/managed": "Reconcile",
         "operator.istio.io/version": version,
@@ -96,7 +97,7 @@ def owner_labels(operator: Object, version: str) -> dict[str, str]:
 
 
 def as_installed(obj: Object, labels: Mapping[str, str]) -> Object:
-    """The object as the installer leaves it: with its labels, and the plain injector switched off."""
+    """Return the object as the installer leaves it: with its labels, and the plain injector switched off."""
     metadata = {**obj["metadata"], "labels": {**(obj["metadata"].get("labels") or {}), **labels}}
     obj = {**obj, "metadata": metadata}
     if obj["kind"] == "MutatingWebhookConfiguration" and metadata["name"] == _INJECTOR_WEBHOOK:
@@ -106,14 +107,14 @@ def as_installed(obj: Object, labels: Mapping[str, str]) -> Object:
 
 
 def without_own_changes(obj: Object) -> Object:
-    """Leave out what the installer and istiod write themselves, beside the manifest."""
+    """Return the object without what the installer and istiod write in addition to the manifest."""
     labels = obj["metadata"].get("labels") or {}
-    # The default tag is every installation's: its owner is the one whose installer ran last.
+    # All installations share the default tag. Its owner is the one whose installer ran last.
     own = {COMPONENT_LABEL} | ({OWNER_LABEL} if NOT_PRUNED_LABEL in labels else set())
     labels = {key: value for key, value in labels.items() if key not in own}
     obj = {**obj, "metadata": {**obj["metadata"], "labels": labels}}
     if obj["kind"].endswith("WebhookConfiguration"):
-        # istiod writes its CA, and sets the policy of validation to Fail once it serves it.
+        # istiod writes its CA. It sets the failurePolicy of validation to Fail once it serves validation.
         written = {"caBundle"} | ({"failurePolicy"} if obj["kind"].startswith("Validating") else set())
         obj["webhooks"] = [_without(webhook, written) for webhook in obj.get("webhooks", [])]
     return obj

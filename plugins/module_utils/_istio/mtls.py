@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether workloads of a cluster take nothing but mutual TLS (private to the collection)."""
+"""The policy that workloads of a cluster accept only mutual TLS (private to the collection)."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ PLAIN_TEXT_REFUSED: Object = {
     },
     "spec": {"mtls": {"mode": "STRICT"}},
 }
-"""The policy of a mesh whose workloads take mutual TLS only."""
+"""The policy of a mesh whose workloads accept only mutual TLS."""
 
 
 def compare_mtls(client: KubernetesClient, strict: bool) -> list[ObjectChange]:
-    """What it takes that workloads refuse plain text, or take it as Istio has it by default.
+    """Return the changes after which workloads refuse plain text, or accept it, which is Istio's default.
 
-    :raises ExomeshError: ``foreign_object``, where the policy that is wanted is there, but somebody else's.
+    :param strict: whether workloads are to refuse plain text.
+    :raises ExomeshError: ``foreign_object``: the wanted policy exists, but belongs to somebody else.
     """
     if strict:
         own = refuse_foreign(client, [PLAIN_TEXT_REFUSED])
@@ -46,7 +47,7 @@ def compare_mtls(client: KubernetesClient, strict: bool) -> list[ObjectChange]:
 
 
 def apply_mtls(client: KubernetesClient, changes: Sequence[ObjectChange], timeout: float) -> None:
-    """Do what :func:`compare_mtls` says; istiod, which validates the policy, should be up."""
+    """Make the changes of :func:`compare_mtls`. istiod should be running, because it validates the policy."""
     for change in changes:
         if change.action == DELETE:
             client.delete(change.ref)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names that Istio gives to what it has in a cluster (private to the collection)."""
+"""Names of Istio's objects and labels in a cluster (private to the collection)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ COMPONENT_LABEL = "operator.istio.io/component"
 NOT_PRUNED_LABEL = "install.operator.istio.io/owning-resource-not-pruned"
 REVISION_LABEL, TAG_LABEL = "istio.io/rev", "istio.io/tag"
 
-# The installer writes the name of the IstioOperator on all that it makes, which makes that label our mark. So
-# these are names that nobody else has: what istioctl and Istio's documents call theirs would be no mark.
+# The installer writes the name of the IstioOperator into OWNER_LABEL of every object. That label is our mark.
+# So these names must be ours alone: a name that istioctl or Istio's documents use would be no mark.
 CONTROL_PLANE, EASTWEST_GATEWAY, INGRESS_GATEWAY = "exomesh", "exomesh-eastwest", "exomesh-ingress"
 OPERATORS = (CONTROL_PLANE, EASTWEST_GATEWAY, INGRESS_GATEWAY)
-"""Names of the IstioOperators out of which this collection installs."""
+"""Names of the IstioOperators from which this collection installs."""
 
 NAMELESS = "installed-state"
-"""What the installer calls an IstioOperator that was given no name."""
+"""The installer's name for an IstioOperator without a name."""
 
 FORMER_NAMES = {CONTROL_PLANE: NAMELESS, EASTWEST_GATEWAY: "eastwest", INGRESS_GATEWAY: "ingress"}
-"""Names that they had until version 0.1.0 of this collection. They tell nothing, as users have them, too."""
+"""Names of our IstioOperators until version 0.1.0 of this collection.
+
+They prove nothing, because users have the same names.
+"""
 
 GATEWAY_PORT = 15443
 """Port of east-west gateways for services of other networks."""

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The IstioOperator, which is istioctl's input, out of typed settings (private to the collection)."""
+"""The IstioOperator, istioctl's input, made from typed settings (private to the collection)."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from .._kubernetes.api import Object
 from .names import CONTROL_PLANE, ISTIO_NAMESPACE
 
 DEFAULT_REVISION = "default"
-"""What Istio calls the revision of a control plane that was given none."""
+"""Istio's name for the revision of a control plane without a revision."""
 
 DEFAULT_TAG = "default"
-"""The tag that ``istio-injection=enabled`` means. istioctl makes it beside the manifest."""
+"""The tag that ``istio-injection=enabled`` refers to. istioctl creates it apart from the manifest."""
 
 _HOSTNAME_LABEL = "kubernetes.io/hostname"
 _INGRESS_VALUES = "istio-ingressgateway"
-"""Values of this name are for all ingress gateways, whatever they are called."""
+"""Values under this name apply to all ingress gateways, independent of their names."""
 
 
 @dataclass(frozen=True)
 class OperatorSettings:
-    """What an IstioOperator of this collection says. What is None or empty is left to Istio.
+    """The settings of an IstioOperator of this collection. Istio decides about what is None or empty.
 
     :param remote_credentials: False keeps istiod from reading Secrets in other clusters.
-    :param ha: start from the preset for high availability; every other setting wins over it.
-    :param spec: merged last.
+    :param ha: start from the preset for high availability. Every other setting overrides the preset.
+    :param spec: merged last over all other settings.
     """
 
     name: str = CONTROL_PLANE
@@ -55,9 +55,9 @@ class OperatorSettings:
 
 
 def istio_operator(settings: OperatorSettings, version: str) -> Object:
-    """The IstioOperator document (no cluster ever holds one).
+    """Return the IstioOperator document. It is never stored in a cluster.
 
-    :param version: Istio's version, as some settings are for some of them only.
+    :param version: Istio's version, because some settings apply to some versions only.
     """
     spec = merge(
         _preset(settings.revision or DEFAULT_REVISION) if settings.ha else {},
@@ -72,7 +72,7 @@ def istio_operator(settings: OperatorSettings, version: str) -> Object:
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``overlay`` over it: mappings are merged, everything else is replaced."""
+    """Return ``base`` with ``overlay`` over it: mappings are merged, everything else is replaced."""
     merged = copy.deepcopy(dict(base))
     for key, value in overlay.items():
         below = merged.get(key)
@@ -119,16 +119,17 @@ def _proxy_metadata(dns_capture: bool | None, version: str) -> dict[str, str]:
         return {}
     value = str(dns_capture).lower()
     metadata = {"ISTIO_META_DNS_CAPTURE": value}
-    # From 1.25 on istiod hands out addresses for ServiceEntries itself, and istioctl warns about this one.
+    # From 1.25 on, istiod allocates addresses for ServiceEntries itself, and istioctl warns of this setting.
     if LooseVersion(version.partition("-")[0]) < LooseVersion("1.25"):
         metadata["ISTIO_META_DNS_AUTO_ALLOCATE"] = value
     return metadata
 
 
 def _preset(revision: str) -> dict[str, Any]:
-    """Two replicas or more, on nodes of their own where there are some, with a PodDisruptionBudget.
+    """Return the preset for high availability: two replicas or more, with a PodDisruptionBudget.
 
-    The charts make that budget as soon as there are two replicas.
+    The replicas are on different nodes where that is possible. The charts create the budget as soon as there
+    are two replicas.
     """
     return {
         "values": {
@@ -151,7 +152,7 @@ def _preset(revision: str) -> dict[str, Any]:
                 }
             },
         },
-        # istioctl's own check does not know what the chart understands here.
+        # istioctl's own validation does not know this setting of the chart.
         "unvalidatedValues": {
             "gateways": {
                 _INGRESS_VALUES: {
@@ -170,6 +171,6 @@ def _preset(revision: str) -> dict[str, Any]:
 
 
 def _given(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree without what is None or empty."""
+    """Return the tree without the values that are None or empty."""
     pruned = {key: _given(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
     return {key: value for key, value in pruned.items() if value not in (None, "", {}, [])}

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose an Istio or a gateway is that is in a cluster (private to the collection)."""
+"""The owners of the Istio and of the gateways in a cluster (private to the collection)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _BESIDE = {
 }
 
 _CHARTS_ALONE = "unknown"
-"""What Istio's charts write as the owner, and newer istioctl leaves where the IstioOperator has no name."""
+"""The owner that Istio's charts write. Newer istioctl keeps it if the IstioOperator has no name."""
 
 
 def labels_of(obj: Object) -> dict[str, str]:
@@ -52,7 +52,7 @@ def revision_of(obj: Object) -> str:
 
 
 def is_marked(obj: Object, operator: str) -> bool:
-    """Whether an object has the mark of what was installed out of an IstioOperator, and that is a mark."""
+    """Return whether an object has an IstioOperator's mark. The name of a nameless one is no mark."""
     labels = labels_of(obj)
     return (
         labels.get(OWNER_LABEL) == operator != NAMELESS
@@ -61,13 +61,15 @@ def is_marked(obj: Object, operator: str) -> bool:
 
 
 def foreign_owner(deployment: Object, operator: str) -> str | None:
-    """Who else a Deployment belongs to; None where it is of the IstioOperator that is ours.
+    """Return the other owner of a Deployment; None if it belongs to our IstioOperator.
 
-    Who wrote it last tells nothing: whatever istioctl makes, for us or for others, has its field manager.
+    The field manager proves nothing: istioctl uses the same one for us and for others.
+
+    :param operator: name of our IstioOperator.
     """
     metadata = deployment["metadata"]
     for reference in metadata.get("ownerReferences") or []:
-        # Marked or not: that one will write it again.
+        # Even if the Deployment has our mark, this owner will write it again.
         return f"{reference['kind']} {reference['name']}, of an operator"
     if is_marked(deployment, operator):
         return None
@@ -85,7 +87,7 @@ def foreign_owner(deployment: Object, operator: str) -> str | None:
 
 
 def ways_on(operator: str) -> str:
-    """What may be done about an installation of somebody else."""
+    """Return the possible next steps about an installation of somebody else."""
     option = _ADOPTING.get(operator, "adopt: true")
     beside = _BESIDE.get(operator, "install under other names")
     return (
@@ -101,17 +103,17 @@ def refuse_foreign_owner(
     revision: str,
     known: Collection[ObjectRef],
 ) -> None:
-    """Refuse to install over what somebody else installed.
+    """Refuse to install over an installation of somebody else.
 
-    :param objects: what is to be installed.
-    :param known: objects that are ours for certain.
+    :param objects: the objects to install.
+    :param known: objects that are certainly ours.
     :raises ExomeshError: ``foreign_istio``.
     """
     wanted = {ObjectRef.of(obj) for obj in objects if obj["kind"] == "Deployment"}
     found = {}
     if any(is_istiod(obj) for obj in objects):
         istiods = client.list_objects("apps/v1", "Deployment", labels="app=istiod")
-        # Two istiods of one revision share webhooks and leases, wherever they are.
+        # Two istiods of one revision share webhooks and leases, even in different namespaces.
         found = {ObjectRef.of(obj): obj for obj in istiods if revision_of(obj) == revision}
     missing = sorted(wanted - {*found, *known})
     found |= {ref: obj for ref, obj in zip(missing, concurrently(client.get, missing), strict=True) if obj}

@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTPS requests from inside a cluster, by a pod that lives for a moment (private to the collection).
+"""HTTPS requests from inside a cluster, by a short-lived pod (private to the collection).
 
-What this machine reaches says nothing of what a cluster's pods reach. The pod runs one curl, whose
-configuration, with addresses and CAs, comes from a Secret, so that none of them is in an argument.
+The pods of a cluster may reach other addresses than this machine does. So a pod makes the requests, with one
+curl. A Secret contains the configuration of curl, with addresses and CAs, so that no argument shows them.
 
-No credential is ever given to it: its image is somebody else's, and whoever swaps that would have them.
+The pod never gets a credential: its image is somebody else's, and a swapped image could steal the credential.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ PROBE_LABEL = "exomesh.istio/probe"
 _CONNECT_SECONDS = 5
 _REQUEST_SECONDS = 10
 _IN_THE_MAKING = timedelta(minutes=1)
-"""So long a Secret may be there before its pod, and a pod that ended before its log was read."""
+"""Time that a Secret may exist before its pod, and that an ended pod may exist before its log is read."""
 _OTHER_NAMESPACE = "default"
-"""Where probes run before Istio is there."""
+"""Namespace of probes before Istio's namespace exists."""
 
 _NAMESPACES = (ISTIO_NAMESPACE, _OTHER_NAMESPACE)
 _FOLDER = "/etc/exomesh-probe"
@@ -54,8 +54,9 @@ _CONTAINER = "curl"
 class Target:
     """An address to ask.
 
-    :param ca: certificates (PEM) that must have signed the server's; None to see only whether it answers.
-    :param tls_server_name: the name in the server's certificate, where that is not the address's.
+    :param ca: certificates (PEM), one of which must have signed the server's certificate; None to check only
+        whether the server answers.
+    :param tls_server_name: the name in the server's certificate, if it is not that of the address.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: an HTTP status, or the reason why none did, in curl's words."""
+    """The answer of one target: an HTTP status, or the reason why there is none, in curl's words."""
 
     name: str
     status: int | None
@@ -75,22 +76,24 @@ class Answer:
 
 
 def api_hash(server: str, ca: bytes, tls_server_name: str | None) -> str:
-    """Which API it is that pods reach: by address and CA, in a form that facts may hold."""
+    """Return a hash that identifies an API by its address, CA and TLS server name. Facts may hold it."""
     told = [server.rstrip("/"), ca.decode(errors="replace").strip(), tls_server_name]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeout: float) -> list[Answer]:
-    """Ask all targets at once from one pod of the cluster; their answers in order. Leaves nothing behind.
+    """Ask all targets at once from one pod of the cluster. Return their answers in the order of targets.
 
-    :param image: has curl as its entrypoint, or in its path.
+    The pod and its Secret are deleted afterwards.
+
+    :param image: image with curl as its entrypoint, or in its path.
     :param timeout: seconds that the pod may take to run and end.
-    :raises ExomeshError: ``probe_failed``: the pod did not run, so nothing is known; ``left_behind``: what
-        was made could not be deleted; ``image_invalid``.
+    :raises ExomeshError: ``probe_failed``: the pod did not run, so nothing is known; ``left_behind``: the pod
+        or its Secret could not be deleted; ``image_invalid``.
     """
     if not targets:
         return []
-    # curl's words quote those of servers, as the subject of a certificate: none of them can know the mark.
+    # curl quotes text of servers, such as the subject of a certificate. No server can know the mark.
     mark = new_mark()
     with _running(client, curl_files(targets, mark), require_image(image), timeout) as pod:
         missing = wait_until_met(lambda: _not_ended(client.get(pod)), timeout, 0.25)
@@ -135,9 +138,10 @@ def _running(
 
 
 def _remove_left_behind(client: KubernetesClient, secret: Object) -> None:
-    """Delete what other runs could not delete themselves; by the cluster's own clock.
+    """Delete the objects that other runs could not delete. The cluster's own clock decides about their age.
 
-    Pods end by themselves (``activeDeadlineSeconds``). What belongs to one that runs is another run's.
+    Pods end by themselves (``activeDeadlineSeconds``). A pod that still runs belongs to another run, with its
+    Secret: both stay.
     """
     now = _created(secret)
     places = [(kind, namespace) for kind in ("Pod", "Secret") for namespace in _NAMESPACES]
@@ -148,7 +152,7 @@ def _remove_left_behind(client: KubernetesClient, secret: Object) -> None:
     running = {_place(obj) for obj in objects if obj["kind"] == "Pod" and not _has_ended(obj, now)}
     for obj in objects:
         if _place(obj) not in running and now - _created(obj) > _IN_THE_MAKING:
-            # The one that made it was told; this run has work of its own.
+            # The run that created the object has reported it. A failure here must not stop this run.
             with suppress(ExomeshError):
                 client.delete(ObjectRef.of(obj))
 
@@ -168,7 +172,7 @@ def _created(obj: Object) -> datetime:
 
 
 def curl_files(targets: Sequence[Target], mark: str) -> dict[str, bytes]:
-    """The files of the one curl that asks all targets."""
+    """Return the files for the one curl that asks all targets."""
     files = {f"ca-{i}.pem": target.ca for i, target in enumerate(targets) if target.ca is not None}
     return {**files, "curl.conf": curl_config(targets, mark).encode()}
 
@@ -184,7 +188,7 @@ def _secret(metadata: Object, files: Mapping[str, bytes]) -> Object:
 
 
 def curl_config(targets: Sequence[Target], mark: str) -> str:
-    """Its options; see ``curl --config``."""
+    """Return curl's options, in the format of ``curl --config``."""
     lines = ["silent", "parallel", "parallel-immediate"]
     for i, target in enumerate(targets):
         options = {
@@ -242,13 +246,13 @@ def _pod(metadata: Object, image: str, timeout: float) -> Object:
 
 
 def _not_ended(pod: Object | None) -> str | None:
-    # curl's exit code tells of one target only; its log of each.
+    # curl's exit code is about one target only. Its log is about each of them.
     ended = pod is not None and pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
     return None if ended else pod_unmet(pod) or "it still runs"
 
 
 def _answers(log: str, mark: str) -> dict[int, tuple[int | None, str | None, float]]:
-    """Status, error and seconds by number of the target."""
+    """Return status, error and seconds, by number of the target."""
     found = re.finditer(rf"^{mark} (\d+) (\d+) ([\d.]+) (\d+) (.*)$", log, re.MULTILINE)
     return {
         int(number): (

@@ -1,12 +1,15 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record: what a cluster is in its mesh, kept in the cluster (private to the collection).
+"""The record: the place of a cluster in its mesh, kept in the cluster (private to the collection).
 
-An inventory says what is wanted, the record what is. So a cluster that an inventory lacks has not left, a
-kubeconfig of another cluster is noticed, and state and inventory can be written anew when they are lost.
+An inventory says what is wanted. The record says what exists. This has three uses:
 
-It is the ConfigMap ``exomesh`` of namespace ``istio-system``, and holds no secret.
+- A cluster that is missing in the inventory still counts as a member.
+- A kubeconfig of another cluster is noticed.
+- State and inventory can be written again when they are lost.
+
+The record is the ConfigMap ``exomesh`` of namespace ``istio-system``. It holds no secret.
 """
 
 from __future__ import annotations
@@ -37,11 +40,12 @@ _ENDING = "-----END CERTIFICATE-----"
 
 @dataclass(frozen=True)
 class Entry:
-    """What a record says of one member.
+    """The entry of one member in a record.
 
-    :param uid: of its namespace kube-system; empty where it was not known.
-    :param server: address of its API, by its kubeconfig or for its peers; empty where it was not known.
-    :param variables: of its host in the inventory, to write that anew.
+    :param uid: UID of the cluster's namespace kube-system; empty if it was not known.
+    :param server: address of the cluster's API, from its kubeconfig or for its peers; empty if it was not
+        known.
+    :param variables: variables of the member's host in the inventory, to write the inventory again.
     """
 
     name: str
@@ -51,7 +55,7 @@ class Entry:
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the entry as plain data."""
         return {
             "name": self.name,
             "network": self.network,
@@ -63,12 +67,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Record:
-    """What a cluster is in its mesh.
+    """The record of one cluster: its place in its mesh.
 
-    :param uid: of its namespace kube-system.
-    :param root: SHA-256 of the root certificates that it has, separated by commas.
-    :param members: all members, itself among them, by their names.
-    :param generation: how often it was written.
+    :param uid: UID of the cluster's namespace kube-system.
+    :param root: SHA-256 of the cluster's root certificates, separated by commas.
+    :param members: all members, including the cluster itself, by name.
+    :param generation: how often the record was written.
     """
 
     mesh: str
@@ -82,9 +86,9 @@ class Record:
 
     @classmethod
     def parse(cls, obj: Object, cluster: str) -> Record:
-        """Read it from its ConfigMap; what is in there may be anybody's.
+        """Read the record from its ConfigMap. Check the content, because anybody may have written it.
 
-        :param cluster: name by which the cluster is known here, for the error.
+        :param cluster: name by which the caller knows the cluster, for the error.
         :raises ExomeshError: ``record_unreadable``.
         """
         data = obj.get("data") or {}
@@ -111,7 +115,7 @@ class Record:
         )
 
     def object(self) -> Object:
-        """Return its ConfigMap."""
+        """Return the record as its ConfigMap."""
         members = [self.members[name].told() for name in sorted(self.members)]
         return {
             "apiVersion": "v1",
@@ -129,9 +133,9 @@ class Record:
         }
 
     def after(self, kept: Record | None) -> Record:
-        """Return it as the one that follows the kept one: who was a member is one, until it leaves.
+        """Return this record as the successor of the kept one. A member stays a member until it leaves.
 
-        What is not known now, as a cluster does not answer, is taken from the kept one.
+        What is not known now, because a cluster does not answer, is taken from the kept record.
         """
         if kept is None:
             return self
@@ -143,7 +147,7 @@ class Record:
 
 
 def read_record(client: KubernetesClient) -> Record | None:
-    """Read the record of a cluster; None where it has none.
+    """Read the record of a cluster. Return None if it has none.
 
     :raises ExomeshError: ``record_unreadable``, or the cluster does not answer.
     """
@@ -152,13 +156,13 @@ def read_record(client: KubernetesClient) -> Record | None:
 
 
 def read_uid(client: KubernetesClient) -> str:
-    """Read what tells a cluster from all others: the UID of its namespace kube-system."""
+    """Read the UID of the namespace kube-system, which identifies a cluster. Return "" if there is none."""
     namespace = client.get(IDENTITY_REF)
     return str(namespace["metadata"].get("uid", "")) if namespace else ""
 
 
 def read_root(client: KubernetesClient) -> str:
-    """Read the root certificates that istiod gives to workloads, as :func:`fingerprints` has them."""
+    """Read the root certificates that istiod gives to workloads. Return their :func:`fingerprints`."""
     config = client.get(_ROOT_REF)
     return fingerprints(str(((config or {}).get("data") or {}).get("root-cert.pem", "")))
 
@@ -166,9 +170,10 @@ def read_root(client: KubernetesClient) -> str:
 def require_cluster(
     client: KubernetesClient, name: str | None, mesh: str | None = None, network: str | None = None
 ) -> Record | None:
-    """Check that a kubeconfig is the one of the cluster that is meant; return the cluster's record.
+    """Check that a kubeconfig is that of the intended cluster. Return the cluster's record.
 
-    A cluster without a record is nobody's yet. What the caller does not know of it is None.
+    A cluster without a record is in no mesh yet, and passes the check. An argument is None if the caller does
+    not know its value.
 
     :raises ExomeshError: ``wrong_cluster``.
     """
@@ -181,7 +186,7 @@ def require_cluster(
 def require_identity(
     record: Record, name: str | None, mesh: str | None = None, network: str | None = None
 ) -> None:
-    """Raise ExomeshError ``wrong_cluster`` unless a record is that of this cluster; None is any."""
+    """Raise ExomeshError ``wrong_cluster`` unless a record is that of this cluster. None matches all."""
     wanted = " and ".join(
         f"{what} {value}"
         for what, value, known in (
@@ -207,7 +212,7 @@ def require_identity(
 
 
 def compare_record(kept: Record | None, wanted: Record) -> ObjectChange:
-    """Return what writing a record changes; ``wanted`` is one that follows the kept one."""
+    """Return what writing a record changes. ``wanted`` must be the successor of the kept record."""
     if kept == wanted:
         return ObjectChange(RECORD_REF, UNCHANGED, {}, {})
     before = flatten(kept.object()["data"]) if kept else {}
@@ -221,7 +226,7 @@ def compare_record(kept: Record | None, wanted: Record) -> ObjectChange:
 
 
 def write_record(client: KubernetesClient, wanted: Record) -> ObjectChange:
-    """Write a record over the one that is there; what somebody else writes in between is looked at again.
+    """Write a record over the existing one. If somebody else writes in between, read and compare again.
 
     :raises ExomeshError: ``wrong_cluster``, ``record_unreadable`` or ``always_changed``.
     """
@@ -246,7 +251,7 @@ def write_record(client: KubernetesClient, wanted: Record) -> ObjectChange:
 
 
 def forget_member(client: KubernetesClient, name: str) -> None:
-    """Take a cluster that has left out of the record of one that stays."""
+    """Remove a cluster that has left from the record of a cluster that stays."""
 
     def write(live: Object | None) -> Object | None:
         kept = Record.parse(live, client.name) if live else None
@@ -261,7 +266,7 @@ def forget_member(client: KubernetesClient, name: str) -> None:
 
 
 def fingerprints(certificates: str) -> str:
-    """Return SHA-256 of the certificates in a PEM text, separated by commas; empty where there are none."""
+    """Return SHA-256 of the certificates in a PEM text, separated by commas; empty if there are none."""
     found = []
     for part in certificates.split(_ENDING)[:-1]:
         try:
@@ -274,12 +279,12 @@ def fingerprints(certificates: str) -> str:
 
 
 def entries(members: Iterable[tuple[str, str, str, str, Mapping[str, Any]]]) -> dict[str, Entry]:
-    """Return entries by name, of names, networks, UIDs, servers and variables."""
+    """Return entries by name, made from names, networks, UIDs, servers and variables."""
     return {member[0]: Entry(*member) for member in members}
 
 
 def _entry(told: Any) -> Entry:
-    """Read an entry; its names and variables go into files and paths."""
+    """Read an entry, and check it, because its names and variables go into files and paths."""
     name, network = str(told["name"]), str(told["network"])
     if not CLUSTER_NAME.fullmatch(name) or not LABEL_VALUE.fullmatch(network):
         raise ValueError("a member has a name or network that none can have")

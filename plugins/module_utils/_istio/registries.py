@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Registries that Istio gives up (private to the collection)."""
+"""Registries that the Istio project gives up (private to the collection)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ RETIRED_REGISTRIES = (
     "gcr.io/istio-release",
     "istio-release.storage.googleapis.com",
 )
-"""Gone for good in December 2026, after the last of the days on which they are switched off for a try
-(https://istio.io/latest/blog/2026/retirement-of-gcp/): images and, the last one, charts."""
+"""They are switched off for good in December 2026, after trial days on which they are switched off for a time
+(https://istio.io/latest/blog/2026/retirement-of-gcp/). They hold images; the last one holds charts."""
 
 REPLACEMENT_HUB = "docker.io/istio"
-"""Where Istio's images are, of all releases."""
+"""Hub with Istio's images of all releases."""
 
 
 def retired(image_or_hub: str) -> bool:
-    """Whether an image, a hub or a chart's URL is of a registry that goes away."""
+    """Return whether an image, a hub or a chart's URL is on a registry that goes away."""
     place = image_or_hub.partition("://")[2] or image_or_hub
     return any(
         place == registry or place.startswith((f"{registry}/", f"{registry}:"))
@@ -48,7 +48,7 @@ def refuse_retired_registries(operator: Object, rendered: list[Object]) -> None:
 
 
 def _images_in(tree: Any) -> Iterator[str]:
-    """Images and hubs anywhere in an object, also in the JSON texts that a ConfigMap holds."""
+    """Find images and hubs anywhere in an object, also in JSON texts inside a ConfigMap."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             if key in ("hub", "image") and isinstance(value, str):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is known of Istio's releases (private to the collection)."""
+"""Known facts about Istio's releases (private to the collection)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Minor = tuple[int, int]
 
 @dataclass(frozen=True, order=True)
 class Release:
-    """A release of Istio. A build before a release, as in ``1.31.1-alpha.0123``, counts as that release."""
+    """A release of Istio. A pre-release build, as in ``1.31.1-alpha.0123``, counts as that release."""
 
     major: int
     minor: int
@@ -24,7 +24,7 @@ class Release:
 
     @classmethod
     def parse(cls, text: str) -> Release:
-        """From a version as in ``1.31.1``. Raises ExomeshError."""
+        """Read a version as in ``1.31.1``. Raises ExomeshError."""
         match = re.match(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+.].*)?$", text)
         if not match:
             raise ExomeshError(
@@ -34,7 +34,7 @@ class Release:
 
     @property
     def line(self) -> Minor:
-        """Major and minor, which patches have in common."""
+        """Major and minor number, which all patch releases share."""
         return self.major, self.minor
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Line:
-    """A minor release: the Kubernetes versions that it supports, and its last day where that is known."""
+    """A minor release: the Kubernetes versions that it supports, and its last day of support, if known."""
 
     kubernetes: tuple[str, str]
     end_of_life: date | None = None
@@ -54,17 +54,17 @@ LINES: dict[Minor, Line] = {
     (1, 30): Line(("1.32", "1.36")),
     (1, 31): Line(("1.32", "1.36")),
 }
-"""From the announcements of the releases and of the ends of their support."""
+"""The facts are from the announcements of the releases and of the ends of their support."""
 
 
 def kubernetes_window(release: Release) -> tuple[str | None, str | None]:
-    """Oldest and newest Kubernetes that the release supports; None where that is not known."""
+    """Return the oldest and newest Kubernetes that the release supports; None if not known."""
     line = LINES.get(release.line)
     return line.kubernetes if line else (None, None)
 
 
 def unsupported(release: Release, today: date) -> str | None:
-    """Why the Istio project gives no more fixes for this release; None where it does, as far as is known."""
+    """Return why the Istio project no longer fixes this release; None if it does, as far as known."""
     line = LINES.get(release.line)
     if line and line.end_of_life and today > line.end_of_life:
         return f"support for Istio {release.major}.{release.minor} ended on {line.end_of_life}"
@@ -74,7 +74,7 @@ def unsupported(release: Release, today: date) -> str | None:
 
 
 def unsafe(release: Release) -> list[str]:
-    """Why a mesh should not be built with this release; empty where nothing speaks against it."""
+    """Return why a mesh should not be built with this release; empty if nothing is known against it."""
     reasons = []
     if Release(1, 30, 0) <= release < Release(1, 30, 4):
         reasons.append(

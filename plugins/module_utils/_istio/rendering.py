@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What istioctl renders, and how it is run (private to the collection)."""
+"""Running istioctl, and reading the objects that it renders (private to the collection)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .._base.programs import run_program
 from .._kubernetes.api import Object
 from .istioctl import istioctl_environment
 
-with suppress(ImportError):  # require("kubernetes") tells
+with suppress(ImportError):  # require("kubernetes") reports it
     import yaml
 
 
 class AnswerCache:
-    """The last answer to each kind of question, in one file. What cannot be kept is asked again.
+    """The last answer to each kind of question, in one file. A question is asked again if no answer is kept.
 
     :param path: the file; None to keep nothing.
     :param writable: whether new answers are kept, too.
@@ -36,7 +36,7 @@ class AnswerCache:
         self._writable = writable
 
     def answer(self, kind: str, question: Any, ask: Callable[[], Any]) -> Any:
-        """The answer of ``ask``, or the one that is kept to the same question."""
+        """Return the kept answer to the same question, or else the answer of ``ask``."""
         key = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
         kept = self._kept().get(kind)
         if isinstance(kept, dict) and kept.get("question") == key and "answer" in kept:
@@ -56,10 +56,10 @@ class AnswerCache:
 
 
 class Istioctl:
-    """One ``istioctl`` program, speaking to one cluster with one named kubeconfig.
+    """One ``istioctl`` program that connects to one cluster with one named kubeconfig.
 
-    :param cache: where its answers are kept.
-    :raises MissingRequirementError: it is not there.
+    :param cache: cache for the answers of the program.
+    :raises MissingRequirementError: the program does not exist, or cannot be run.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Istioctl:
         self._cluster_arguments = ["--kubeconfig", kubeconfig] + (["--context", context] if context else [])
 
     def version(self) -> str:
-        """Its own version, as in ``1.31.1``."""
+        """Return the version of istioctl itself, as in ``1.31.1``."""
 
         def ask() -> str:
             answer = self._run(["version", "--remote=false", "--output", "json"], None, 30)
@@ -86,23 +86,23 @@ class Istioctl:
         return str(self._cache.answer("version", self._program, ask))
 
     def render(self, operator: Object, kubernetes: str) -> list[Object]:
-        """The objects that an installation of ``operator`` consists of, for this very cluster.
+        """Return the objects of an installation of ``operator`` in this cluster.
 
-        :param kubernetes: the cluster's version, which is all of it that the rendering depends on.
+        :param kubernetes: the cluster's version. The rendering depends on nothing else of the cluster.
         """
 
         def ask() -> list[Object]:
             arguments = ["manifest", "generate", "--cluster-specific", *self._cluster_arguments]
             return _objects_in(self._run([*arguments, "--filename", "-"], operator, 120))
 
-        if "installPackagePath" in operator["spec"]:  # charts of the user's own, which may change
+        if "installPackagePath" in operator["spec"]:  # the user's own charts may change
             return ask()
         return list(self._cache.answer("manifest", [*self._program, kubernetes, operator], ask))
 
     def tag(self, tag: str, revision: str, injectors: Sequence[Object]) -> list[Object]:
-        """The objects that a revision tag consists of.
+        """Return the objects of a revision tag.
 
-        :param injectors: the revision's webhooks in the cluster, which they are made of.
+        :param injectors: the revision's webhooks in the cluster. The objects are made from them.
         """
 
         def ask() -> list[Object]:
@@ -115,7 +115,7 @@ class Istioctl:
     def install(self, operator: Object, timeout: int, go_on: Callable[[], None] = lambda: None) -> None:
         """Install and wait until ready, or fail after ``timeout`` seconds.
 
-        :param go_on: is asked every second, and raises an error where it must not go on.
+        :param go_on: is called every second, and raises an error to stop the installation.
         """
         arguments = ["install", "--skip-confirmation", "--readiness-timeout", f"{timeout}s"]
         self._run([*arguments, *self._cluster_arguments, "--filename", "-"], operator, timeout + 120, go_on)
@@ -132,9 +132,9 @@ class Istioctl:
                 [self._path, *arguments],
                 istioctl_environment(),
                 timeout,
-                # JSON, as a name like "n" is a truth value in the YAML of Go alone.
+                # JSON, not YAML: in YAML, only Go reads a name like "n" as a truth value.
                 "" if operator is None else json.dumps(operator),
-                os.getcwd(),  # paths in the operator begin there
+                os.getcwd(),  # relative paths in the operator start here
                 go_on,
             )
         except TimeoutError:
@@ -150,7 +150,7 @@ class Istioctl:
                 next_step="Use the release for this operating system and processor",
             ) from None
         if ended.code != 0:
-            # Its banner and its progress marks tell nothing.
+            # Leave out istioctl's banner and its progress marks, which say nothing about the failure.
             output = f"{ended.output}\n{ended.errors}".splitlines()
             lines = [line.strip() for line in output if re.search("[a-z]{3}", line)]
             raise ExomeshError(

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which members of a mesh take part in a run of ``ansible-playbook`` (private to the collection).
+"""The members of a mesh that take part in a run of ``ansible-playbook`` (private to the collection).
 
-One that does not answer, or has failed before, is found out once and known from then on. Otherwise each step
-would wait for it anew, and all would be in the middle of their work when the first one fails.
+A member that does not answer, or has failed before, is found once and remembered. Otherwise each step would
+wait for it again, and all members would be in the middle of their work when the first one fails.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class Attendance:
-    """Who takes part.
+    """The members that take part, and those that do not.
 
-    :param hosts: inventory names of those who do, and
-    :param members: their entries.
+    :param hosts: inventory names of the members that take part.
+    :param members: entries of the members that take part.
     :param troubles: why members do not answer or have failed, by inventory name.
-    :param missing: the same of those who are left out for it.
-    :param left_out: their names in the mesh.
-    :param silent: why others are known not to answer, by their names in the mesh.
-    :param uids: of the clusters that answered, by inventory name.
-    :param judged: whether the run may go on.
+    :param missing: the troubles of members that are left out, by inventory name.
+    :param left_out: names in the mesh of the members that are left out.
+    :param silent: the troubles of members that are not left out, by name in the mesh.
+    :param uids: UIDs of the clusters that answered, by inventory name.
+    :param judged: whether a task has decided that the run may go on.
     """
 
     hosts: list[str]
@@ -50,7 +50,7 @@ class Attendance:
     judged: bool
 
     def told(self) -> Plain:
-        """Return what later tasks want to know, as plain data."""
+        """Return what later tasks need to know, as plain data."""
         seen = {
             "troubles": self.troubles,
             "missing": self.missing,
@@ -62,9 +62,9 @@ class Attendance:
 
 
 def attend(params: Mapping[str, Any], check_mode: bool) -> Attendance:
-    """Find out who takes part, by the options of the module ``mesh_lock``.
+    """Find out which members take part, by the options of the module ``mesh_lock``.
 
-    :raises ExomeshError: ``members_in_trouble``, with all that is wrong; ``invalid_option``.
+    :raises ExomeshError: ``members_in_trouble``, with all troubles; ``invalid_option``.
     """
     if params["on_failure"] not in (STOP, SKIP):
         raise ExomeshError(
@@ -114,14 +114,15 @@ def _of_members(troubles: Mapping[str, Any], hosts: list[str]) -> dict[str, str]
 
 
 def _look(members: Mapping[str, Plain], check_mode: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """Ask all members at once who they are; return UIDs, and why some do not answer, by inventory name.
+    """Ask all members at once for their identities.
 
-    :raises ExomeshError: a kubeconfig is another cluster's, whatever the treatment.
+    :returns: UIDs of the members that answer, and why the others do not answer; both by inventory name.
+    :raises ExomeshError: a kubeconfig is that of another cluster. This does not depend on the treatment.
     """
     asked = {
         host: Member.of(member)
         for host, member in members.items()
-        # In check mode it may be still to come.
+        # In check mode, the kubeconfig may not exist yet.
         if not check_mode or os.path.exists(member["kubeconfig"])
     }
     found = identify(list(asked.values()))
@@ -158,7 +159,7 @@ def _judge(params: Mapping[str, Any], missing: Mapping[str, str], left: list[str
 
 
 def _without(member: Plain, gone: list[str]) -> Plain:
-    """A member that has lost some of its peers."""
+    """Return the member without those of its peers that are gone."""
     if not gone or member.get("peers") is None:
         return member
     return {**member, "peers": [peer for peer in member["peers"] if peer not in gone]}

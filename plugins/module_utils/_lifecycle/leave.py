@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes a cluster out of a mesh that goes on (private to the collection).
+"""Removal of a cluster from a mesh that continues without it (private to the collection).
 
-First the survivors stop sending anything to it; when all their istiods have forgotten it, and requests in
-flight had time to end, the accounts go by which either side read the other. The leaving cluster need not
-answer. Every step looks at what is there, so that a run which was interrupted is finished by the next.
+First, the survivors stop sending anything to the leaving cluster. Next, all their istiods forget it, and
+requests in flight get time to end. Then the accounts with which either side read the other are deleted. The
+leaving cluster need not answer. Every step looks at what exists, so that the next run can finish an
+interrupted one.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from .._verify.workload import parse_endpoints
 
 _SYSTEM_NAMESPACES = ("kube-system", ISTIO_NAMESPACE, VERIFY_NAMESPACE)
 _SIDECARS_ASKED = 20
-"""Sidecars of a cluster that are asked what they still know; all, where it has fewer."""
+"""How many sidecars of a cluster are asked what they still know; all of them, if there are fewer."""
 
 _FORGETS_WITHIN = 30.0
-"""Seconds after which an istiod that has not forgotten the cluster, or has lost another, is restarted."""
+"""Seconds after which istiod is restarted if it has not forgotten the cluster, or has lost another one."""
 
 _ANSWER_SECONDS = 10.0
 _ENDPOINTS = "/config_dump?resource=dynamic_endpoint_configs&include_eds"
@@ -44,11 +45,11 @@ _ENDPOINTS = "/config_dump?resource=dynamic_endpoint_configs&include_eds"
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user has decided.
+    """The decisions of the user.
 
     :param lost_services: go on although services have endpoints in the leaving cluster only.
-    :param foreign_secrets: delete remote secrets for it that something else made, too.
-    :param drain: seconds between the last new request to the cluster and the next step.
+    :param foreign_secrets: also delete remote secrets for the leaving cluster that something else made.
+    :param drain: seconds between the last new request to the leaving cluster and the next step.
     """
 
     lost_services: bool
@@ -59,7 +60,7 @@ class Choices:
 
 @dataclass
 class Outcome:
-    """What was done, or would be."""
+    """What was done, or would be done in check mode."""
 
     changes: dict[str, list[ObjectChange]]
     lost_services: dict[str, list[str]]
@@ -67,7 +68,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
     def report(self, name: str) -> list[str]:
-        """All of it as lines for people."""
+        """Return the whole outcome as lines for people."""
         deleted = [
             f"- from {cluster}: {', '.join(refs)}"
             for cluster, changes in self.changes.items()
@@ -92,11 +93,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Replica:
-    """What one istiod knows.
+    """What one replica of istiod knows.
 
-    :param synced: status by cluster.
-    :param gateways: addresses by cluster.
-    :param services: clusters that have endpoints of a service, by ``namespace/name``.
+    :param synced: status of each other cluster, by cluster.
+    :param gateways: addresses of gateways, by cluster.
+    :param services: clusters that have endpoints of a service, by ``namespace/name`` of the service.
     """
 
     pod: str
@@ -105,9 +106,9 @@ class _Replica:
     services: dict[str, frozenset[str]]
 
     def knows(self, cluster: str) -> str | None:
-        """By what it still knows a cluster; None when it has forgotten it.
+        """Return how the replica still knows a cluster; None if it has forgotten the cluster.
 
-        That its gateway stays in the list does not count: without endpoints nothing goes there.
+        A gateway of the cluster that stays in the list does not count: without endpoints, nothing goes there.
         """
         if cluster in self.synced:
             return f"{self.pod} still reads it ({self.synced[cluster]})"
@@ -116,7 +117,7 @@ class _Replica:
         return None
 
     def lacks(self, cluster: str) -> str | None:
-        """What it lacks of a cluster that it has to know; None when nothing."""
+        """Return what the replica lacks of a cluster that it has to know; None if it lacks nothing."""
         if self.synced.get(cluster) != istiod.SYNCED:
             return f"{self.pod} has not read {cluster} ({self.synced.get(cluster, 'unknown')})"
         if not self.gateways.get(cluster):
@@ -128,7 +129,7 @@ class _Replica:
 
 @dataclass
 class _Survivor:
-    """A member that stays, and what it has of the one that leaves."""
+    """A member that stays, and what it has of the leaving cluster."""
 
     name: str
     client: KubernetesClient
@@ -142,11 +143,11 @@ class _Survivor:
     record: Record | None
 
     def remembers(self, cluster: str) -> bool:
-        """Whether its record has the cluster as a member."""
+        """Return whether the survivor's record has the cluster as a member."""
         return self.record is not None and cluster in self.record.members
 
     def services_only_in(self, cluster: str) -> list[str]:
-        """Services that can be called from here, and have endpoints in that cluster only."""
+        """Return the services that the survivor can call, but that have endpoints in that cluster only."""
         return sorted(
             {
                 service
@@ -160,10 +161,10 @@ class _Survivor:
 
 
 class Departure:
-    """One cluster leaves.
+    """The departure of one cluster.
 
-    :param name: its name in the mesh.
-    :param kubeconfig: file with its credentials; it may be missing, or useless.
+    :param name: name of the leaving cluster in the mesh.
+    :param kubeconfig: file with its credentials. The file may be missing or useless.
     :param members: all members, with or without the leaving one.
     """
 
@@ -177,7 +178,7 @@ class Departure:
         self._restarted: list[str] = []
 
     def run(self, check_mode: bool) -> Outcome:
-        """Look, refuse where something would be lost, cut the ties.
+        """Look at the clusters, refuse if something would be lost, and cut the ties.
 
         :raises ExomeshError: ``services_would_be_lost``, ``foreign_remote_secret``, ``unknown_cluster``,
             ``not_forgotten``, or a survivor does not answer.
@@ -205,7 +206,7 @@ class Departure:
     # Looking
 
     def _look(self) -> tuple[list[_Survivor], list[ObjectRef]]:
-        """The survivors, and what has to go in the leaving cluster; only reads."""
+        """Return the survivors, and what to delete in the leaving cluster. Only read."""
         leaving: list[ObjectRef] = []
 
         def look(member: Member | None) -> _Survivor | None:
@@ -226,7 +227,7 @@ class Departure:
             named = client.get(secret_ref(self._name))
             if named and named["metadata"]["name"] not in {obj["metadata"]["name"] for obj in pointing}:
                 if is_ours(named):
-                    pointing.append(named)  # someone took its label away
+                    pointing.append(named)  # someone removed its label
                 else:
                     self._notes.append(
                         f"{member.name} keeps Secret {named['metadata']['name']}: it is not ours, and "
@@ -261,7 +262,7 @@ class Departure:
             accounts = [ref for reader, refs in readers(client).items() if reader in staying for ref in refs]
         except ExomeshError as error:
             if error.code == "wrong_cluster":
-                raise  # it may be one that stays
+                raise  # the kubeconfig may be that of a cluster that stays
             self._notes.append(
                 f"{self._name} itself was left as it is, as it cannot be spoken to: {error.message}"
                 + (f" ({error.cause})" if error.cause else "")
@@ -323,7 +324,7 @@ class Departure:
 
     def _cut(self, survivors: list[_Survivor], leaving: list[ObjectRef]) -> None:
         reachable = {survivor.name for survivor in survivors if survivor.has_gateway}
-        # As far as any istiod still has them.
+        # The gateways of the leaving cluster, as far as any istiod still knows them.
         gateways = {
             address
             for survivor in survivors
@@ -344,14 +345,15 @@ class Departure:
         if leaving:
             client = KubernetesClient(self._kubeconfig, name=self._name)
             concurrently(client.delete, leaving)
-        # Last, so that a run that was ended before is finished by the next.
+        # This comes last, so that the next run can finish an interrupted one.
         remembering = [survivor for survivor in survivors if survivor.remembers(self._name)]
         concurrently(lambda survivor: forget_member(survivor.client, self._name), remembering)
 
     def _wait_until_forgotten(self, survivor: _Survivor, peers: set[str], gateways: set[str]) -> None:
-        """Wait until its istiods have forgotten the cluster, and know all others as before.
+        """Wait until the survivor's istiods have forgotten the cluster, and know all others as before.
 
-        Some releases of Istio lose others, too (istio/istio#60920, #61043): a restart brings them back.
+        Some releases of Istio also lose other clusters (istio/istio#60920, #61043). A restart brings these
+        back.
         """
 
         def still_known() -> str | None:
@@ -366,7 +368,7 @@ class Departure:
             lacking = [lack for replica in now for peer in sorted(peers) if (lack := replica.lacks(peer))]
             return "; ".join(lacking) or (None if now else "no istiod is ready")
 
-        # Most of the time is for the restart, should it take one.
+        # Keep most of the time for a restart, which may be needed.
         patience = min(_FORGETS_WITHIN, self._choices.timeout / 6)
         known, lost = wait_until_met(still_known, patience, 1.0), wait_until_met(lost_peers, patience, 1.0)
         if not known and not lost:
@@ -386,9 +388,9 @@ class Departure:
 
     @staticmethod
     def _stale_sidecar(client: KubernetesClient, gateways: set[str]) -> str | None:
-        """A sidecar that would still send requests to the leaving cluster; None when none would.
+        """Return a sidecar that would still send requests to the leaving cluster; None if there is none.
 
-        :param gateways: addresses of its gateways, as far as they are known.
+        :param gateways: addresses of the leaving cluster's gateways, as far as they are known.
         """
         pods = client.list_objects("v1", "Pod", labels=SIDECAR_LABEL, fields="status.phase=Running")
 
@@ -398,7 +400,7 @@ class Departure:
                 answer = client.get_from_pod(namespace, name, ENVOY_ADMIN_PORT, _ENDPOINTS, _ANSWER_SECONDS)
                 endpoints = parse_endpoints(answer.decode())
             except ExomeshError:
-                return None  # it ends, or has just begun
+                return None  # the pod is ending, or has just started
             stale = {
                 address
                 for addresses in endpoints.values()
@@ -410,7 +412,7 @@ class Departure:
         asked = random.sample(pods, min(_SIDECARS_ASKED, len(pods)))
         return next((told for told in concurrently(ask, asked) if told), None)
 
-    # Telling
+    # Reporting
 
     def _explain_what_stays(self, survivors: list[_Survivor], was_cut: bool) -> None:
         shared = [survivor.name for survivor in survivors if survivor.secrets and not survivor.accounts]
@@ -436,12 +438,12 @@ def _remote_secrets(client: KubernetesClient) -> list[Object]:
 
 
 def _cluster_of(secret: Object) -> str:
-    """The cluster that a remote secret is for."""
+    """Return the cluster that a remote secret is for."""
     return str(annotations_of(secret).get(CLUSTER_ANNOTATION) or next(iter(secret.get("data") or {}), ""))
 
 
 def _replicas(client: KubernetesClient) -> list[_Replica]:
-    """What every ready istiod knows; one that ends meanwhile is passed over."""
+    """Return what every ready istiod knows. One that ends meanwhile is skipped."""
 
     def read(pod: str) -> _Replica | None:
         try:

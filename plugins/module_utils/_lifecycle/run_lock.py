@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The clusters of a mesh for one run of ``ansible-playbook`` (private to the collection).
+"""Locks of a mesh's clusters for one run of ``ansible-playbook`` (private to the collection).
 
-The locks are held by a process that lives as long as the run, its keeper. It ends with the run, however that
-ends, and releases the locks at once.
+A process holds the locks: the keeper of the run. It ends with the run in all cases, and then releases the
+locks at once.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ HOW_TO_BREAK = "-e mesh_break_lock=true"
 
 _LOOK_SECONDS = 2.0
 GRACE_SECONDS = 30.0
-"""What it may take to lock on top of the time for waiting."""
+"""Seconds that locking may take in addition to the time for waiting."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """What a run holds.
+    """The locks that a run holds.
 
-    :param clusters: kubeconfigs of the clusters that are locked, by name.
-    :param left_out: clusters that cannot be locked, and why.
-    :param followed: who had to be waited for, or was gone, by cluster.
+    :param clusters: kubeconfigs of the locked clusters, by name.
+    :param left_out: why clusters cannot be locked, by name.
+    :param followed: the previous holder, which had to be waited for or was gone, by cluster.
     """
 
     keeper: Process
@@ -45,7 +45,7 @@ class Held:
     followed: dict[str, str]
 
     def told(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the locks as plain data."""
         return {
             "keeper": self.keeper.told(),
             "run": self.holder.process.told(),
@@ -59,9 +59,9 @@ class Held:
 
     @classmethod
     def parse(cls, told: Mapping[str, Any]) -> Held:
-        """Read what :meth:`told` gave.
+        """Read the data that :meth:`told` returned.
 
-        :raises ExomeshError: it is something else.
+        :raises ExomeshError: ``invalid_option``: the data is something else.
         """
         keeper, run = Process.parse(told.get("keeper")), Process.parse(told.get("run"))
         if keeper is None or run is None:
@@ -76,7 +76,7 @@ class Held:
         )
 
     def require(self) -> None:
-        """Raise ``lock_lost``, with who has it now, unless all clusters are still held."""
+        """Raise ``lock_lost``, with the present holder, unless this run still holds all clusters."""
         if self.keeper.has_ended():
             raise self._loss()
 
@@ -98,11 +98,11 @@ class Held:
 def hold(clusters: Mapping[str, str], holder: Holder, timeout: float, force: bool = False) -> Held:
     """Lock the clusters until the run ends.
 
-    :param clusters: kubeconfigs by the names of the clusters.
-    :param holder: who runs; its process is the one with whose end the lock ends.
-    :param timeout: seconds to wait for others.
-    :param force: take the locks from whoever has them.
-    :raises ExomeshError: ``locked``, with who holds one; or what a cluster has against it.
+    :param clusters: kubeconfigs, by name of the cluster.
+    :param holder: the run that is to hold the locks. The locks end with its process.
+    :param timeout: seconds to wait for other runs.
+    :param force: take the locks from any other holder.
+    :raises ExomeshError: ``locked``, with the holder of a lock; or a cluster's refusal to be locked.
     """
     answer = start_keeper(
         lambda tell: _serve(clusters, holder, timeout, force, tell), remaining(timeout + GRACE_SECONDS)
@@ -151,7 +151,7 @@ def _serve(clusters: Mapping[str, str], holder: Holder, timeout: float, force: b
             return
         while not watch.wait(_LOOK_SECONDS):
             if any(lock.is_lost for lock in locks.values()):
-                # The run notices that we are gone. The other locks stay until their time is over.
+                # The run notices that its keeper is gone. The other locks stay until they expire.
                 os._exit(1)
     finally:
         release_all(list(locks.values()))
@@ -163,5 +163,5 @@ def _lock(name: str, kubeconfig: str, holder: Holder) -> ClusterLock:
 
 
 def _is_refusal(error: ExomeshError) -> bool:
-    """Whether the cluster answers and says no: others can change what we cannot lock."""
+    """Return whether the cluster answers, but refuses. Then others can change what we cannot lock."""
     return error.details.get("status") not in (None, 0, 401) and int(error.details["status"]) < 500

@@ -1,12 +1,14 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes out of a cluster what this collection put into it, and tells what stays (private to the collection).
+"""Removal of all that this collection put into a cluster, and a report of what stays.
 
-Ours is what carries our label, what the installer made for our IstioOperators, by their names, and what
-istiod makes of itself. What has a name of before is renamed first, so that a run that was interrupted is
-finished by the next one. A plan is made of what is there; the run does the plan and makes a new one, until
-none is left.
+Private to the collection.
+
+Three groups of objects are ours: those with our label, those that the installer made for our IstioOperators,
+by their names, and those that istiod makes by itself. Objects with a former name are renamed first, so that
+the next run can finish an interrupted one. A plan is made from what exists. The run carries out the plan and
+makes a new one, until nothing is left to do.
 """
 
 from __future__ import annotations
@@ -37,18 +39,18 @@ _BACKUP_PREFIX = f"{CACERTS_REF.name}-backup-"
 
 _WEBHOOKS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 _DERIVED = ("Event", "Endpoints", "EndpointSlice")
-"""Kinds that Kubernetes makes of others, with their labels."""
+"""Kinds that Kubernetes derives from other objects, whose labels it copies."""
 
 _ROOT_CONFIG_MAPS = ("istio-ca-root-cert", "istio-ca-crl")
 _BORN_WITH_A_NAMESPACE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 
 _NAMESPACE = ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)
 _SHARED = "Base"
-"""The installer's component of what all istiods of a cluster have in common."""
+"""The installer's name of the component that all istiods of a cluster share."""
 
 _ROUNDS = 3
 _NAMED = 10
-"""Names that a line about what is left shows at most."""
+"""Maximum number of names in a line about what stays."""
 
 _Key: TypeAlias = "tuple[str, str | None, str]"
 
@@ -63,9 +65,9 @@ class Left:
 
 @dataclass(frozen=True)
 class Stage:
-    """What goes together, before the next stage begins.
+    """The objects that are deleted together, before the next stage begins.
 
-    :param awaited: what goes with it by itself.
+    :param awaited: objects that disappear with them by themselves. The stage waits for these, too.
     """
 
     name: str
@@ -75,9 +77,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done.
+    """The plan of a teardown.
 
-    :param released: namespaces that stay, without the labels that we gave them.
+    :param released: namespaces that stay, but lose the labels that we gave them.
     """
 
     stages: list[Stage]
@@ -92,9 +94,9 @@ class Plan:
 class Teardown:
     """The teardown of one cluster.
 
-    :param cluster: its name in the mesh.
+    :param cluster: name of the cluster in the mesh.
     :param mesh_id: ID of the mesh.
-    :param operators: names of the IstioOperators of which the collection installs.
+    :param operators: names of the IstioOperators from which the collection installs.
     """
 
     def __init__(
@@ -108,14 +110,14 @@ class Teardown:
         self._installed = f"{OWNER_LABEL} in ({','.join(operators)})"
 
     def plan(self) -> Plan:
-        """What there is of ours, in the order in which it has to go; only reads.
+        """Return the plan to delete what is ours, in the necessary order. Only read.
 
-        :raises ExomeshError: ``foreign_istio``, where istiod is one of another mesh.
+        :raises ExomeshError: ``foreign_istio``: istiod belongs to another mesh, or to another member.
         """
         client = self._client
         kinds = client.kinds()
         ours = self._find(kinds, f"{MANAGED_BY_LABEL}={MANAGED_BY}")
-        # Locks that are held go when they are released.
+        # Locks that are held disappear when they are released.
         held = {lock_ref(RUN_LOCK), *([lock_ref(INSTALL_LOCK)] if self._is_locked else [])}
         ours = [obj for obj in ours if ObjectRef.of(obj) not in held]
         installed = self._find(kinds, self._installed)
@@ -169,9 +171,9 @@ class Teardown:
         )
 
     def run(self, timeout: float) -> tuple[list[ObjectChange], list[Left]]:
-        """Do it; gives what went, and what stays.
+        """Carry out the teardown. Return the changes, and what stays.
 
-        :raises ExomeshError: ``not_deleted``, with what holds it, or ``locked``.
+        :raises ExomeshError: ``not_deleted``, with what holds the object, or ``locked``.
         """
         plan = self.plan()
         if not plan.changes():
@@ -206,21 +208,22 @@ class Teardown:
         try:
             return self._client.list_objects(kind.api_version, kind.name, namespace, labels=labels)
         except ApiError as error:
-            if error.status == 404:  # the kind has just gone
+            if error.status == 404:  # the kind was just deleted
                 return []
             raise
 
     def _former(self) -> list[tuple[str, list[Object]]]:
-        """What is ours, but has a name of before, by its name of now."""
+        """Return the current names, each with those of our objects that carry the former name."""
         return [
             (operator, former_objects(self._client, operator, self._mesh_id, self._cluster))
             for operator in self._operators
         ]
 
     def _default_tag_of(self, installed: list[Object]) -> list[Object]:
-        """The default tag that stands for an istiod of ours.
+        """Return the objects of the default tag, if it points to an istiod of ours.
 
-        It has the name of whoever ran istioctl last, and without the istiod it keeps pods from being made.
+        They carry the name of the installation whose istioctl ran last. Without the istiod, they keep pods
+        from being made.
         """
         revisions = {revision_of(obj) for obj in installed if is_istiod(obj)}
         found = concurrently(self._client.get, DEFAULT_TAG_PARTS) if revisions else []
@@ -236,18 +239,18 @@ class Teardown:
             self._require_member(obj, mesh_id, cluster)
         if istiods or not labelled_by_us(self._client.get(_NAMESPACE)):
             return
-        # None is ours by its name of now; one by a name of before may be that of another member.
+        # No istiod is ours by the current name. One with a former name may be that of another member.
         name = FORMER_NAMES[CONTROL_PLANE]
         found = self._client.list_objects(
             "apps/v1", "Deployment", ISTIO_NAMESPACE, labels=f"app=istiod,{OWNER_LABEL}={name}"
         )
         for istiod in found:
             mesh_id, cluster = mesh_of(self._client, istiod)
-            if mesh_id:  # whoever has no mesh is a plain Istio of a user
+            if mesh_id:  # an istiod without a mesh ID is a user's plain Istio
                 self._require_member(istiod, mesh_id, cluster)
 
     def _require_member(self, obj: Object, mesh_id: str | None, cluster: str | None) -> None:
-        """Refuse what says that it is of another mesh, or another member of this one."""
+        """Refuse an object that belongs to another mesh, or to another member of this mesh."""
         for found, wanted, what in ((cluster, self._cluster, "cluster"), (mesh_id, self._mesh_id, "mesh")):
             if found and found != wanted:
                 raise ExomeshError(
@@ -264,7 +267,7 @@ class Teardown:
         return [obj for obj in found if _key(obj) not in ours]
 
     def _look_at_installations(self, going: set[_Key], left: list[Left]) -> None:
-        """Gateways of users, of names that ours had before."""
+        """Report gateways of users that carry former names of ours."""
         names = f"{OWNER_LABEL} in ({','.join(FORMER_NAMES.values())})"
         found = self._client.list_objects("apps/v1", "Deployment", labels=names)
         theirs = [_with_owner(obj) for obj in found if _key(obj) not in going and not is_istiod(obj)]
@@ -272,7 +275,7 @@ class Teardown:
             left.append(Left(_list(theirs), "this collection did not install it"))
 
     def _what_istiod_made(self) -> list[Object]:
-        """Roots of trust in every namespace, and what replicas elect their leaders with."""
+        """Return the roots of trust in every namespace, and the objects for the replicas' leader election."""
         client = self._client
         roots = client.list_objects("v1", "ConfigMap", labels="istio.io/config=true")
         maps = client.list_objects("v1", "ConfigMap", ISTIO_NAMESPACE)
@@ -290,7 +293,7 @@ class Teardown:
     def _removable(
         self, crds: list[Object], kinds: list[Kind], going: set[_Key], foreign: list[Object], left: list[Left]
     ) -> list[Object]:
-        """Istio's kinds, unless somebody uses them."""
+        """Return Istio's kinds that can be removed; empty if somebody uses them."""
         if not crds or foreign:
             if crds:
                 left.append(Left(f"{len(crds)} CustomResourceDefinitions", "the other istiod uses them"))
@@ -310,7 +313,7 @@ class Teardown:
     def _namespaces(
         self, ours: list[Object], kinds: list[Kind], going: set[_Key], left: list[Left]
     ) -> tuple[list[str], list[str]]:
-        """The namespaces that are empty without what goes, and those that stay."""
+        """Return the namespaces that are empty after the deletion, and those that stay."""
         candidates = [obj["metadata"]["name"] for obj in ours if obj["kind"] == "Namespace"]
         if self._client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)):
             candidates.append(ISTIO_NAMESPACE)
@@ -332,7 +335,7 @@ class Teardown:
         return empty, kept
 
     def _look_at_users(self, namespaces: list[str], left: list[Left]) -> None:
-        """What users have to see to, as nothing serves it any more."""
+        """Report what users have to take care of, because nothing serves it any more."""
         pods = self._client.list_objects("v1", "Pod", labels=SIDECAR_LABEL)
         running = [
             str(ObjectRef.of(pod))
@@ -351,7 +354,7 @@ class Teardown:
             left.append(Left(f"Label istio-injection of {_list(injected)}", "users have set it"))
 
     def _services_of(self, balancers: list[Object]) -> list[ObjectRef]:
-        """The Services that Istio made for Gateways."""
+        """Return the Services that Istio made for Gateways."""
         owners = {obj["metadata"]["uid"] for obj in balancers if obj["kind"] == "Gateway"}
         if not owners:
             return []
@@ -365,7 +368,7 @@ class Teardown:
 
     def _delete(self, stage: Stage, deadline: float) -> None:
         def one(ref: ObjectRef) -> None:
-            # A Deployment is gone when its pods are: istiod writes as long as it runs.
+            # A Deployment must disappear after its pods, not before: istiod writes as long as it runs.
             self._client.delete(ref, "Foreground" if ref.kind == "Deployment" else "Background")
 
         concurrently(one, stage.refs)
@@ -411,7 +414,7 @@ def _refs(objects: Iterable[Object]) -> list[ObjectRef]:
 
 
 def _key(obj: Object) -> _Key:
-    """Names an object whatever version of its kind it was read in."""
+    """Return a key for an object. It does not depend on the API version in which the object was read."""
     return obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]
 
 
@@ -441,7 +444,10 @@ def _goes_with_its_namespace(obj: Object) -> bool:
 def _without_shared(
     istio: list[Object], last: list[Object], foreign: list[Object], left: list[Left]
 ) -> tuple[list[Object], list[Object]]:
-    """What goes of Istio and after it where another istiod stays, which must not lose what it needs."""
+    """Return what of Istio is deleted, and what after it, if another istiod stays.
+
+    The other istiod must not lose what it needs.
+    """
     told = _list(map(_with_owner, foreign))
     left.append(Left(told, "another istiod than ours; what it needs stays with it"))
     shared = [obj for obj in istio if labels_of(obj).get(COMPONENT_LABEL) == _SHARED]
@@ -454,7 +460,7 @@ def _without_shared(
 
 
 def _with_owner(deployment: Object) -> str:
-    """A Deployment that is not ours, with whose it is."""
+    """Return the name of a Deployment that is not ours, with its owner."""
     return f"{ObjectRef.of(deployment)} of {foreign_owner(deployment, CONTROL_PLANE)}"
 
 

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which members of a mesh lack something of their peers (private to the collection).
+"""Search for members of a mesh that lack something of their peers (private to the collection).
 
-Peering asks the peers' APIs for each pair, some ten requests each. Here every cluster is read once, whatever
-the number of its peers, and the same code judges what was read.
+Peering asks the peers' APIs for each pair, with some ten requests each. Here every cluster is read only once,
+independent of the number of its peers. The same code judges what was read.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _READ = {
     (f"{RBAC}/v1", "ClusterRole"): None,
     (f"{RBAC}/v1", "ClusterRoleBinding"): None,
 }
-"""Kinds that peering makes, and where."""
+"""Kinds that peering creates, each with its namespace; None for kinds without a namespace."""
 
 
 class ClusterReadOnce(KubernetesClient):
-    """Answers from lists of what this collection made, which are read at the beginning.
+    """A client that lists this collection's objects once, at the beginning, and answers from these lists.
 
-    What others made of these kinds does not exist for it.
+    For this client, objects of the same kinds that others made do not exist.
     """
 
     def __init__(self, member: Member) -> None:
@@ -86,9 +86,9 @@ class ClusterReadOnce(KubernetesClient):
         return [obj for obj in self._lists[api_version, kind] if _has_labels(obj, labels or "")]
 
     def accepts(self, token: str) -> bool:
-        """As of any client, but tokens that one key has signed stand for each other.
+        """Return whether the API accepts a token. One answer counts for all tokens that the same key signed.
 
-        Whether account and Secret of each still exist shows in the lists.
+        The lists show whether the account and the Secret of each token still exist.
         """
         signer = _signer(token)
         with self._accepted_lock:
@@ -103,11 +103,12 @@ class ClusterReadOnce(KubernetesClient):
 
 @dataclasses.dataclass
 class Gaps:
-    """What a mesh lacks.
+    """The gaps of a mesh.
 
-    :param reasons: members for which peering has something to do, or to complain of, each with the first.
-    :param strangers: clusters that are no members, by the member that has ties with them.
-    :param members: the members, with what was read of each.
+    :param reasons: members for which peering has something to do or an error to report, each with the first
+        such reason.
+    :param strangers: clusters that are not members, by the member that has ties with them.
+    :param members: the members, with the UID and the server that were read of each.
     """
 
     reasons: dict[str, str]
@@ -118,7 +119,7 @@ class Gaps:
 def find_gaps(members: Sequence[Member], options: Options) -> Gaps:
     """Find what the members of a mesh lack of each other.
 
-    :param options: those of the peering; nothing is changed.
+    :param options: the options of the peering. Nothing is changed.
     :raises ExomeshError: ``wrong_cluster`` or ``same_cluster``: a kubeconfig is another cluster's.
     """
     options = dataclasses.replace(options, check_mode=True, timeout=0)
@@ -159,7 +160,7 @@ def find_gaps(members: Sequence[Member], options: Options) -> Gaps:
 
 
 def _known(member: Member, cluster: ClusterReadOnce | ExomeshError) -> Member:
-    """Return the member with what tells it from others, as far as it answers."""
+    """Return the member with its UID and server, if its cluster answers."""
     if isinstance(cluster, ExomeshError):
         return member
     require_cluster(cluster, member.name, member.mesh)
@@ -175,7 +176,7 @@ def _read(member: Member) -> ClusterReadOnce | ExomeshError:
 
 
 def _unread(clusters: dict[str, ClusterReadOnce | ExomeshError], member: Member) -> dict[str, str]:
-    """What istiod of a member has not read of its peers, by peer."""
+    """Return what istiod of a member has not read of its peers, by peer."""
     cluster = clusters[member.name]
     try:
         missing = {} if isinstance(cluster, ExomeshError) else look(cluster, member.peers, {})
@@ -185,14 +186,14 @@ def _unread(clusters: dict[str, ClusterReadOnce | ExomeshError], member: Member)
 
 
 def _has_labels(obj: Object, selector: str) -> bool:
-    """Whether an object has labels of the forms ``key`` and ``key=value``."""
+    """Return whether an object has the labels of a selector, in the forms ``key`` and ``key=value``."""
     labels = obj["metadata"].get("labels") or {}
     wanted = [part.partition("=") for part in selector.split(",") if part]
     return all(key in labels and (not equals or labels[key] == value) for key, equals, value in wanted)
 
 
 def _signer(token: str) -> str:
-    """The key that signed a token, by its header; the token itself where that does not tell."""
+    """Return the ID of the key that signed a token, from its header; the token itself if there is none."""
     header = token.partition(".")[0]
     try:
         said = base64.urlsafe_b64decode(header + "=" * (-len(header) % 4))

@@ -1,11 +1,17 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Peering: from the members of a mesh to istiods that have read each other (private to the collection).
+"""Peering: the istiods of a mesh's members get to read each other (private to the collection).
 
-The order matters. Peers let a reader in; what the reader would get is proved from inside it; then its secrets
-are written; then every replica of its istiod must have read the peers; and only then goes what is not used
-any more. A peer that fails does not hold up the others.
+The order matters:
+
+1. Peers grant access to a reader.
+2. A pod of the reader proves that the peers' APIs answer it.
+3. The secrets of the reader are written.
+4. Every replica of the reader's istiod must have read the peers.
+5. Only then, what is no longer used is deleted.
+
+A peer that fails does not hold up the others.
 """
 
 from __future__ import annotations
@@ -49,10 +55,10 @@ from .sync import Way, gateway_addresses, look
 
 REMOTE_CREDENTIALS = "PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER"
 LAST_WITHOUT_OPT_OUT = (1, 31, 1)
-"""Up to here istiod is known to die of its first remote secret when it is told not to read those Secrets."""
+"""Up to this release, istiod crashes at its first remote secret if it is told not to read Secrets there."""
 
 _ANSWERS_TO_NOBODY = (200, 401, 403)
-"""Of a Kubernetes API to one who does not say who it is, as its administrator has it."""
+"""Statuses with which a Kubernetes API answers anonymous requests, depending on its configuration."""
 
 _NOTICED_AFTER = 1.0
 _RESTART_SECONDS = 300
@@ -63,15 +69,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for.
+    """The options of the peering.
 
-    :param own_accounts: an account and a token for each reader, in place of Istio's one for all.
+    :param own_accounts: an account and a token for each reader, instead of Istio's shared ones.
     :param least_privilege: those accounts may not read Secrets.
-    :param prune: remove what we made for members that are no peers, and look for ties with others.
+    :param prune: remove what we made for members that are not peers, and look for ties with non-members.
     :param reciprocal: also give each peer its secret for this cluster.
-    :param probe_image: image with curl for the proof from inside; None for no proof.
-    :param reached: APIs, as :func:`probe.api_hash` has them, that pods of the reader were shown to reach.
-    :param before_istiod: istiod is still to come, and reads the secrets for those APIs when it starts.
+    :param probe_image: image with curl for the proof from inside the reader; None to do without the proof.
+    :param reached: hashes (:func:`probe.api_hash`) of the APIs that pods of the reader were shown to reach.
+    :param before_istiod: istiod does not exist yet. It reads the secrets for the APIs in ``reached`` when it
+        starts.
     :param timeout: seconds that each wait may take.
     """
 
@@ -88,25 +95,25 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What changed, or would, and the clusters whose istiod had to be restarted."""
+    """The changes that were made, or would be, and the clusters whose istiod had to be restarted."""
 
     changes: list[ObjectChange] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
-    """Clusters that we once made ties with, and that are no members now."""
+    """Clusters that are not members now, but have ties that we once made."""
 
 
 def connect(member: Member) -> KubernetesClient:
-    """The API of a member, by its kubeconfig."""
+    """Return a client for the API of a member, by its kubeconfig."""
     return KubernetesClient(member.kubeconfig, name=member.name)
 
 
 class Peering:
     """The peering of one member with its peers.
 
-    :param client: the member's cluster; its name is the member's.
-    :param connect: how to get to the API of another member.
+    :param client: client of the member's cluster. Its name is the member's name.
+    :param connect: returns a client for the API of another member.
     """
 
     def __init__(
@@ -126,9 +133,10 @@ class Peering:
         self._failures: list[ExomeshError] = []
 
     def run(self) -> Outcome:
-        """Do it all.
+        """Do the whole peering.
 
-        :raises ExomeshError: naming everything that failed, when all else is done.
+        :raises ExomeshError: something failed. The error names all failures, and is raised after all the rest
+            is done.
         """
         mesh = self._here[0].mesh if self._here else None
         kept = require_cluster(self._client, self._client.name, mesh)
@@ -160,7 +168,7 @@ class Peering:
             self._give(self._connect(peer), here)
 
     def _give(self, reader: KubernetesClient, peers: Sequence[Member]) -> None:
-        """Give a reader the secrets of these peers, and see that its istiod takes them up."""
+        """Give a reader the secrets for these peers, and check that its istiod reads them."""
         deployments = self._attempt(self._usable_istiods, [reader])
         if not deployments:
             return
@@ -187,7 +195,7 @@ class Peering:
         self._attempt(lambda way: self._clear(reader, way), given)
 
     def _usable_istiods(self, reader: KubernetesClient) -> list[Object]:
-        """The reader's istiods, if they can do with what they would get.
+        """Return the reader's istiods, if they can work with the access that they would get.
 
         :raises ExomeshError: ``least_privilege_impossible``.
         """
@@ -219,7 +227,7 @@ class Peering:
         return deployments
 
     def _open(self, reader: KubernetesClient, peer: Member) -> Way | None:
-        """Have the peer let the reader in; None in check mode where nothing can be known of it yet."""
+        """Grant the reader access to the peer. Return None in check mode if the peer does not exist yet."""
         if self._is_to_come(peer):
             ref = secret_ref(peer.name)
             self._report(reader.name, [ObjectChange(ref, UNCHANGED if reader.get(ref) else CREATE, {}, {})])
@@ -251,8 +259,8 @@ class Peering:
     # The proof from inside
 
     def _proved(self, reader: KubernetesClient, ways: Sequence[Way]) -> list[Way]:
-        """Those ways on which the peer's API answers a pod of the reader."""
-        # The reader's account and its token are of the API's own making: what is left to prove is the way.
+        """Return the ways on which the peer's API answers a pod of the reader."""
+        # The API itself made the reader's account and token. Only the way to the API is left to prove.
         reached = [way for way in ways if way.is_among(self._options.reached)]
         unproved = [way for way in ways if way not in reached]
         if self._options.before_istiod:
@@ -280,7 +288,7 @@ class Peering:
         return [way for way in ways if way.peer.name not in refused]
 
     def _refused(self, reader: KubernetesClient, ways: Sequence[Way]) -> dict[str, str]:
-        """Why a pod of the reader gets nothing from a peer's API, by peer; asked in one go."""
+        """Ask the peers' APIs from one pod of the reader. Return why an API did not answer, by peer."""
         image, timeout = self._options.probe_image or "", self._options.timeout
         answers = probe(reader, [way.target() for way in ways], image, timeout)
         return {answer.name: reason for answer in answers if (reason := _refusal(answer))}
@@ -288,13 +296,13 @@ class Peering:
     # istiod
 
     def _synced(self, reader: KubernetesClient, ways: list[Way], wait: bool) -> list[Way]:
-        """Those ways that every replica of the reader's istiod has taken up; a stale istiod is restarted.
+        """Return the ways that every replica of the reader's istiod has read. Restart a stale istiod.
 
-        :param wait: the secrets have just been written.
+        :param wait: whether the secrets have just been written.
         """
         try:
             if wait:
-                # Until it has noticed, istiod shows the state that it had with the secret of before.
+                # Until istiod notices the new secret, it shows its state with the previous one.
                 pause(_NOTICED_AFTER, f"istiod of {reader.name} to notice its secrets")
             gateways = {way.peer.name: gateway_addresses(way) for way in ways} if wait else {}
             missing = self._wait(reader, ways, gateways)
@@ -302,7 +310,7 @@ class Peering:
             if stale:
                 unreachable = self._refused(reader, stale) if self._options.probe_image else {}
                 if set(unreachable) != set(missing):
-                    # The peers answer, so istiod does not do what it should.
+                    # The peers answer, so the fault is istiod's.
                     istiod.restart(reader, _RESTART_SECONDS)
                     self._outcome.restarted.append(reader.name)
                     missing = self._wait(reader, ways, gateways)
@@ -320,7 +328,7 @@ class Peering:
     def _wait(
         self, reader: KubernetesClient, ways: Sequence[Way], gateways: Mapping[str, set[str]]
     ) -> dict[str, list[str]]:
-        """What istiod lacks of each peer, when it is complete or the time is up."""
+        """Wait until istiod lacks nothing, or the time is up. Return what it lacks of each peer."""
         missing: dict[str, list[str]] = {}
 
         def unmet() -> str | None:
@@ -351,10 +359,10 @@ class Peering:
             next_step=f"Look for {way.peer.name} in the log of istiod, and check the address and firewalls",
         )
 
-    # What is not used any more
+    # Removing what is no longer used
 
     def _clear(self, reader: KubernetesClient, way: Way) -> None:
-        """Remove what the peer had for the reader and nobody uses now."""
+        """Remove the peer's objects for the reader that nobody uses now."""
         check_mode = self._options.check_mode
         doomed: list[ObjectRef] = []
         if self._options.own_accounts:
@@ -369,7 +377,7 @@ class Peering:
         self._report(way.peer.name, revoke(way.client, doomed, check_mode))
 
     def _unused_shared_token(self, reader: KubernetesClient, way: Way) -> list[ObjectRef]:
-        """The token that the peer's readers shared, when this reader is the last to have changed over."""
+        """Return the token that the peer's readers shared, if this reader was the last to use it."""
         shared = our_shared_token(way.client)
         if shared is None:
             return []
@@ -383,19 +391,23 @@ class Peering:
                     if holds_token(held, way.peer.name, token):
                         return []
                 except ExomeshError:
-                    return []  # it may still use it
+                    return []  # the other reader may still use the token
         return [ref]
 
     def _is_last(self, reader: KubernetesClient, way: Way) -> bool:
-        """Whether the reader is the last of the peer's; which one will be in fact shows in the run only."""
+        """Return whether the reader is the last in the list of the peer's readers.
+
+        Only the real run shows which reader is the last in fact.
+        """
         return [member.name for member in self._members if way.peer.name in member.peers][-1:] == [
             reader.name
         ]
 
     def _prune(self, client: KubernetesClient, kept: Record | None) -> None:
-        """Remove, here, what there is for members that are no peers.
+        """Remove the objects of this cluster for members that are not its peers.
 
-        A cluster that the inventory lacks has not left: a line may be commented out, a zone may be away.
+        A cluster that is missing in the inventory has not left the mesh: its line may be commented out, or
+        its zone may be unavailable.
         """
         members = {member.name for member in self._members}
         surplus = members - {peer.name for peer in self._peers}
@@ -409,9 +421,9 @@ class Peering:
         self._outcome.strangers = sorted({*secrets, *accounts, *recorded} - members)
 
     def _keep_record(self, member: Member) -> None:
-        """Have the cluster of a member say what it is, and who is a member."""
+        """Write the record of a member's cluster: its place in the mesh, and all members."""
         if not member.mesh or self._is_to_come(member):
-            return  # the caller does not say what mesh this is
+            return  # the caller does not name the mesh, or the cluster does not exist yet
         client = self._client if member.name == self._client.name else self._connect(member)
         record = Record(
             mesh=member.mesh,
@@ -441,7 +453,7 @@ class Peering:
         self._outcome.changes += [dataclasses.replace(change, cluster=where) for change in changes]
 
     def _attempt(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """``work`` on every item at once; results of those that did not fail."""
+        """Do ``work`` on all items at once. Return the results of those that did not fail."""
         results: list[Result] = []
 
         def one(item: Item) -> list[Result]:
@@ -457,10 +469,10 @@ class Peering:
 
 
 def _refusal(answer: Answer) -> str | None:
-    """Why an answer is not the one that a peer's API should give; None when it is.
+    """Return why an answer is not the one that a peer's API should give; None if it is.
 
-    The pod has no token, as an image that somebody swapped would have it, too. That the API takes the token
-    was asked from here; TLS proves that it is the same API.
+    The pod has no token, because a swapped image could steal it. This machine has asked whether the API
+    accepts the token. TLS proves that the pod asks the same API.
     """
     if answer.status in _ANSWERS_TO_NOBODY:
         return None

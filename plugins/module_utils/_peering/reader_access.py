@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a cluster lets its readers in, and out again (private to the collection).
+"""Granting readers access to a cluster, and revoking it (private to the collection).
 
-A reader is a cluster whose istiod reads this one. Each has an account and a token of its own, or all share
-those of Istio. A token that works is reused; one that is not accepted any more is replaced.
+A reader is a cluster whose istiod reads this one. Each reader has its own account and token, or all readers
+share those of Istio. A token that works is reused. A token that is no longer accepted is replaced.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _OWNED_KINDS = (
 
 @dataclass(frozen=True)
 class Grant:
-    """How a reader gets in: CA (base64) and token, None in check mode where they are still to be made."""
+    """The access of a reader: CA (base64) and token; both None in check mode if they do not exist yet."""
 
     ca: str | None
     token: str | None
@@ -60,16 +60,16 @@ class Grant:
 
 
 def grant(client: KubernetesClient, reader: str, secrets: bool, timeout: float, check_mode: bool) -> Grant:
-    """Have an account, rights and a token of the reader's own.
+    """Ensure an account, rights and a token for one reader alone.
 
-    :param secrets: the reader may read Secrets, too.
+    :param secrets: whether the reader may read Secrets, too.
     :raises ExomeshError: ``istio_not_installed`` or ``no_token``.
     """
     changes: list[ObjectChange] = []
     account: Object | None = None
     for obj in reader_objects(reader, secrets):
         live, change = _ensure(client, obj, check_mode)
-        account = account or live  # it is the first
+        account = account or live  # the account is the first object
         changes += change
     found = client.get(token_ref(reader))
     wanted = token_secret(reader)
@@ -78,7 +78,7 @@ def grant(client: KubernetesClient, reader: str, secrets: bool, timeout: float, 
 
 
 def grant_shared(client: KubernetesClient, timeout: float, check_mode: bool) -> Grant:
-    """Have a token of the account that Istio itself makes for all readers.
+    """Ensure a token of the account that Istio itself creates for all readers.
 
     :raises ExomeshError: ``istio_not_installed`` or ``no_token``.
     """
@@ -90,7 +90,7 @@ def grant_shared(client: KubernetesClient, timeout: float, check_mode: bool) -> 
 
 
 def readers(client: KubernetesClient) -> dict[str, list[ObjectRef]]:
-    """What there is for readers with accounts of their own, by reader."""
+    """Return the existing objects for readers with accounts of their own, by reader."""
     selector = f"{MANAGED_BY_LABEL}={MANAGED_BY},{READER_LABEL}"
     found: dict[str, list[ObjectRef]] = {}
     for api_version, kind, namespace in _OWNED_KINDS:
@@ -100,7 +100,7 @@ def readers(client: KubernetesClient) -> dict[str, list[ObjectRef]]:
 
 
 def revoke(client: KubernetesClient, refs: Iterable[ObjectRef], check_mode: bool) -> list[ObjectChange]:
-    """Delete what was there for readers."""
+    """Delete objects that were created for readers."""
     doomed = list(refs)
     if not check_mode:
         concurrently(client.delete, doomed)
@@ -108,7 +108,7 @@ def revoke(client: KubernetesClient, refs: Iterable[ObjectRef], check_mode: bool
 
 
 def roles(client: KubernetesClient) -> list[ObjectRef]:
-    """The roles of all readers, as far as they are there."""
+    """Return those roles of all readers that exist and are ours."""
     wanted = [
         ObjectRef(f"{RBAC}/v1", "ClusterRole", READER_ROLE),
         ObjectRef(f"{RBAC}/v1", "ClusterRole", READER_OF_SECRETS_ROLE),
@@ -118,13 +118,13 @@ def roles(client: KubernetesClient) -> list[ObjectRef]:
 
 
 def binding_for_secrets(client: KubernetesClient, reader: str) -> list[ObjectRef]:
-    """What lets a reader with an account of its own read Secrets; empty where nothing does."""
+    """Return the binding that lets a reader with its own account read Secrets; empty if there is none."""
     ref = ObjectRef(f"{RBAC}/v1", "ClusterRoleBinding", secrets_binding(reader))
     return [ref] if client.get(ref) else []
 
 
 def our_shared_token(client: KubernetesClient) -> tuple[ObjectRef, str] | None:
-    """The token that all readers share, if we made it."""
+    """Return the Secret and the token that all readers share; None if we did not make it."""
     secret = client.get(_SHARED_TOKEN_REF)
     if secret is None or not is_ours(secret):
         return None
@@ -134,7 +134,7 @@ def our_shared_token(client: KubernetesClient) -> tuple[ObjectRef, str] | None:
 def _ensure(
     client: KubernetesClient, obj: Object, check_mode: bool
 ) -> tuple[Object | None, list[ObjectChange]]:
-    """The live object, and what changed to make it as it should be."""
+    """Ensure an object. Return its live form, and the changes."""
     ref = ObjectRef.of(obj)
     live = client.get(ref)
     if live is None:
@@ -143,7 +143,7 @@ def _ensure(
         try:
             return client.create(obj), [ObjectChange(ref, CREATE, {}, {})]
         except ApiError as error:
-            if error.reason == "AlreadyExists":  # another reader's run made it a moment ago
+            if error.reason == "AlreadyExists":  # another reader's run has just made it
                 return client.get(ref), []
             if error.status == 404:
                 raise _not_installed(f"It has no namespace {ISTIO_NAMESPACE}") from None
@@ -153,14 +153,14 @@ def _ensure(
         return live, []
     change = ObjectChange(ref, UPDATE, before, after)
     if not check_mode:
-        if live.get("roleRef") != obj.get("roleRef"):  # which Kubernetes does not let change
+        if live.get("roleRef") != obj.get("roleRef"):  # Kubernetes does not allow changing it
             client.delete(ref)
         live = client.apply(obj)
     return live, [change]
 
 
 def _different(live: Object, obj: Object) -> tuple[Fields, Fields]:
-    """The fields that differ; what others added to the object's metadata does not count."""
+    """Return the differing fields, before and after. Metadata that others added does not count."""
     labels = live["metadata"].get("labels") or {}
     wanted = obj["metadata"]["labels"]
     parts = [part for part in ("rules", "roleRef", "subjects") if part in obj]
@@ -174,7 +174,7 @@ def _different(live: Object, obj: Object) -> tuple[Fields, Fields]:
 
 
 def _shared_tokens(client: KubernetesClient) -> list[Object]:
-    """Token Secrets of the shared account, the one of the usual name first."""
+    """Return the token Secrets of the shared account, the one with the usual name first."""
     tokens = client.list_objects("v1", "Secret", ISTIO_NAMESPACE, fields=f"type={TOKEN_TYPE}")
     found = [
         secret
@@ -193,7 +193,7 @@ def _token(
     timeout: float,
     check_mode: bool,
 ) -> Grant:
-    """A token that works: the first of the candidates that does, or a new one."""
+    """Return a token that works: the first candidate that works, or a new token."""
     ref = ObjectRef.of(wanted)
     rejected: dict[ObjectRef, tuple[str, bool]] = {}
     for secret in candidates:
@@ -202,7 +202,7 @@ def _token(
             return Grant(ca, token, [])
         rejected[ObjectRef.of(secret)] = (hash_of(token), is_ours(secret))
     if ref in rejected and not rejected[ref][1]:
-        # Someone else's, which is not ours to delete.
+        # It belongs to somebody else, so we must not delete it.
         wanted = {**wanted, "metadata": {**wanted["metadata"], "name": f"{ref.name}-exomesh"}}
         ref = ObjectRef.of(wanted)
     change = ObjectChange(ref, CREATE, {}, {"serviceAccount": annotations_of(wanted)[ACCOUNT_ANNOTATION]})
@@ -216,7 +216,7 @@ def _token(
     try:
         secret = client.create(wanted)
     except ApiError as error:
-        # Another cluster's run made it a moment ago.
+        # Another cluster's run has just made it.
         found = client.get(ref) if error.reason == "AlreadyExists" else None
         if found is None:
             raise
@@ -225,7 +225,7 @@ def _token(
 
 
 def _belongs(secret: Object, account: Object | None) -> bool:
-    """Whether a token is of this very account, and not of one of the same name that was deleted."""
+    """Return whether a token is of this account, and not of a deleted account with the same name."""
     uid = annotations_of(secret).get(_UID_ANNOTATION)
     return uid is None or account is None or uid == account["metadata"].get("uid")
 

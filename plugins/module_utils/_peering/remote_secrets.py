@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remote secrets: how istiod of one cluster gets to the APIs of the others (private to the collection).
+"""Remote secrets: the access of one cluster's istiod to the APIs of the others (private to the collection).
 
 Names, labels, keys and content are those of ``istioctl create-remote-secret``, so either can take over from
-the other. Tokens stay in here: what leaves are hashes. What is in a peer for each of its readers is said
-here, too; who makes it is in ``reader_access``.
+the other. Changes show hashes instead of tokens. This module also defines the objects that a peer has for
+each of its readers. Module ``reader_access`` creates these objects.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import CREATE, DELETE, UNCHANGED, UPDATE, Fields, ObjectChange, hash_of, write_anew
 
-with suppress(ImportError):  # require("kubernetes") tells
+with suppress(ImportError):  # require("kubernetes") reports it
     import yaml
 
 MULTI_CLUSTER_LABEL = "istio/multiCluster"
@@ -46,7 +46,7 @@ _UNKNOWN = "known once the peer has made its token"
 
 @dataclass(frozen=True)
 class Access:
-    """What a remote secret holds; ``ca`` (base64) and ``token`` are None until the peer has made them."""
+    """The content of a remote secret. ``ca`` (base64) and ``token`` are None until the peer has made them."""
 
     cluster: str
     server: str
@@ -55,7 +55,7 @@ class Access:
     token: str | None
 
     def kubeconfig(self) -> dict[str, Any]:
-        """The document in the form that istiod accepts: one cluster, one user with a token."""
+        """Return the kubeconfig in the form that istiod accepts: one cluster, one user with a token."""
         name = self.cluster
         cluster = {"certificate-authority-data": self.ca, "server": self.server}
         if self.tls_server_name:
@@ -86,27 +86,27 @@ class Access:
 
 
 def secret_ref(cluster: str) -> ObjectRef:
-    """Where a cluster keeps its access to ``cluster``."""
+    """Return the Secret in which a reader keeps its access to ``cluster``."""
     return ObjectRef("v1", "Secret", SECRET_PREFIX + cluster, ISTIO_NAMESPACE)
 
 
 def reader_account(reader: str) -> str:
-    """Name of the service account that a cluster has for one of its readers; its bindings have it, too."""
+    """Return the name of the service account for a reader. The account's bindings have the same name."""
     return f"{READER_ROLE}-{reader}"
 
 
 def token_ref(reader: str) -> ObjectRef:
-    """The token of the account that a cluster has for one of its readers."""
+    """Return the Secret with the token of the account that a cluster has for one of its readers."""
     return ObjectRef("v1", "Secret", f"{reader_account(reader)}-token", ISTIO_NAMESPACE)
 
 
 def token_secret(reader: str) -> Object:
-    """A Secret into which the cluster puts a token of the reader's account."""
+    """Return a Secret into which the cluster puts a token of the reader's account."""
     return _token_secret(token_ref(reader).name, reader_account(reader), {READER_LABEL: reader})
 
 
 def shared_token_secret() -> Object:
-    """The same for the account that all readers share, as ``istioctl`` makes it."""
+    """Return a Secret for a token of the account that all readers share, as ``istioctl`` makes it."""
     return _token_secret(SHARED_TOKEN, SHARED_ACCOUNT, {})
 
 
@@ -125,11 +125,11 @@ def _token_secret(name: str, account: str, labels: Mapping[str, str]) -> Object:
 
 
 def reader_objects(reader: str, secrets: bool = False) -> list[Object]:
-    """What a cluster has for one of its readers, without the token.
+    """Return the objects that a cluster has for one of its readers, without the token.
 
-    The roles are the same for all readers; they allow what istiod watches in a remote cluster, and no more.
+    The roles are the same for all readers. They allow what istiod watches in a remote cluster, and no more.
 
-    :param secrets: also let it read all Secrets, which istiod insists on unless told otherwise.
+    :param secrets: also let the reader read all Secrets. istiod insists on that unless it is told otherwise.
     """
     account = reader_account(reader)
     roles = [_role("ClusterRole", READER_ROLE, _CLUSTER_RULES), _role("Role", READER_ROLE, _NAMESPACE_RULES)]
@@ -150,7 +150,7 @@ def reader_objects(reader: str, secrets: bool = False) -> list[Object]:
 
 
 def secrets_binding(reader: str) -> str:
-    """Name of the binding that lets a reader read Secrets."""
+    """Return the name of the binding that lets a reader read Secrets."""
     return f"{reader_account(reader)}:secrets"
 
 
@@ -185,21 +185,21 @@ _CLUSTER_RULES = [
     _watch("apiextensions.k8s.io", "customresourcedefinitions"),
     _watch("networking.istio.io", "workloadentries"),
     _watch("gateway.networking.k8s.io", "gateways"),
-    # Where multi-cluster services (MCS) are switched on.
+    # For clusters where multi-cluster services (MCS) are switched on.
     _watch("multicluster.x-k8s.io", "serviceexports", "serviceimports"),
 ]
-# The mesh configuration, for the trust domain.
+# For the mesh configuration, which has the trust domain.
 _NAMESPACE_RULES = [_watch("", "configmaps")]
 _SECRETS_RULES = [_watch("", "secrets")]
 
 
 def compare_secret(client: KubernetesClient, access: Access) -> ObjectChange:
-    """What making the remote secret would change."""
+    """Return what writing the remote secret would change."""
     return _compare(client.get(secret_ref(access.cluster)), access)
 
 
 def write_secret(client: KubernetesClient, access: Access) -> ObjectChange:
-    """Make the remote secret; a change made by someone else in between is looked at again."""
+    """Write the remote secret. If someone else changes it in between, read and compare it again."""
     seen: list[ObjectChange] = []
 
     def write(live: Object | None) -> Object | None:
@@ -215,13 +215,13 @@ def write_secret(client: KubernetesClient, access: Access) -> ObjectChange:
 
 
 def holds_token(secret: Object | None, cluster: str, token: str) -> bool:
-    """Whether a remote secret gives access to ``cluster`` by this token."""
+    """Return whether a remote secret holds this token for the access to ``cluster``."""
     fields = _live_fingerprint(secret, cluster) if secret else {}
     return fields.get("token") == hash_of(token)
 
 
 def our_secrets(client: KubernetesClient) -> dict[str, ObjectRef]:
-    """The remote secrets that we made, by the cluster that they are for."""
+    """Return the remote secrets that we made, by the cluster that they give access to."""
     selector = f"{MULTI_CLUSTER_LABEL}=true,{MANAGED_BY_LABEL}={MANAGED_BY}"
     found = client.list_objects("v1", "Secret", ISTIO_NAMESPACE, labels=selector)
     prefix = secret_ref("").name
@@ -253,7 +253,7 @@ def _compare(live: Object | None, access: Access) -> ObjectChange:
 
 
 def _replacement(live: Object, secret: Object) -> Object:
-    """Our secret in place of the live one; labels and annotations of others stay, other keys do not."""
+    """Return our secret to replace the live one. Others' labels and annotations stay, but not their keys."""
     metadata = secret["metadata"]
     merged = {
         "name": metadata["name"],
@@ -266,7 +266,7 @@ def _replacement(live: Object, secret: Object) -> Object:
 
 
 def _fingerprint(access: Access) -> Fields:
-    """What counts in a remote secret, with hashes for what is secret; for comparison and diff."""
+    """Return what counts in a remote secret for comparison and diff, with hashes of what is secret."""
     return {
         "label": "true",
         "annotation": access.cluster,
@@ -290,7 +290,7 @@ def _live_fingerprint(secret: Object, cluster: str) -> Fields:
 
 
 def _kubeconfig_fingerprint(document: Any) -> Fields:
-    """The kubeconfig with hashes for certificate and token; ``rest`` tells apart whatever else is in it."""
+    """Return the kubeconfig with hashes of certificate and token. ``rest`` is a hash of all other content."""
     document = copy.deepcopy(document)
     document.pop("preferences", None)  # an empty map that some versions of istioctl write
     cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]

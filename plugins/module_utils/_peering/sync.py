@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What istiod says of its peers (private to the collection)."""
+"""What istiod reports about its peers (private to the collection)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def unsynced(
     peers: Iterable[str],
     gateways: Mapping[str, set[str]],
 ) -> dict[str, list[str]]:
-    """What replicas of istiod lack of each peer, in words; empty when all is well.
+    """Return what replicas of istiod lack of each peer, in words; empty if nothing is missing.
 
-    :param states: state of the peers by replica.
-    :param known: addresses of gateways by peer by replica.
-    :param gateways: what those addresses should be, for the peers of which that is known.
+    :param states: for each replica, the state of each peer.
+    :param known: for each replica, the addresses of each peer's gateways.
+    :param gateways: the addresses that the replicas should know, for those peers of which they are known.
     """
     missing: dict[str, list[str]] = {}
     for peer in peers:
@@ -55,7 +55,7 @@ def unsynced(
 def look(
     reader: KubernetesClient, peers: Sequence[str], gateways: Mapping[str, set[str]]
 ) -> dict[str, list[str]]:
-    """What the istiod of a reader lacks of each peer now, in words; empty when all is well."""
+    """Return what the istiod of a reader lacks of each peer now, in words; empty if nothing is missing."""
     ready, lacking = istiod.replicas(reader)
     if not ready:
         return {peer: ["no replica of istiod is ready", *lacking] for peer in peers}
@@ -65,7 +65,10 @@ def look(
 
 
 def gateway_addresses(way: Way) -> set[str]:
-    """Addresses of a peer's gateway; none where it has none yet, or a host name, which istiod resolves."""
+    """Return the addresses of a peer's gateway; empty if it has none yet, or has a host name.
+
+    istiod resolves a host name, so its addresses cannot be compared.
+    """
     label = f"{NETWORK_LABEL}={way.peer.network}"
     services = way.client.list_objects("v1", "Service", ISTIO_NAMESPACE, labels=label)
     found = {address for service in services for address in service_addresses(service)}
@@ -74,7 +77,7 @@ def gateway_addresses(way: Way) -> set[str]:
 
 @dataclass(frozen=True)
 class Way:
-    """From a reader to one peer: what the reader's secret for it is to hold."""
+    """The way from a reader to one peer. ``access`` is what the reader's secret for the peer is to hold."""
 
     peer: Member
     client: KubernetesClient

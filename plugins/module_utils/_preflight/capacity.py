@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether nodes have room for pods to come, as the scheduler counts (private to the collection)."""
+"""Check whether nodes have room for new pods, as the scheduler counts (private to the collection)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNITS = {
 
 
 def quantity(text: str | float) -> Decimal:
-    """A quantity of Kubernetes, as in ``500m``, ``2Gi`` or ``1e3``, as a number. Raises ExomeshError."""
+    """Return a Kubernetes quantity, as in ``500m``, ``2Gi`` or ``1e3``, as a number. Raises ExomeshError."""
     match = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)", str(text))
     if not match or match[2] not in _UNITS:
         raise ExomeshError(
@@ -43,7 +43,7 @@ class Amount:
 
     @classmethod
     def of(cls, resources: dict[str, Any] | None) -> Amount:
-        """From ``cpu`` and ``memory`` as Kubernetes has them."""
+        """Read ``cpu`` and ``memory`` in the form of Kubernetes."""
         resources = resources or {}
         return cls(quantity(resources.get("cpu", 0)), quantity(resources.get("memory", 0)))
 
@@ -54,11 +54,11 @@ class Amount:
         return Amount(self.cpu - other.cpu, self.memory - other.memory)
 
     def at_least(self, other: Amount) -> Amount:
-        """The larger of both, for each resource."""
+        """Return the larger of both values for each resource."""
         return Amount(max(self.cpu, other.cpu), max(self.memory, other.memory))
 
     def has(self, other: Amount) -> bool:
-        """Whether the other one fits into this one."""
+        """Return whether the other amount fits into this one."""
         return self.cpu >= other.cpu and self.memory >= other.memory
 
     def __str__(self) -> str:
@@ -67,19 +67,19 @@ class Amount:
 
 @dataclass(frozen=True)
 class Node:
-    """A node that takes pods, and what is left of it."""
+    """A node that accepts pods, with what is free on it."""
 
     name: str
     free: Amount
     pods: int
-    """Number of further pods that it takes."""
+    """Number of further pods that the node accepts."""
 
     def with_pod(self, request: Amount) -> Node:
         return replace(self, free=self.free - request, pods=self.pods - 1)
 
 
 def usable_nodes(nodes: Iterable[Object], pods: Sequence[Object]) -> list[Node]:
-    """The nodes on which an ordinary pod may be started, with what the pods there leave of them."""
+    """Return the nodes on which an ordinary pod may be started, with what their pods leave free."""
     found = []
     for node in nodes:
         name = node["metadata"]["name"]
@@ -95,17 +95,17 @@ def usable_nodes(nodes: Iterable[Object], pods: Sequence[Object]) -> list[Node]:
 
 
 def has_ended(pod: Object) -> bool:
-    """Whether a pod does not use its node any more."""
+    """Return whether a pod no longer uses its node."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def request_of(pod: Object) -> Amount:
-    """What a pod asks of its node: its containers together, or more where an init container needs more."""
+    """Return what a pod requests: the sum of its containers, or more if an init container needs more."""
     spec = pod["spec"]
     sidecars = peak = Amount()
     for container in spec.get("initContainers") or []:
         request = _requests(container)
-        if container.get("restartPolicy") == "Always":  # it runs on beside the containers
+        if container.get("restartPolicy") == "Always":  # it keeps running beside the containers
             sidecars += request
             peak = peak.at_least(sidecars)
         else:
@@ -117,7 +117,7 @@ def request_of(pod: Object) -> Amount:
 
 
 def unplaced(nodes: Sequence[Node], requests: Iterable[tuple[str, Amount]]) -> list[str]:
-    """Names of the pods to come that find no node, largest first."""
+    """Return the names of the new pods that fit on no node, largest first."""
     left = list(nodes)
     without = []
     for name, request in sorted(requests, key=lambda entry: (entry[1].memory, entry[1].cpu), reverse=True):

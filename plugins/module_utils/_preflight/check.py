@@ -38,7 +38,7 @@ class Check:
         }
 
     def __str__(self) -> str:
-        """For people, in sentences."""
+        """Return the check for people, in sentences."""
         saw = f"Saw: {'; '.join(self.evidence)}" if self.evidence else ""
         sentences = [
             text.rstrip(". ") + "." for text in (self.message, saw, self.cause, self.next_step) if text

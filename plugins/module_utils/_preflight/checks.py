@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What would make an installation fail or break what runs, found beforehand (private to the collection).
+"""Checks before an installation: what would make it fail, or break what runs (private to the collection).
 
-Reads one cluster, and lets a short-lived pod in it ask for the peers. Every check gives an outcome; the
-caller decides what becomes of them.
+They read one cluster. A short-lived pod in the cluster asks whether the peers answer. Every check returns an
+outcome. The caller decides what follows from it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ POOL_ANNOTATIONS = (
 
 @dataclass
 class _Seen:
-    """What was read of the cluster."""
+    """The data that was read from the cluster."""
 
     kubernetes: str
     nodes: list[Object]
@@ -73,21 +73,21 @@ class Preflight:
         self._release = Release.parse(wanted.version)
         self._seen = self._look()
         self.reached: list[str] = []
-        """APIs that answered a pod of this cluster, as :func:`probe.api_hash` has them."""
+        """Hashes (:func:`probe.api_hash`) of the APIs that answered a pod of this cluster."""
 
     @property
     def is_new(self) -> bool:
-        """Whether there is no istiod yet."""
+        """Return whether there is no istiod yet."""
         return not self._seen.istiods
 
     def checks(self) -> list[Check]:
-        """Everything that can be told by reading."""
+        """Return all checks that need only reading."""
         return [self._judged(check) for check in self._all_checks()]
 
     def unproven_peers(self) -> list[Member]:
-        """The peers that this cluster was never shown to reach.
+        """Return the peers that this cluster was never shown to reach.
 
-        All of them where istiod is not there yet, else those of which it has no remote secret.
+        Before there is an istiod, these are all peers. Later, these are the peers without a remote secret.
         """
         me = next((member for member in self._members if member.name == self._wanted.cluster), None)
         names = set(me.peers) if me else set()
@@ -96,7 +96,7 @@ class Preflight:
         return [member for member in self._members if member.name in names]
 
     def probe(self, image: str, timeout: float) -> list[Check]:
-        """Ask for the unproven peers from inside the cluster."""
+        """Check from inside the cluster whether the unproven peers answer."""
         found = concurrently(targets_of, self.unproven_peers())
         checks = [check for _targets, unknown in found for check in unknown]
         targets = [target for known, _unknown in found for target in known]
@@ -197,7 +197,7 @@ class Preflight:
                 next_step="Set mesh_istio_version to a release that is supported",
             )
 
-    # Istio that is there
+    # The existing Istio
 
     def _installed(self) -> Iterator[Check]:
         owners = Owners(self._client, self._wanted, self._seen.namespace, self._seen.istiods)
@@ -304,11 +304,14 @@ class Preflight:
             yield Check("network-label", OK, f"Namespace {ISTIO_NAMESPACE} has {NETWORK_LABEL}={label}")
 
     def _webhooks(self) -> Check:
-        """Webhooks of an Istio that is gone keep the API from creating pods, or take what nobody checks."""
+        """Check for webhooks of an Istio that is gone.
+
+        They keep the API from creating pods, or let requests pass unchecked.
+        """
         blocking: list[str] = []
         passed_over: list[str] = []
         waiting: list[str] = []
-        find = functools.cache(self._client.get)  # many webhooks are of one service
+        find = functools.cache(self._client.get)  # many webhooks have the same Service
         for configuration in self._seen.webhooks:
             for webhook in configuration.get("webhooks") or []:
                 service = (webhook.get("clientConfig") or {}).get("service")
@@ -376,7 +379,7 @@ class Preflight:
         return Check("capacity", OK, f"There is room for {len(to_come)} pods to come", evidence)
 
     def _running(self, name: str) -> int:
-        """Pods of the Deployment that have a node."""
+        """Return the number of the Deployment's pods that have a node and have not ended."""
         return sum(
             pod["spec"].get("nodeName") is not None and not has_ended(pod)
             for pod in self._seen.pods

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in a cluster before the installation (private to the collection)."""
+"""Reading what a cluster has before the installation (private to the collection)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _DEACTIVATED = {"istio.io/deactivated": "never-match"}
 
 
 def identity_of(client: KubernetesClient, istiod: Object) -> dict[str, str]:
-    """Mesh ID, cluster name, network and trust domain of an istiod, by their checks, where known."""
+    """Return mesh ID, cluster name, network and trust domain of an istiod, by the code of their checks.
+
+    A value that is not known is missing in the result.
+    """
     namespace, suffix = istiod["metadata"]["namespace"], istiod["metadata"]["name"].removeprefix("istiod")
     mesh_config, injector = concurrently(
         client.get,
@@ -55,12 +58,12 @@ def is_of_istio(configuration: Object, webhook: Object) -> bool:
 
 
 def deactivated(webhook: Object) -> bool:
-    """Whether the installer has switched the webhook off, in favour of a revision tag's."""
+    """Return whether the installer has switched off the webhook in favour of a revision tag's webhook."""
     return (webhook.get("namespaceSelector") or {}).get("matchLabels") == _DEACTIVATED
 
 
 def is_of_deployment(pod: Object, name: str) -> bool:
-    """Whether a ReplicaSet of the Deployment has made the pod."""
+    """Return whether a ReplicaSet of the Deployment has made the pod."""
     return any(
         reference["kind"] == "ReplicaSet" and reference["name"].rpartition("-")[0] == name
         for reference in pod["metadata"].get("ownerReferences") or []

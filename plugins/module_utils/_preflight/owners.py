@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether what is to be installed is there already, and somebody else's (private to the collection)."""
+"""Check whether somebody else owns what is to be installed (private to the collection)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GATEWAY = ObjectRef("apps/v1", "Deployment", NAME, ISTIO_NAMESPACE)
 
 
 class Owners:
-    """Whose the istiods and the east-west gateway of a cluster are."""
+    """The owners of the istiods and of the east-west gateway of a cluster."""
 
     def __init__(
         self, client: KubernetesClient, wanted: Wanted, namespace: Object | None, istiods: Sequence[Object]
@@ -36,7 +36,7 @@ class Owners:
         self._former = {ObjectRef.of(istiod) for istiod in former}
 
     def istiod(self, istiod: Object) -> Check:
-        """Whose an istiod is."""
+        """Check the owner of an istiod."""
         ref, wanted = ObjectRef.of(istiod), self._wanted
         if ref in self._former:
             return Check(
@@ -62,7 +62,7 @@ class Owners:
         )
 
     def gateway(self) -> Iterator[Check]:
-        """Whose the east-west gateway is, where one of its name is to be installed."""
+        """Check the owner of the east-west gateway, if one of the same name is to be installed."""
         if NAME not in [workload.name for workload in self._wanted.workloads]:
             return
         live = self._client.get(_GATEWAY)

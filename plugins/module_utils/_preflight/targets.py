@@ -21,7 +21,7 @@ from .check import ERROR, NOTE, WARNING, Check
 
 @dataclass(frozen=True)
 class PeerTarget(Target):
-    """What is asked for in a peer, and what it means when it does not answer."""
+    """A target in a peer, and what it means if the target does not answer."""
 
     code: str = ""
     what: str = ""
@@ -32,7 +32,7 @@ class PeerTarget(Target):
 
 
 def targets_of(peer: Member) -> tuple[list[PeerTarget], list[Check]]:
-    """What to ask for of a peer, or why that is not known."""
+    """Return the targets in a peer, or a check that says why they are not known."""
     try:
         entry = source_entry(Path(peer.kubeconfig), None, None)
         addresses = _gateway_addresses(peer)
@@ -75,12 +75,15 @@ def targets_of(peer: Member) -> tuple[list[PeerTarget], list[Check]]:
 
 
 def unconnected(error: str) -> bool:
-    """Whether curl did not even connect. A gateway takes no request that names no service of its cluster."""
+    """Return whether curl could not even connect.
+
+    A gateway refuses requests that name no service of its cluster, so other errors prove that it answers.
+    """
     return re.search(r"(?i)failed to connect|could ?n.t connect|resolv|time(d )?out", error) is not None
 
 
 def _gateway_addresses(peer: Member) -> list[str]:
-    """Addresses of the peer's gateways that are there already."""
+    """Return the addresses of the peer's gateways that exist already."""
     client = KubernetesClient(peer.kubeconfig, name=peer.name)
     label = f"{NETWORK_LABEL}={peer.network}"
     services = client.list_objects("v1", "Service", ISTIO_NAMESPACE, labels=label)

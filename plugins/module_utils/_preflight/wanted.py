@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an installation is to be, for those who look whether it can (private to the collection)."""
+"""The wanted installation, as input of the preflight checks (private to the collection)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .capacity import Amount
 
 @dataclass(frozen=True)
 class Workload:
-    """A Deployment to come, with what each of its pods asks for."""
+    """A Deployment to be installed, with what each of its pods requests."""
 
     name: str
     replicas: int
@@ -22,12 +22,12 @@ class Workload:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be installed.
+    """The wanted installation.
 
     :param owner: name of the IstioOperator of istiod.
-    :param trust_domains: those of all members, by name.
-    :param annotations: those of the east-west gateway's Service.
-    :param accepted: codes of checks that may fail; they warn.
+    :param trust_domains: the trust domains of all members, by name of the member.
+    :param annotations: the annotations of the east-west gateway's Service.
+    :param accepted: codes of checks that only warn when they fail.
     """
 
     version: str
@@ -45,5 +45,5 @@ class Wanted:
 
     @property
     def istiod(self) -> str:
-        """Name of its Deployment and Service."""
+        """Name of istiod's Deployment and Service."""
         return f"istiod-{self.revision}" if self.revision else "istiod"

@@ -1,11 +1,14 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a cluster trusts, and whether that is the mesh's root (private to the collection).
+"""The roots that a cluster trusts, and checks that they are the mesh's root (private to the collection).
 
-Trust is in three places: secret ``cacerts``, from which istiod takes its CA when it starts; config map
-``istio-ca-root-cert``, which tells the root that istiod in fact gives to workloads; and, while a CA
-elsewhere is asked to sign, a secret with the key that waits for its certificate.
+Trust is in three places:
+
+- Secret ``cacerts``: istiod takes its CA from it when it starts.
+- Config map ``istio-ca-root-cert``: it has the root that istiod in fact gives to workloads.
+- Secret ``cacerts-request``: while an external CA is asked to sign, it has the key that waits for its
+  certificate.
 """
 
 from __future__ import annotations
@@ -34,17 +37,17 @@ RUNNING_ROOT_REF = ObjectRef("v1", "ConfigMap", "istio-ca-root-cert", ISTIO_NAME
 
 CA_CERTIFICATE, CA_KEY, CHAIN, ROOT = "ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"
 _TLS_FORM = {"tls.crt": CA_CERTIFICATE, "tls.key": CA_KEY, "ca.crt": ROOT}
-"""The keys by which cert-manager writes a CA; istiod accepts them, too."""
+"""The keys under which cert-manager writes a CA, and ours for the same. istiod accepts both."""
 
 
 @dataclass(frozen=True)
 class Cacerts:
     """Secret ``cacerts`` of a cluster.
 
-    :param chain: the intermediate CA up to its root.
-    :param roots: what workloads trust; more than one while a root is rotated.
-    :param ours: whether this collection wrote it.
-    :param tls_form: whether it is of type kubernetes.io/tls, as cert-manager writes it.
+    :param chain: the certificates from the intermediate CA up to its root.
+    :param roots: the roots that workloads trust; more than one while a root is rotated.
+    :param ours: whether this collection wrote the secret.
+    :param tls_form: whether the secret is of type kubernetes.io/tls, as cert-manager writes it.
     """
 
     secret: Object
@@ -54,7 +57,7 @@ class Cacerts:
     tls_form: bool
 
     def key(self) -> Any:
-        """Its private key, to be compared; None when it cannot be read."""
+        """Return the private key, for comparisons only; None if it cannot be read."""
         try:
             return read_key(
                 secret_text(self.secret, "tls.key" if self.tls_form else CA_KEY),
@@ -68,11 +71,12 @@ class Cacerts:
 
 @dataclass(frozen=True)
 class ClusterTrust:
-    """What one cluster trusts now.
+    """The current trust of one cluster.
 
-    :param running_roots: what istiod gives to workloads; empty before Istio's first start.
+    :param running_roots: the roots that istiod gives to workloads; empty before Istio's first start.
     :param request: the secret with a key that waits for its certificate.
-    :param clock_skew: seconds by which the API server's clock is ahead of ours; None when it does not tell.
+    :param clock_skew: seconds by which the API server's clock is ahead of ours; None if the server does not
+        report its time.
     """
 
     cluster: str
@@ -83,14 +87,14 @@ class ClusterTrust:
     clock_skew: float | None
 
     def roots(self) -> list[tuple[str, x509.Certificate]]:
-        """Every root it carries, with where."""
+        """Return every root in the cluster, each with its place."""
         held = self.cacerts.roots if self.cacerts else ()
         return [(f"secret {ISTIO_NAMESPACE}/{CACERTS_REF.name}", root) for root in held] + [
             (f"config map {ISTIO_NAMESPACE}/{RUNNING_ROOT_REF.name}", root) for root in self.running_roots
         ]
 
     def is_foreign(self, root: x509.Certificate) -> bool:
-        """Whether something in the cluster trusts other roots, and not this one."""
+        """Return whether a place in the cluster has other roots, but not this one."""
         held = self.cacerts.roots if self.cacerts else ()
         return any(place and root not in place for place in (held, self.running_roots))
 
@@ -98,7 +102,7 @@ class ClusterTrust:
 def read_trust(client: KubernetesClient) -> ClusterTrust:
     """Read what a cluster trusts.
 
-    :raises ExomeshError: it does not answer; ``cacerts_partial`` or ``certificate_unreadable``.
+    :raises ExomeshError: the cluster does not answer; ``cacerts_partial`` or ``certificate_unreadable``.
     """
     refs = (NAMESPACE_REF, CACERTS_REF, RUNNING_ROOT_REF, REQUEST_REF)
     namespace, secret, running, request = concurrently(client.get, refs)
@@ -116,9 +120,10 @@ def read_trust(client: KubernetesClient) -> ClusterTrust:
 
 
 def require_root(root: x509.Certificate, trusts: list[ClusterTrust]) -> None:
-    """Raise CertificateError when a cluster trusts another root than the mesh's.
+    """Raise CertificateError if a cluster trusts another root than the mesh's.
 
-    ``running_root_differs`` where istiod runs with another one than its secret has, else ``foreign_root``.
+    The code is ``running_root_differs`` if istiod runs with another root than its secret has. Otherwise, the
+    code is ``foreign_root``.
     """
     foreign = [trust for trust in trusts if trust.is_foreign(root)]
     if not foreign:
@@ -159,9 +164,9 @@ def require_root(root: x509.Certificate, trusts: list[ClusterTrust]) -> None:
 
 
 def require_no_root(trusts: list[ClusterTrust], expected: str) -> None:
-    """Raise CertificateError ``root_missing`` when a cluster has a root already, so that none must be made.
+    """Raise CertificateError ``root_missing`` if a cluster has a root already: no new one may be made then.
 
-    :param expected: where the mesh's own root was looked for.
+    :param expected: the place where the mesh's own root was looked for.
     """
     carriers = [trust for trust in trusts if trust.roots()]
     if carriers:
@@ -180,7 +185,7 @@ def require_no_root(trusts: list[ClusterTrust], expected: str) -> None:
 
 
 def secret_text(secret: Mapping[str, Any], key: str) -> str:
-    """One value of a Secret; "" when it is not there or is no text."""
+    """Return one value of a Secret; "" if it does not exist or is no text."""
     try:
         return base64.b64decode((secret.get("data") or {}).get(key, "")).decode()
     except MALFORMED:

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A private key under a passphrase, as PKCS#8 that openssl reads, too (private to the collection).
+"""Encryption of a private key with a passphrase, as PKCS#8 for openssl, too (private to the collection).
 
-The package cryptography takes 2048 rounds for PKCS#8, and its builder for another number refuses that format.
-So the few bytes around the encrypted key (RFC 8018: PBES2 with PBKDF2, HMAC-SHA256 and AES-256-CBC) are
-written here; all of the cryptography is the package's.
+For PKCS#8, the package cryptography uses 2048 rounds. Its builder, which accepts another number, refuses that
+format. So this module writes the few bytes around the encrypted key (RFC 8018: PBES2 with PBKDF2, HMAC-SHA256
+and AES-256-CBC). The package does all of the cryptography.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from contextlib import suppress
 
 from .._base.errors import ExomeshError
 
-with suppress(ImportError):  # require("cryptography") tells
+with suppress(ImportError):  # require("cryptography") reports it
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
     from cryptography.hazmat.primitives.padding import PKCS7
 
 ROUNDS = 600_000
-"""Of PBKDF2 with HMAC-SHA256, as OWASP advises: a third of a second for us, and for each guess of a thief."""
+"""Rounds of PBKDF2 with HMAC-SHA256, as OWASP advises.
+
+They take a third of a second, for us and for each guess of a thief.
+"""
 
 MIN_CHARACTERS = 12
 _MAX_BYTES = 1023  # OpenSSL reads no more
@@ -41,7 +44,7 @@ _AES_256_CBC = bytes.fromhex("60864801650304012a")
 
 
 def weakness(passphrase: str) -> str | None:
-    """Why a passphrase protects a key badly; None when it does well."""
+    """Return why a passphrase is too weak to protect a key; None if it is strong enough."""
     if len(passphrase.strip()) < MIN_CHARACTERS:
         return f"it has fewer than {MIN_CHARACTERS} characters"
     if len(set(passphrase)) < MIN_CHARACTERS // 3:
@@ -50,9 +53,9 @@ def weakness(passphrase: str) -> str | None:
 
 
 def require_strong(passphrase: str, what: str) -> None:
-    """Raise ExomeshError ``passphrase_weak`` unless a passphrase may protect a key from now on.
+    """Raise ExomeshError ``passphrase_weak`` unless a passphrase is strong enough to encrypt a key with it.
 
-    :param what: the key, for the message.
+    :param what: the name of the key, for the message.
     """
     reason = weakness(passphrase)
     if reason is None and len(passphrase.encode()) > _MAX_BYTES:
@@ -68,7 +71,7 @@ def require_strong(passphrase: str, what: str) -> None:
 
 
 def encrypted_pem(key: bytes, passphrase: str) -> str:
-    """A key (PKCS#8, DER) encrypted, as PEM text."""
+    """Return a key (PKCS#8, DER) in encrypted form, as PEM text."""
     salt, vector = os.urandom(16), os.urandom(16)
     secret = PBKDF2HMAC(hashes.SHA256(), 32, salt, ROUNDS).derive(passphrase.encode())
     padder = PKCS7(128).padder()
@@ -84,20 +87,20 @@ def encrypted_pem(key: bytes, passphrase: str) -> str:
 
 
 def is_quick_to_guess(pem: str) -> bool:
-    """Whether an encrypted key makes guessing its passphrase cheaper than :func:`encrypted_pem` does."""
+    """Return whether a passphrase is cheaper to guess than for a key of :func:`encrypted_pem`."""
     found = re.search(rf"-----BEGIN {_TITLE}-----([\sA-Za-z0-9+/=]+)-----END", pem)
     if not found:
-        return "ENCRYPTED" in pem  # the old form of OpenSSL, of one round
+        return "ENCRYPTED" in pem  # the old format of OpenSSL uses one round
     try:
         scheme = _parts(_parts(_parts(base64.b64decode(found[1]))[0])[0])
         if scheme[0] != _PBES2:
-            return True  # one of before 2000
+            return True  # a scheme from before the year 2000
         derivation = _parts(_parts(scheme[1])[0])
         if derivation[0] != _PBKDF2:
             return derivation[0] != _SCRYPT
         return int.from_bytes(_parts(derivation[1])[1]) < ROUNDS
     except (binascii.Error, IndexError):
-        return False  # not a key at all, as whoever reads it will say
+        return False  # not a key at all: reading it will report that
 
 
 def _der(tag: bytes, *parts: bytes) -> bytes:
@@ -110,7 +113,7 @@ def _der(tag: bytes, *parts: bytes) -> bytes:
 
 
 def _parts(content: bytes) -> list[bytes]:
-    """The contents of DER values that follow each other."""
+    """Return the contents of consecutive DER values."""
     found = []
     while content:
         size, start = content[1], 2

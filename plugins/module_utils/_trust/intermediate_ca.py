@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The intermediate CA of one cluster, in secret ``cacerts`` (private to the collection).
 
-A new key is made in secret ``cacerts-request`` of the cluster itself. It waits there until somebody has
-signed the request for it, and never leaves the cluster it is for.
+A new key is stored in secret ``cacerts-request`` of the cluster itself. It waits there until a CA has signed
+the request for it. It never goes to another cluster.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from .x509 import (
     request_pem,
 )
 
-with suppress(ImportError):  # require("cryptography") tells
+with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
 
 if TYPE_CHECKING:
@@ -67,17 +67,18 @@ _LEAST_LIFE = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Given:
-    """The user gives chain and key of this cluster."""
+    """The source is the user, who gives the cluster's chain and key."""
 
     authority: Authority
 
 
 @dataclass(frozen=True)
 class Requested:
-    """Somebody signs what we request.
+    """The source is a CA that signs our request.
 
-    :param signed: PEM text of the certificate that was signed, its chain behind it or not; None before that.
-    :param limited: whether who signs has rules of its own as to how long a certificate lives.
+    :param signed: PEM text of the signed certificate, with or without its chain after it; None before it is
+        signed.
+    :param limited: whether the CA that signs limits the lifetime of certificates by rules of its own.
     """
 
     signed: str | None
@@ -90,14 +91,14 @@ Source: TypeAlias = "Requested | Given"
 
 @dataclass
 class Outcome:
-    """What was done, or would be.
+    """The result: what was done, or would be done in check mode.
 
-    :param reason: why there is a new intermediate CA; None when there is none.
-    :param chain: the intermediate CA up to its root; empty where it is still to come.
+    :param reason: why a new intermediate CA is needed; None if none is needed.
+    :param chain: the intermediate CA up to its root; empty if it does not exist yet.
     :param request: PEM text of the request that waits to be signed.
-    :param request_lifetime: how long what is signed shall live: at most until its issuer ends.
-    :param backup: Secret that keeps what was adopted.
-    :param before: what the diff shows, without secrets; ``after`` likewise.
+    :param request_lifetime: lifetime to request for the certificate: at most until its issuer ends.
+    :param backup: name of the Secret with a copy of an adopted ``cacerts``.
+    :param before: the former state for the diff, without secrets; ``after`` likewise for the new state.
     """
 
     changed: bool = False
@@ -112,13 +113,13 @@ class Outcome:
 
 
 class IntermediateCa:
-    """Brings the intermediate CA of one cluster to what it shall be.
+    """The intermediate CA of one cluster, to be brought into its wanted state.
 
-    :param issuers: the mesh's CA first, its root last; empty in check mode while the root is still to come.
-    :param network: of the cluster in the mesh, for the label of the namespace; None to leave that alone.
-    :param adopt: replace a ``cacerts`` that something else made, when that is needed; a copy of it stays.
-    :param renew: issue a new one even when none is due.
-    :param timeout: seconds to try to write.
+    :param issuers: the mesh's CA first, its root last; empty in check mode if the root does not exist yet.
+    :param network: network of the cluster, for the label of the namespace; None to leave the label alone.
+    :param adopt: replace a ``cacerts`` that something else made, if that is needed. A copy of it stays.
+    :param renew: issue a new CA even if none is due.
+    :param timeout: seconds to keep trying to write.
     """
 
     def __init__(
@@ -145,9 +146,9 @@ class IntermediateCa:
         self._outcome = Outcome()
 
     def ensure(self, source: Source) -> Outcome:
-        """Judge first, everything; write then.
+        """Judge everything first, then write.
 
-        :raises ExomeshError: nothing was changed, unless the API broke off.
+        :raises ExomeshError: nothing was changed, unless the API failed in between.
         """
         trust = read_trust(self._client)
         outcome = self._outcome
@@ -262,7 +263,7 @@ class IntermediateCa:
             )
 
     def _require_time(self, source: Source) -> None:
-        """Raise CertificateError ``issuer_ends`` where a new one would end before it is of use."""
+        """Raise CertificateError ``issuer_ends`` if a new CA would end before it is of use."""
         left = end_of(self._issuers) - self._now if self._issuers else None
         if left is None or left >= _LEAST_LIFE or isinstance(source, Given):
             return
@@ -284,7 +285,7 @@ class IntermediateCa:
     # Issuing
 
     def _issue(self, trust: ClusterTrust, source: Source) -> Authority | None:
-        """The new CA with its key; None in check mode before it can be known, and while it waits."""
+        """Return the new CA with its key; None while it waits to be signed, or in check mode if unknown."""
         if isinstance(source, Given):
             return source.authority
         return self._request(trust, source)
@@ -309,7 +310,7 @@ class IntermediateCa:
         return Authority(chain, key)
 
     def _pending(self, trust: ClusterTrust) -> tuple[Any, str | None]:
-        """Key and request that wait; (None, None) when there are none, or not for what is wanted now."""
+        """Return the waiting key and request; (None, None) if there are none, or if they do not fit now."""
         if trust.request is None:
             return None, None
         text = secret_text(trust.request, _REQUEST)
@@ -326,7 +327,7 @@ class IntermediateCa:
         return (key, text) if fits else (None, None)
 
     def _judge_signed(self, trust: ClusterTrust, source: Requested, key: Any) -> tuple[x509.Certificate, ...]:
-        """The chain of the certificate that was signed; () when it answers an older request."""
+        """Return the chain of the signed certificate; () if it answers an older request."""
         given = read_chain(source.signed or "", "The signed certificate")
         chain = complete_chain(given, self._issuers)
         held = trust.cacerts.chain if trust.cacerts else ()
@@ -363,7 +364,7 @@ class IntermediateCa:
         if trust.namespace and (self._network is None or label == self._network):
             return
         if "namespace" in self._outcome.after:
-            return  # written already, for a key that waits
+            return  # already written, to store the waiting key
         self._outcome.changed = True
         self._outcome.before["namespace"] = {NETWORK_LABEL: label} if trust.namespace else None
         self._outcome.after["namespace"] = {NETWORK_LABEL: self._network or label}
@@ -391,7 +392,7 @@ class IntermediateCa:
         }
         secret = _secret(CACERTS_REF, data)
         if held:
-            # Whoever wrote it since we judged it is not overwritten.
+            # Do not overwrite what somebody else wrote after we judged the secret.
             secret["metadata"]["resourceVersion"] = held.secret["metadata"]["resourceVersion"]
         if self._check_mode:
             if trust.namespace:
@@ -414,7 +415,7 @@ class IntermediateCa:
             self._client.delete(REQUEST_REF)
 
     def _predict(self, trust: ClusterTrust) -> None:
-        """In check mode, of the CA that is still to be made, what can be known."""
+        """In check mode, show what is known of a CA that does not exist yet."""
         self._outcome.changed = True
         self._show(trust, {"subject": self._profile.subject.rfc4514_string(), "key": str(self._profile.key)})
 

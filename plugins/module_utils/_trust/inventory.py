@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The certificates that are in use in a mesh: as stored, as istiod serves them, as proxies have them.
+"""The certificates in use in a mesh: those stored, those that istiod serves, and those that proxies have.
 
 Private to the collection.
 """
@@ -31,7 +31,7 @@ from .._kubernetes.readiness import pod_unmet
 from .cluster import read_trust
 from .x509 import ISTIOD_NAME, CertificateError, describe, issued_by, read_chain
 
-with suppress(ImportError):  # require("cryptography") tells
+with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
 
 ROOT, INTERMEDIATE, ISTIOD, WORKLOAD = "root", "intermediate", "istiod", "workload"
@@ -44,14 +44,14 @@ _ANSWER_SECONDS = 20.0
 _PROBE = "exomesh-certificate-probe"
 _PROBE_REF = ObjectRef("v1", "Pod", _PROBE, ISTIO_NAMESPACE)
 _RELOADS_WITHIN = 120.0
-"""Seconds in which istiod takes up a new CA by itself: the kubelet brings it within about one minute.
+"""Seconds in which istiod loads a new CA by itself: the kubelet delivers it within about one minute.
 
-A quarter of the time at most, as a restart and a proxy may be needed, too.
+We wait for at most a quarter of the timeout, because a restart and a proxy may be needed, too.
 """
 
 _LEAF_SHARE_LEFT = 0.1
-"""Proxies renew their own certificates at half of their life; one with less than this left was not
-renewed."""
+"""Share of the lifetime. Proxies renew their certificates after half of it; one with less left than this was
+not renewed."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Seen:
     """One certificate of one cluster.
 
     :param role: root, intermediate, istiod or workload.
-    :param where: the secret or pod that it was seen in.
+    :param where: the secret, config map or pod in which the certificate was seen.
     """
 
     cluster: str
@@ -68,11 +68,14 @@ class Seen:
     certificate: x509.Certificate
 
     def days_left(self, now: datetime) -> int:
-        """Whole days until it ends; negative when it has."""
+        """Return the whole days until the certificate ends; negative if it has ended."""
         return (self.certificate.not_valid_after_utc - now) // timedelta(days=1)
 
     def severity(self, now: datetime, thresholds: Sequence[int]) -> str:
-        """One of :data:`SEVERITIES`. ``thresholds`` are days for a notice, a warning and an alarm, of CAs."""
+        """Return one of :data:`SEVERITIES`.
+
+        :param thresholds: days left below which a CA gets a notice, a warning and an alarm, in this order.
+        """
         begins, ends = self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
         if ends <= now:
             return "expired"
@@ -94,10 +97,10 @@ class Seen:
 
 @dataclass
 class ClusterCertificates:
-    """What was seen of one cluster.
+    """The certificates that were seen in one cluster.
 
-    :param running_roots: what istiod gives to workloads.
-    :param problems: what does not fit together, or could not be seen, in words.
+    :param running_roots: the roots that istiod gives to workloads.
+    :param problems: descriptions of what does not fit together, or could not be seen.
     """
 
     name: str
@@ -110,8 +113,10 @@ class ClusterCertificates:
 
 
 def look_at_mesh(members: Sequence[Member]) -> list[ClusterCertificates]:
-    """Every certificate of every member, in their order; a cluster that does not answer has that as
-    problem."""
+    """Return every certificate of every member, in the order of members.
+
+    A cluster that does not answer is returned with that problem.
+    """
 
     def look(member: Member) -> ClusterCertificates:
         try:
@@ -123,13 +128,13 @@ def look_at_mesh(members: Sequence[Member]) -> list[ClusterCertificates]:
 
 
 def same_root(clusters: Sequence[ClusterCertificates]) -> bool:
-    """Whether every cluster has a root, and all of them the same."""
+    """Return whether every cluster has a root, and all of them have the same."""
     roots = [set(cluster.of(ROOT)) for cluster in clusters]
     return bool(roots) and all(roots) and all(item == roots[0] for item in roots)
 
 
 def table(clusters: Sequence[ClusterCertificates], thresholds: Sequence[int], now: datetime) -> list[str]:
-    """The report for people, line by line."""
+    """Return the report for people, line by line."""
     rows = [["CLUSTER", "ROLE", "SUBJECT", "SERIAL", "NOT AFTER", "DAYS", ""]]
     for cluster in clusters:
         for item in cluster.seen:
@@ -158,7 +163,7 @@ def table(clusters: Sequence[ClusterCertificates], thresholds: Sequence[int], no
 
 
 def prometheus(clusters: Sequence[ClusterCertificates]) -> str:
-    """The report in Prometheus' text format, for the textfile collector of the node exporter."""
+    """Return the report in Prometheus' text format, for the textfile collector of the node exporter."""
     lines = [
         "# HELP exomesh_certificate_not_after_seconds When a certificate of the mesh ends, in Unix time.",
         "# TYPE exomesh_certificate_not_after_seconds gauge",
@@ -187,10 +192,10 @@ def prometheus(clusters: Sequence[ClusterCertificates]) -> str:
 
 @dataclass
 class Reloaded:
-    """How istiod came to serve the CA of its cluster's secret.
+    """The result of :func:`reload_ca`.
 
-    :param restarted: whether it had to be restarted; in check mode, whether it does not serve the CA yet.
-    :param leaf: what a proxy that was started for that got; None when none was.
+    :param restarted: whether istiod had to be restarted; in check mode, whether it does not serve the CA yet.
+    :param leaf: the certificate of a proxy that was started as a probe; None if no proxy was started.
     """
 
     intermediate: x509.Certificate
@@ -200,9 +205,11 @@ class Reloaded:
 
 
 def reload_ca(client: KubernetesClient, timeout: float, probe: bool, check_mode: bool) -> Reloaded | None:
-    """Have istiod serve the CA of secret ``cacerts``, and prove it; None where no istiod runs.
+    """Ensure that istiod serves the CA of secret ``cacerts``, and prove it.
 
-    :param probe: start a proxy for a moment and look at its new certificate.
+    Returns None if there is no istiod.
+
+    :param probe: start a short-lived proxy, and look at its new certificate.
     :raises ExomeshError: ``cacerts_missing``, ``istiod_not_reloaded`` or ``leaf_of_another_ca``.
     """
     held = read_trust(client).cacerts
@@ -241,9 +248,9 @@ def reload_ca(client: KubernetesClient, timeout: float, probe: bool, check_mode:
 
 
 def proxy_chain(client: KubernetesClient, namespace: str, pod: str) -> tuple[x509.Certificate, ...]:
-    """The certificate of a running proxy, with its chain.
+    """Return the certificate of a running proxy, with its chain.
 
-    :raises ExomeshError: it cannot be asked, or has none.
+    :raises ExomeshError: the proxy cannot be asked, or has no certificate.
     """
     path = "/config_dump?resource=dynamic_active_secrets"
     try:
@@ -260,9 +267,9 @@ def proxy_chain(client: KubernetesClient, namespace: str, pod: str) -> tuple[x50
 
 
 def look_at_cluster(client: KubernetesClient) -> ClusterCertificates:
-    """Every certificate of one cluster.
+    """Return every certificate of one cluster.
 
-    :raises ExomeshError: it does not answer; ``cacerts_partial`` or ``certificate_unreadable``.
+    :raises ExomeshError: the cluster does not answer; ``cacerts_partial`` or ``certificate_unreadable``.
     """
     trust = read_trust(client)
     found = ClusterCertificates(client.name, running_roots=trust.running_roots)
@@ -287,14 +294,16 @@ def look_at_cluster(client: KubernetesClient) -> ClusterCertificates:
             name = pod["metadata"]["name"]
             with _noted(found):
                 found.seen.append(Seen(found.name, ISTIOD, f"pod {name}", served_by(client, name)))
-    # The newest proxy shows what istiod signs with now; the east-west gateway is in every cluster of a mesh.
+    # The newest proxy shows which CA istiod signs with now. Every cluster of a mesh has at least one proxy:
+    # the east-west gateway.
     proxies = [pod for pod in ready if _has_proxy(pod)]
     if proxies:
         name = max(proxies, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
         with _noted(found):
             chain = proxy_chain(client, ISTIO_NAMESPACE, name)
             found.seen.append(Seen(found.name, WORKLOAD, f"pod {ISTIO_NAMESPACE}/{name}", chain[0]))
-    # A proxy keeps what an older intermediate signed until that is half over; istiod must not.
+    # A proxy keeps a certificate of an older intermediate CA until half of its lifetime is over.
+    # istiod must not keep one.
     served = [item for item in found.seen if item.role == ISTIOD]
     found.problems += [
         f"cluster {found.name}: {item.where} does not serve the CA of its secret, serial "
@@ -306,7 +315,7 @@ def look_at_cluster(client: KubernetesClient) -> ClusterCertificates:
 
 
 def served_by(client: KubernetesClient, istiod: str) -> x509.Certificate:
-    """The certificate with which an istiod answers its proxies."""
+    """Return the certificate with which an istiod answers its proxies."""
     der = client.served_certificate(ISTIO_NAMESPACE, istiod, _TLS_PORT, ISTIOD_NAME)
     return x509.load_der_x509_certificate(der)
 
@@ -320,7 +329,7 @@ def _noted(found: ClusterCertificates) -> Iterator[None]:
 
 
 def _not_served(client: KubernetesClient, intermediate: x509.Certificate) -> str | None:
-    """Which istiod does not serve this CA; None when all do."""
+    """Return which istiod does not serve this CA; None if all do."""
     pods = client.list_objects("v1", "Pod", ISTIO_NAMESPACE, labels="app=istiod")
     ready = [pod["metadata"]["name"] for pod in pods if pod_unmet(pod) is None]
     if not ready:
@@ -336,7 +345,7 @@ def _not_served(client: KubernetesClient, intermediate: x509.Certificate) -> str
 
 
 def _probe(client: KubernetesClient, intermediate: x509.Certificate, timeout: float) -> x509.Certificate:
-    """The certificate that a proxy gets now; the proxy is gone afterwards."""
+    """Return the certificate that a new proxy gets now. The proxy is deleted afterwards."""
     client.delete(_PROBE_REF)
     wait_until_met(lambda: "it is still there" if client.get(_PROBE_REF) else None, timeout)
     with afterwards(partial(delete_for_sure, client, _PROBE_REF)):
@@ -374,7 +383,7 @@ def _probe_pod() -> Object:
             "terminationGracePeriodSeconds": 0,
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
-            # The injector fills in Istio's own proxy, so no other image is needed.
+            # The injector fills in the image of Istio's own proxy, so no other image is needed.
             "containers": [{"name": _PROXY, "image": "auto", "imagePullPolicy": "IfNotPresent"}],
         },
     }

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an intermediate CA is to be renewed, and why (private to the collection)."""
+"""The decision whether an intermediate CA is to be renewed, and why (private to the collection)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .x509 import (
     kind_of,
 )
 
-with suppress(ImportError):  # require("cryptography") tells
+with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
 
 _WORTH_RENEWING = timedelta(hours=1)
-"""A new intermediate CA that does not live longer than the old one by this much is none."""
+"""A new intermediate CA is worth making only if it lives longer than the old one by more than this."""
 
 
 def why_renew(
@@ -39,14 +39,14 @@ def why_renew(
     now: datetime,
     limited: bool = False,
 ) -> str | None:
-    """Why a cluster needs a new intermediate CA; None while its own is as it should be.
+    """Return why a cluster needs a new intermediate CA; None while its current one is as it should be.
 
-    The one place that decides. It goes by meaning: neither by whom it was made, nor by which backend.
+    This is the only place that decides. The content of the CA counts, not who made it, or which backend.
 
-    :param chain: the cluster's own, up to its root; None when it has none.
-    :param key: its private key; None when it cannot be read.
-    :param issuers: what signs a new one, up to the mesh's root.
-    :param limited: whether what signs has rules of its own as to how long a certificate lives.
+    :param chain: the cluster's current CA, up to its root; None if it has none.
+    :param key: the private key of the current CA; None if it cannot be read.
+    :param issuers: the CAs that sign a new intermediate CA, up to the mesh's root.
+    :param limited: whether the CA that signs limits the lifetime of certificates by rules of its own.
     """
     if not chain:
         return "it has none"
@@ -72,7 +72,7 @@ def why_kept(
     now: datetime,
     limited: bool = False,
 ) -> tuple[str, str] | None:
-    """Why an intermediate CA stays although its end is near, and what to do; None where it is not near."""
+    """Return why an intermediate CA stays although it ends soon, and what to do; None if it does not."""
     ends = end_of(chain)
     if ends - now >= profile.renew_before:
         return None
@@ -107,7 +107,7 @@ def _why_due(
     ends = end_of(chain)
     if ends <= now:
         return f"its own expired at {time_text(ends)}"
-    # One that cannot live for as long as that would be due again as soon as it is made.
+    # A new CA that cannot live longer than renew_before would be due again as soon as it is made.
     life = _life_of_a_new_one(chain, profile, issuers, now, limited)
     margin = profile.renew_before if profile.renew_before < life else life / 3
     if ends - now < margin and now + life - ends > _WORTH_RENEWING:
@@ -123,7 +123,7 @@ def _life_of_a_new_one(
     limited: bool,
 ) -> timedelta:
     life = min(profile.lifetime, end_of(issuers) - now)
-    # What a CA elsewhere gave is all that is known of its limits.
+    # The lifetime that an external CA gave is all that is known of its limits.
     return min(life, end_of(chain) - chain[0].not_valid_before_utc - BACKDATING) if limited else life
 
 
@@ -133,7 +133,7 @@ def _days(time: timedelta) -> str:
 
 
 def _why_unlike_profile(held: x509.Certificate, profile: Profile) -> str | None:
-    # A CA elsewhere may put the parts of the subject into an order of its own.
+    # An external CA may put the parts of the subject into another order.
     if set(held.subject) != set(profile.subject):
         return f"its subject is {held.subject.rfc4514_string()}, not {profile.subject.rfc4514_string()}"
     if (kind := kind_of(held.public_key())) != profile.key:

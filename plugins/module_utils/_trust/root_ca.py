@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one root CA of a mesh: kept here, or given by the user (private to the collection)."""
+"""The one root CA of a mesh: kept in files here, or given by the user (private to the collection)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RootProfile:
-    """What a new root shall be.
+    """The wanted properties of a new root.
 
     :raises CertificateError: ``lifetime_invalid``.
     """
@@ -75,10 +75,10 @@ class RootProfile:
 
 @dataclass(frozen=True)
 class Intermediates:
-    """What the intermediate CAs shall be that a root signs.
+    """The wanted properties of the intermediate CAs that a root signs.
 
-    :param renew: whether they are made anew although they are not due.
-    :param signed_now: names of the clusters that get one in this run, if they need one.
+    :param renew: whether intermediate CAs are replaced although they are not due.
+    :param signed_now: names of the clusters that get an intermediate CA in this run, if they need one.
     """
 
     organization: str
@@ -89,7 +89,7 @@ class Intermediates:
     signed_now: Sequence[str] = ()
 
     def are_needed(self, trusts: Sequence[ClusterTrust], issuers: Sequence[x509.Certificate]) -> bool:
-        """Whether the root has to sign in this run."""
+        """Return whether the root has to sign in this run."""
         return any(self._is_needed(trust, issuers) for trust in trusts if trust.cluster in self.signed_now)
 
     def _is_needed(self, trust: ClusterTrust, issuers: Sequence[x509.Certificate]) -> bool:
@@ -102,11 +102,10 @@ class Intermediates:
 
 @dataclass
 class RootOutcome:
-    """The mesh's root, and what was done, or would be.
+    """The mesh's root, and what was done, or would be done in check mode.
 
-    :param chain: the CA that signs intermediates first, its root last; empty where a root is still to be
-    made.
-    :param changes: what changed, in words.
+    :param chain: the CA that signs intermediate CAs first, its root last; empty if there is no root yet.
+    :param changes: the changes, in words.
     """
 
     chain: tuple[x509.Certificate, ...] = ()
@@ -118,8 +117,9 @@ class LocalRoot:
     """The root CA in files: ``ca/root-key.pem`` and ``ca/root-cert.pem`` of the mesh's state.
 
     :param state_dir: folder of that state.
-    :param passphrase: of the key; None to keep it in clear.
-    :param new_mesh: ID of a mesh of which the user says that it is new, whatever its members hold.
+    :param passphrase: passphrase of the key; None to keep the key unencrypted.
+    :param new_mesh: ID of a mesh that the user declares to be new. Then the records of its members do not
+        count.
     """
 
     def __init__(self, state_dir: Path, passphrase: str | None, new_mesh: str | None = None) -> None:
@@ -136,9 +136,10 @@ class LocalRoot:
         intermediates: Intermediates,
         check_mode: bool,
     ) -> RootOutcome:
-        """Ensure the root: made only where there is none, here and in every cluster, and never changed.
+        """Ensure the root. It is created only if there is none, here or in any cluster, and never changed.
 
-        :param intermediates: what it signs. A root that ends before one of them would is warned of.
+        :param intermediates: the CAs that the root signs. A root that ends before one of them would causes a
+            warning.
         """
         outcome = RootOutcome()
         folder = have_state_folder(self._state_dir, check_mode)
@@ -187,7 +188,7 @@ class LocalRoot:
         self._protect(outcome, check_mode)
 
     def _make(self, profile: RootProfile) -> x509.Certificate:
-        # A run that was killed may have left a key without its certificate: it serves.
+        # A run that was killed may have left a key without its certificate. That key is used.
         text = read_text(self.key_path)
         key = new_key(profile.key) if text is None else read_key(text, self._passphrase, str(self.key_path))
         if text is None:
@@ -197,10 +198,10 @@ class LocalRoot:
         return root
 
     def _protect(self, outcome: RootOutcome, check_mode: bool) -> None:
-        """Keep the key private, and encrypted where there is a passphrase."""
+        """Ensure that the key is private, and encrypted if there is a passphrase."""
         text = read_text(self.key_path)
         if text is None:
-            return  # kept elsewhere; it is missed only when something is to be signed
+            return  # the key is kept elsewhere; only signing needs it
         if not is_private(self.key_path):
             outcome.changes.append(f"mode 0600 of {self.key_path}")
             if not check_mode:
@@ -223,7 +224,7 @@ class LocalRoot:
         try:
             key = read_key(text, self._passphrase, str(self.key_path))
         except CertificateError as error:
-            # Where nothing is to be signed, the mesh needs no key.
+            # As long as nothing is to be signed, the mesh needs no key.
             outcome.warnings.append(f"The root key was not encrypted {'anew' if again else ''}: {error}")
             return
         what = f" with {ROUNDS} rounds, as those of before make guessing cheap" if again else ""
@@ -239,11 +240,11 @@ class LocalRoot:
 def judge_given_root(
     members: Sequence[Member], chain: str, renew_within: timedelta, authority: Authority | None
 ) -> RootOutcome:
-    """Judge a root that the user, or a CA elsewhere, gives; nothing is made.
+    """Judge a root that the user or an external CA gives. Create nothing.
 
-    :param chain: PEM text; the CA that signs intermediates first, its root last.
-    :param authority: the same with its key, where that is given, too.
-    :raises CertificateError: why it cannot be the mesh's root.
+    :param chain: PEM text; the CA that signs intermediate CAs first, its root last.
+    :param authority: the same CA with its key; None if the key is not given.
+    :raises CertificateError: the CA cannot be the mesh's root. The message says why.
     """
     certificates = complete_chain(read_chain(chain, "The root certificate given"), ())
     _judge(certificates, "The root certificate given")
@@ -262,10 +263,10 @@ def load_authority(
     passphrase: str | None,
     issuers: str | None = None,
 ) -> Authority:
-    """A CA with its key, out of a file or of a text.
+    """Return a CA with its key, from a file or from a text.
 
     :param issuers: PEM text of CAs that may be missing at the end of the chain.
-    :raises CertificateError: ``key_lost`` where the file does not exist; chain or key cannot be read.
+    :raises CertificateError: ``key_lost``: the file does not exist; or the chain or the key cannot be read.
     """
     text = read_text(real_path(key_path)) if key_path else key_content
     if text is None:
@@ -295,7 +296,7 @@ def require_key(authority: Authority, what: str) -> None:
 
 
 def _judge(chain: tuple[x509.Certificate, ...], what: str) -> None:
-    # Below it are the intermediates of the clusters.
+    # The intermediate CAs of the clusters are one level below this chain.
     if problems := chain_problems(chain, datetime.now(UTC), cas_below=1):
         raise CertificateError(
             f"{what} cannot be the root CA of a mesh: {'; '.join(problems)}. Nothing was changed, and no "
@@ -306,18 +307,18 @@ def _judge(chain: tuple[x509.Certificate, ...], what: str) -> None:
 
 
 def _require_new_mesh(members: Sequence[Member], new_mesh: str | None, check_mode: bool) -> None:
-    """Refuse to make a root where the mesh may have one already.
+    """Refuse to make a root if the mesh may have one already.
 
-    :param new_mesh: ID of a mesh of which the user says that it has none.
-    :raises CertificateError: ``mesh_not_read`` where a member was not read, ``root_missing`` where one is
-        in a mesh by its record.
+    :param new_mesh: ID of a mesh that the user declares to have no root.
+    :raises CertificateError: ``mesh_not_read``: a member could not be read; ``root_missing``: a member is in
+        a mesh, according to its record.
     """
     mesh = next((member.mesh for member in members if member.mesh), None)
     if mesh and new_mesh == mesh:
         return
     how = f"certificates_new_mesh: {mesh}" if mesh else "certificates_new_mesh, with the mesh's ID"
     unread = [member.name for member in members if not Path(member.kubeconfig).is_file()]
-    # A prediction may be made of nothing at all.
+    # Check mode can predict even if no member has a kubeconfig yet.
     if unread and not (check_mode and len(unread) == len(members)):
         raise CertificateError(
             f"There is no root CA here, and {', '.join(unread)} could not be asked for the mesh's, for want "
@@ -358,10 +359,11 @@ def _short_root_warnings(chain: Sequence[x509.Certificate], renew_within: timede
 
 
 def _read_all(members: Sequence[Member], lenient: RootOutcome | None) -> list[ClusterTrust]:
-    """What every member trusts that has a kubeconfig by now.
+    """Return the trust of every member that has a kubeconfig.
 
-    :param lenient: where to warn of clusters that do not answer, or whose secret cannot be read. They are
-        refused when their own turn comes, and the others need not wait for that. None to raise for them.
+    :param lenient: outcome for warnings about clusters that do not answer, or whose secret cannot be read.
+        Such a cluster is refused at its own turn, and the others need not wait for that. None to raise an
+        error at once.
     """
 
     def read(member: Member) -> ClusterTrust | str | None:

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The X.509 of a mesh: making CAs, judging chains, and why to renew (private to the collection).
+"""The X.509 of a mesh: making CAs and judging chains (private to the collection).
 
-Nothing here knows files or clusters. Certificates and keys go in and out as PEM text; times are aware, in
-UTC. A chain begins with the CA that signs for workloads and ends with its root.
+Nothing here knows files or clusters. Certificates and keys are read and returned as PEM text. Times are
+timezone-aware, in UTC. A chain begins with the CA that signs for workloads, and ends with its root.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .._base.certificates import fingerprint, serial, time_text
 from .._base.errors import ExomeshError
 from .encrypted_key import encrypted_pem
 
-with suppress(ImportError):  # require("cryptography") tells
+with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
@@ -30,7 +30,7 @@ with suppress(ImportError):  # require("cryptography") tells
 
 ISTIOD_NAME = "istiod.istio-system.svc"
 BACKDATING = timedelta(minutes=5)
-"""Clocks differ: a new certificate is valid from this long ago."""
+"""A new certificate is valid from this long before now, because clocks differ."""
 
 KEY_TYPES = ("rsa", "ecdsa-p256", "ecdsa-p384")
 _MIN_RSA_BITS = 2048
@@ -38,15 +38,15 @@ MAX_LIFETIME = timedelta(days=36500)
 
 
 class CertificateError(ExomeshError):
-    """A certificate, a key or a chain that is not what it must be."""
+    """A fault of a certificate, a key or a chain."""
 
 
 @dataclass(frozen=True)
 class KeyKind:
-    """What a key is made of.
+    """The type and size of a key.
 
     :param type: one of :data:`KEY_TYPES`.
-    :param bits: size of an RSA key; without meaning for the others.
+    :param bits: size of an RSA key; without meaning for the other types.
     """
 
     type: str
@@ -62,9 +62,9 @@ class KeyKind:
 
 @dataclass(frozen=True)
 class Profile:
-    """What the intermediate CA of one cluster shall be.
+    """The wanted properties of one cluster's intermediate CA.
 
-    :param renew_before: an intermediate with less than this left is due.
+    :param renew_before: an intermediate CA with less time left than this is due for renewal.
     :raises CertificateError: ``lifetime_invalid``.
     """
 
@@ -110,21 +110,22 @@ class Authority:
 
 
 def read_chain(pem: str, what: str) -> tuple[x509.Certificate, ...]:
-    """The certificates of a PEM text, in its order.
+    """Return the certificates of a PEM text, in their order.
 
-    :param what: what the text is, for the message of the CertificateError that is raised when it is not one.
+    :param what: description of the text, for the error message.
+    :raises CertificateError: ``certificate_unreadable``.
     """
     try:
         found = tuple(x509.load_pem_x509_certificates(pem.encode()))
         for certificate in found:
-            # They are read when they are asked for; all that is judged later must be there.
+            # The package reads these fields only on access. All that is judged later must be readable.
             certificate.subject, certificate.issuer, certificate.public_key()
             certificate.not_valid_before_utc, certificate.not_valid_after_utc  # noqa: B018
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateError(
             f"{what} is no PEM certificate", "certificate_unreadable", cause=str(error)
         ) from None
-    # What comes after the last whole one is passed over without a word. A key may be in the same file.
+    # The package silently ignores what follows the last whole certificate. A key may be in the same file.
     if len(found) != (begun := len(re.findall(r"-----BEGIN (?![A-Z0-9 ]+ (?:KEY|PARAMETERS)-----)", pem))):
         raise CertificateError(
             f"{what} is no PEM certificate",
@@ -135,10 +136,10 @@ def read_chain(pem: str, what: str) -> tuple[x509.Certificate, ...]:
 
 
 def read_key(pem: str, passphrase: str | None, what: str, examined: bool = True) -> Any:
-    """The private key of a PEM text; an unencrypted one is read whatever the passphrase.
+    """Return the private key of a PEM text. For an unencrypted key, the passphrase is ignored.
 
-    :param examined: whether to look at the primes of an RSA key, which takes up to a second. Without, a key
-        is only good for being compared.
+    :param examined: whether to check the primes of an RSA key, which takes up to a second. A key that was not
+        examined is good for comparisons only.
     :raises CertificateError: ``passphrase_missing``, ``passphrase_wrong`` or ``key_unreadable``.
     """
     encrypted = key_is_encrypted(pem)
@@ -156,7 +157,7 @@ def read_key(pem: str, passphrase: str | None, what: str, examined: bool = True)
             unsafe_skip_rsa_key_validation=not examined,
         )
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # The library's words may quote what it could not read.
+        # The library's message is left out: it may quote what the library could not read.
         if encrypted:
             raise CertificateError(
                 f"{what} does not open with the passphrase given",
@@ -170,12 +171,12 @@ def read_key(pem: str, passphrase: str | None, what: str, examined: bool = True)
 
 
 def key_is_encrypted(pem: str) -> bool:
-    """Whether a PEM private key needs a passphrase."""
+    """Return whether a PEM private key needs a passphrase."""
     return "ENCRYPTED" in pem
 
 
 def key_pem(key: Any, passphrase: str | None = None) -> str:
-    """The key as PKCS#8, encrypted when there is a passphrase."""
+    """Return the key as PKCS#8 in PEM, encrypted if there is a passphrase."""
     encoding = serialization.Encoding.DER if passphrase else serialization.Encoding.PEM
     content: bytes = key.private_bytes(
         encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -184,20 +185,20 @@ def key_pem(key: Any, passphrase: str | None = None) -> str:
 
 
 def chain_pem(chain: Sequence[x509.Certificate]) -> str:
-    """The certificates as one PEM text."""
+    """Return the certificates as one PEM text."""
     return "".join(item.public_bytes(serialization.Encoding.PEM).decode() for item in chain)
 
 
 def request_pem(request: x509.CertificateSigningRequest) -> str:
-    """The signing request as PEM text."""
+    """Return the signing request as PEM text."""
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-# Telling
+# Describing
 
 
 def kind_of(public_key: Any) -> KeyKind | None:
-    """The kind of a public key; None for one that is none of ours."""
+    """Return the kind of a public key; None for a kind that this collection does not use."""
     if isinstance(public_key, rsa.RSAPublicKey):
         return KeyKind("rsa", public_key.key_size)
     if isinstance(public_key, ec.EllipticCurvePublicKey):
@@ -208,7 +209,7 @@ def kind_of(public_key: Any) -> KeyKind | None:
 
 
 def describe(certificate: x509.Certificate) -> dict[str, str]:
-    """What people compare of a certificate; it holds no secret."""
+    """Return the fields of a certificate that people compare. They hold no secret."""
     return {
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),
@@ -224,14 +225,14 @@ def describe(certificate: x509.Certificate) -> dict[str, str]:
 
 
 def new_key(kind: KeyKind) -> Any:
-    """A new private key."""
+    """Return a new private key."""
     if kind.type == "rsa":
         return rsa.generate_private_key(65537, kind.bits)
     return ec.generate_private_key(ec.SECP256R1() if kind.type == "ecdsa-p256" else ec.SECP384R1())
 
 
 def new_root(key: Any, organization: str, lifetime: timedelta, now: datetime) -> x509.Certificate:
-    """A root CA with this key."""
+    """Return a new root CA with this key."""
     subject = _name((NameOID.ORGANIZATION_NAME, organization), (NameOID.COMMON_NAME, "Root CA"))
     builder = (
         x509.CertificateBuilder()
@@ -249,7 +250,7 @@ def new_root(key: Any, organization: str, lifetime: timedelta, now: datetime) ->
 
 
 def new_request(key: Any, profile: Profile) -> x509.CertificateSigningRequest:
-    """A request for the intermediate CA of a cluster; with it a CA elsewhere knows all that is wanted."""
+    """Return a request for a cluster's intermediate CA. It tells an external CA all that is wanted."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(profile.subject)
     for extension, critical in _intermediate_extensions(key.public_key()):
         builder = builder.add_extension(extension, critical)
@@ -260,12 +261,12 @@ def new_request(key: Any, profile: Profile) -> x509.CertificateSigningRequest:
 
 
 def end_of(chain: Sequence[x509.Certificate]) -> datetime:
-    """When a chain ends: with the first of its certificates that does."""
+    """Return when a chain ends: when the first of its certificates ends."""
     return min(certificate.not_valid_after_utc for certificate in chain)
 
 
 def key_belongs(certificate: x509.Certificate, key: Any) -> bool:
-    """Whether this is the certificate's private key: what it signs, the certificate's key verifies."""
+    """Return whether a private key is the certificate's own: sign a text, and verify the signature."""
     public_key: Any = certificate.public_key()
     if public_key != key.public_key():
         return False
@@ -282,17 +283,17 @@ def key_belongs(certificate: x509.Certificate, key: Any) -> bool:
 
 
 def is_root(certificate: x509.Certificate) -> bool:
-    """Whether a certificate is signed by itself."""
+    """Return whether a certificate is signed by itself."""
     return certificate.issuer == certificate.subject and issued_by(certificate, certificate)
 
 
 def chain_problems(chain: Sequence[x509.Certificate], now: datetime, cas_below: int = 0) -> list[str]:
-    """Why a chain cannot serve as the CA of a mesh, in words; none when it can.
+    """Return why a chain cannot serve as the CA of a mesh, in words; empty if it can.
 
-    Judged are, for every certificate: CA:true, path length, key usage, dates, strength; and that each is
-    signed by the next, and the last by itself.
+    Every certificate is judged by CA:true, path length, key usage, dates and strength. Each must be signed by
+    the next, and the last by itself.
 
-    :param cas_below: how many CAs the first one shall sign below itself, one under the other.
+    :param cas_below: the number of levels of CAs that the first one is to have below itself.
     """
     if not chain:
         return ["it holds no certificate"]
@@ -315,7 +316,7 @@ def chain_problems(chain: Sequence[x509.Certificate], now: datetime, cas_below: 
 
 
 def chain_weaknesses(chain: Sequence[x509.Certificate]) -> list[str]:
-    """What works today in Istio, but not with every verifier or for every purpose."""
+    """Return weaknesses that Istio accepts today, but that fail with some verifiers or for some purposes."""
     found = []
     for certificate in chain:
         title = f"certificate {certificate.subject.rfc4514_string()}"
@@ -332,7 +333,10 @@ def chain_weaknesses(chain: Sequence[x509.Certificate]) -> list[str]:
 def complete_chain(
     chain: Sequence[x509.Certificate], issuers: Sequence[x509.Certificate]
 ) -> tuple[x509.Certificate, ...]:
-    """The chain of ``chain[0]`` up to its root, of the certificates given; what is missing stays missing."""
+    """Return the chain of ``chain[0]`` up to its root, made from the given certificates.
+
+    If an issuer is missing, all given certificates are returned.
+    """
     if not chain:
         return ()
     pool = [*chain[1:], *issuers]
@@ -340,7 +344,7 @@ def complete_chain(
     while not is_root(complete[-1]):
         issuer = next((item for item in pool if item not in complete and issued_by(complete[-1], item)), None)
         if issuer is None:
-            # Kept as it was given, so that the judgement can say what does not fit.
+            # Keep all that was given, so that the judgement can report what does not fit.
             return tuple(dict.fromkeys([*complete, *pool]))
         complete.append(issuer)
     return tuple(complete)
@@ -369,7 +373,7 @@ def _ca_problems(certificate: x509.Certificate, cas_below: int, now: datetime) -
 
 
 def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether ``issuer`` signed the certificate."""
+    """Return whether ``issuer`` signed the certificate."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
@@ -394,7 +398,7 @@ def _intermediate_extensions(public_key: Any) -> list[tuple[x509.ExtensionType, 
 
 
 def _ca_usage() -> x509.KeyUsage:
-    # As Istio's own Makefile, and cRLSign, without which no revocation list could ever be signed.
+    # The usages of Istio's own Makefile, plus cRLSign: without it, the CA could never sign a revocation list.
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=True,
