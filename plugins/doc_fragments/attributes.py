@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every module of the collection promises, in the form ansible-doc shows."""
+"""The attributes that every module of the collection has, in the form that ansible-doc shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ attributes:
       - exomesh.istio.all
 """
 
-    # For modules that only read: no change in any mode.
+    # For modules that only read, and change nothing in any mode.
     INFO_MODULE = r"""
 options: {}
 attributes:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The option by which modules get the members of a mesh."""
+"""The option with which modules get the members of a mesh."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ModuleDocFragment:
 options:
   members:
     description:
-      - All members of the mesh, as P(exomesh.istio.mesh_members#filter) gives them.
+      - All members of the mesh, as P(exomesh.istio.mesh_members#filter) returns them.
     type: list
     elements: dict
     required: true
@@ -33,11 +33,11 @@ options:
         required: true
       server:
         description:
-          - Address of the member's API as its peers reach it. Without it, the one in its kubeconfig.
+          - Address at which the peers reach the member's API. Without it, the one in its kubeconfig is used.
         type: str
       peers:
         description:
-          - Names of the members with which it exchanges remote secrets. Without it, all others.
+          - Names of the members with which it exchanges remote secrets. Without it, these are all others.
         type: list
         elements: str
       zone:
@@ -46,7 +46,7 @@ options:
         type: str
       mesh:
         description:
-          - ID of the mesh. With it, a cluster whose record says another one is refused.
+          - ID of the mesh. If it is given, a cluster whose record has another mesh ID is refused.
         type: str
       variables:
         description:
@@ -58,7 +58,7 @@ options:
         type: str
       host:
         description:
-          - Inventory name of the member, for commands that a report names. Without it, O(members[].name).
+          - Inventory name of the member, for the commands in a report. Without it, O(members[].name) is used.
         type: str
       inventory:
         description:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter: a path as its user means it."""
+"""Filter: make a path absolute, from the folder where Ansible was started."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ name: absolute_path
 short_description: A path on the controller, from the folder where Ansible was started
 version_added: 0.1.0
 description:
-  - Turns a relative path into an absolute one, from the folder where Ansible was started. C(~) and
+  - Turns a relative path into an absolute one, starting from the folder where Ansible was started. C(~) and
     environment variables are replaced.
-  - A module alone takes a relative path from the folder of its playbook, which for a playbook of a collection
-    is the place where the collection is installed, and a lookup looks in several folders. The roles of this
-    collection pass every path through this filter.
+  - Without this filter, a module takes a relative path from the folder of its playbook. For a playbook of a
+    collection, that is the folder where the collection is installed. A lookup searches several folders.
+  - The roles of this collection pass every path through this filter.
 positional: _input
 options:
   _input:
@@ -48,7 +48,7 @@ from ansible.utils.path import unfrackpath
 
 
 def absolute_path(path: str) -> str:
-    """The absolute path; see the documentation of the filter."""
+    """Return the absolute path; see the documentation of the filter."""
     return str(unfrackpath(path, follow=False)) if path else ""
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter: the inventory group that has the members of the mesh."""
+"""Filter: find the inventory group that has the members of the mesh."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ name: mesh_group
 short_description: The inventory group of the mesh, as an inventory names it
 version_added: 0.1.0
 description:
-  - Returns the value of the variable C(mesh_group) of the hosts of an inventory, V(mesh) where none has it.
-  - Fails where an inventory has several meshes, as nobody can tell which one is meant, and where only some
-    hosts of the group have the variable.
+  - Returns the value of the variable C(mesh_group) of an inventory's hosts, or V(mesh) if no host has it.
+  - Fails if an inventory has several meshes, because it is not known which one is meant.
+  - Also fails if only some hosts of the group have the variable.
 positional: _input, groups
 options:
   _input:
@@ -30,7 +30,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Show who is a member
+- name: Show the members
   ansible.builtin.debug:
     msg: "{{ groups[hostvars | exomesh.istio.mesh_group(groups)] }}"
 """
@@ -53,9 +53,9 @@ DEFAULT_GROUP = "mesh"
 
 
 def mesh_group(hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> str:
-    """The group that has the members; see the documentation of the filter.
+    """Return the group that has the members; see the documentation of the filter.
 
-    :raises AnsibleFilterError: several are named.
+    :raises AnsibleFilterError: the hosts name several groups, or only some hosts of the group name it.
     """
     named: dict[str, list[str]] = {}
     for host in groups.get("all", ()):

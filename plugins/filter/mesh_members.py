@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter: the members of a mesh, as modules want them."""
+"""Filter: return the members of a mesh, as modules need them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ name: mesh_members
 short_description: The members of a mesh, with the defaults of the roles
 version_added: 0.1.0
 description:
-  - Turns inventory names into what modules need to know of each cluster, with the defaults of the roles.
-  - Reads only the inventory, so C(--limit) works without the other hosts having run.
-  - Fails with all that is wrong with the mesh, at once. Names, networks, SKS clusters and API servers are
-    unique, names can be names of objects and folders, and nobody is without a peer.
-  - Which members are peers, that is, exchange remote secrets, is said by the variable C(mesh_topology), the
-    same for all members. V(full), the default, is everyone with everyone. V(hub-and-spoke) is everyone with
-    those that set C(mesh_hub), and the hubs with each other. V(groups) is everyone with those that share one
-    of its C(mesh_groups).
+  - Turns inventory names into what modules need to know about each cluster, with the defaults of the roles.
+  - Reads only the inventory, so C(--limit) works even if the other hosts have not run.
+  - Fails with a list of all faults of the mesh. Names, networks, SKS clusters and API servers must be unique.
+    Names must be valid for objects and folders. Every member must have a peer.
+  - Peers are members that exchange remote secrets. The variable C(mesh_topology) says which members are
+    peers, and must be the same for all members.
+  - With V(full), the default, all members are peers of each other. With V(hub-and-spoke), every member is a
+    peer of all hubs, and the hubs are peers of each other. Hubs are the members that set C(mesh_hub). With
+    V(groups), members are peers if they share one of their C(mesh_groups).
 positional: _input, hostvars
 options:
   _input:
@@ -38,14 +39,13 @@ options:
     required: true
   own:
     description:
-      - What holds for one host in its play, by the names of the variables, and its inventory name as C(host).
-      - Where it is not what the inventory says of that host, the filter fails, as the other clusters go
-        by the inventory.
+      - Values of one host's variables in its play, by variable name, with its inventory name as C(host).
+      - The filter fails if they differ from the inventory, because the other clusters use the inventory.
     type: dict
   checked:
     description:
-      - What the filter gave before in the same run. It is taken where it is of the same hosts, so that the
-        mesh is worked out once.
+      - An earlier result of this filter in the same run. It is used again if it has the same hosts, so that
+        the mesh is worked out only once.
     type: list
     elements: dict
 author:
@@ -53,7 +53,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: The members of the mesh
+- name: Set the members of the mesh
   ansible.builtin.set_fact:
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
 """
@@ -75,10 +75,10 @@ _value:
       description: Its network (C(mesh_network)).
       type: str
     kubeconfig:
-      description: File with its credentials (C(mesh_kubeconfig)), its absolute path.
+      description: Absolute path of the file with its credentials (C(mesh_kubeconfig)).
       type: str
     server:
-      description: Address of its API for the peers (C(peering_server)); none where it is the kubeconfig's.
+      description: Address of its API for the peers (C(peering_server)); none if it is the kubeconfig's.
       type: str
     zone:
       description: Its zone (C(sks_zone)).
@@ -87,10 +87,10 @@ _value:
       description: ID of the mesh (C(mesh_id)).
       type: str
     variables:
-      description: Those of its inventory variables that its cluster's record keeps.
+      description: Its inventory variables that the record of its cluster keeps.
       type: dict
     inventory:
-      description: Sources of the inventory, as C(ansible-playbook) was given them.
+      description: Sources of the inventory, as they were given to C(ansible-playbook).
       type: list
       elements: str
     peers:
@@ -116,9 +116,9 @@ def mesh_members(
     own: Mapping[str, Any] | None = None,
     checked: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """The members of a mesh; see the documentation of the filter.
+    """Return the members of a mesh; see the documentation of the filter.
 
-    :raises AnsibleFilterError: all that is wrong with the mesh, or what a host is told of itself differs.
+    :raises AnsibleFilterError: the mesh has faults, or a host's own variables differ from the inventory.
     """
     names = list(map(str, clusters))
 
@@ -148,7 +148,7 @@ def _work_out(
         for name in names
         if name not in hostvars
     ]
-    # Once for each host: Ansible puts its variables together anew whenever they are asked for.
+    # Read each host's variables only once, because Ansible merges them again on every access.
     mesh = [Host.of(name, hostvars[name], kubeconfig) for name in names if name in hostvars]
     problems += problems_of(mesh)
     if problems:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter: a verification as a page."""
+"""Filter: make a page of a verification."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ name: verification_page
 short_description: Make a page of a verification
 version_added: 0.1.0
 description:
-  - Makes one HTML page of what M(exomesh.istio.mesh_verify) writes to C(verification.json). It loads nothing
-    and needs no network.
+  - Makes one HTML page of the C(verification.json) that M(exomesh.istio.mesh_verify) writes. The page loads
+    nothing and needs no network.
 positional: _input
 options:
   _input:
@@ -49,9 +49,9 @@ from ..plugin_utils.page import html
 
 
 def verification_page(verification: Mapping[str, Any]) -> str:
-    """The page; see the documentation of the filter.
+    """Return the page; see the documentation of the filter.
 
-    :raises AnsibleFilterError: it is no verification.
+    :raises AnsibleFilterError: the input is not a verification.
     """
     try:
         return html(verification)

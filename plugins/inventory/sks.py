@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts are the SKS clusters of an Exoscale account."""
+"""Inventory plugin: the SKS clusters of an Exoscale account as hosts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ name: sks
 short_description: Exoscale SKS clusters as hosts
 version_added: 0.1.0
 description:
-  - Every SKS cluster becomes a host on which tasks run locally, with all that the roles of this collection
-    need to know of it.
+  - Makes every SKS cluster a host on which tasks run locally. The host has all the variables that the roles
+    of this collection need.
   - Needs a YAML file whose name ends in C(sks.yml) or C(sks.yaml).
   - "Sets for each host: C(sks_cluster) (the ID), C(sks_name), C(sks_zone), C(sks_state), C(sks_version),
     C(sks_cni), C(sks_level), C(sks_description), C(sks_endpoint), C(sks_created_at), C(sks_auto_upgrade),
     C(sks_addons), C(sks_labels), C(sks_nodepools), and C(ansible_connection), C(ansible_python_interpreter)."
-  - Clusters are listed with one question a zone with the Python client, and one more for each cluster with
-    exo. So O(backend=auto) prefers the client here, where it is installed and a key is known.
-  - No secret is cached. What was cached is never taken for a template, and a cache folder or file that others
-    may write is refused. So give O(cache_connection) a folder in your home; one that is not there is made for
-    you alone.
+  - The Python client lists clusters with one request for each zone. The exo CLI needs one more for each
+    cluster. So O(backend=auto) prefers the client here if it is installed and a key is known.
+  - No secret is cached. Cached values are never evaluated as templates. A cache folder or file that others
+    may write is refused, so set O(cache_connection) to a folder in your home. A folder that does not exist is
+    created, with access for you alone.
 extends_documentation_fragment:
   - exomesh.istio.exoscale
   - constructed
@@ -32,17 +32,17 @@ options:
     required: true
     choices: [exomesh.istio.sks]
   zones:
-    description: Zones to look in. Without it, all zones.
+    description: Zones to look in. Without it, all zones are used.
     type: list
     elements: str
     default: []
   names:
-    description: Names of the clusters to take, patterns as C(mesh-*) are allowed. Without it, every name.
+    description: Names of the clusters to take, or patterns such as C(mesh-*). Without it, all are taken.
     type: list
     elements: str
     default: []
   labels:
-    description: Labels that a cluster must have, with these values. A value V(*) is any value.
+    description: Labels that a cluster must have, with these values. The value V(*) matches any value.
     type: dict
     default: {}
   states:
@@ -51,23 +51,23 @@ options:
     elements: str
     default: [running, updating, upgrading]
   group:
-    description: Group that all the hosts are put into.
+    description: Group that gets all the hosts.
     type: str
     default: mesh
   hostname:
     description:
-      - Template of the host's name, which becomes the cluster's name in the mesh, out of the host's
-        variables. Without it, the name of the cluster.
-      - Two clusters that get the same name are an error; V({{ sks_name }}-{{ sks_zone }}) tells them apart.
+      - Template of the host's name, which can use the host's variables. The host's name becomes the cluster's
+        name in the mesh. Without it, the name of the cluster is used.
+      - It is an error if two clusters get the same name. V({{ sks_name }}-{{ sks_zone }}) tells them apart.
     type: str
   prefix:
     description:
-      - Put before the names of the variables that describe the cluster.
-      - C(sks_cluster) and C(sks_zone) are set in any case.
+      - Prefix of the names of the variables that describe the cluster.
+      - C(sks_cluster) and C(sks_zone) are always set.
     type: str
     default: sks_
   on_failed_zone:
-    description: Whether a zone that cannot be asked is an error, or a warning and the other zones are taken.
+    description: What to do if a zone does not answer. V(fail) is an error. V(warn) takes the other zones.
     type: str
     choices: [fail, warn]
     default: fail
@@ -97,7 +97,7 @@ compose:
 #   ...
 
 ---
-# Two zones, without the exo CLI, cached for an hour, and a zone that fails does not matter
+# Two zones, without the exo CLI, cached for an hour. A zone that fails only causes a warning
 plugin: exomesh.istio.sks
 zones: [de-fra-1, at-vie-2]
 backend: api
@@ -129,7 +129,7 @@ from ..module_utils._exoscale.interface import Cluster as ClusterOfApi
 Cluster = dict[str, Any]
 
 _HOST_NAME = re.compile(r"\w[\w .@+-]*")
-"""Roles make paths of it, and programs get it as an argument."""
+"""The host names that are allowed, as roles make paths of them, and programs get them as arguments."""
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: ignore[misc]
@@ -138,7 +138,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
     NAME = "exomesh.istio.sks"
 
     def verify_file(self, path: str) -> bool:
-        """Only files whose name ends in sks.yml or sks.yaml."""
+        """Return whether the file's name ends in sks.yml or sks.yaml."""
         return bool(super().verify_file(path)) and path.endswith(("sks.yml", "sks.yaml"))
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
@@ -154,7 +154,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
                 self._add(cluster)
 
     def _clusters(self, path: str, cache: bool) -> list[Cluster]:
-        """All clusters of the zones, from the cache or from Exoscale."""
+        """Return all clusters of the zones, from the cache or from Exoscale."""
         key = self.get_cache_key(path)
         self._load_private_cache(key)
         if cache and self.get_option("cache"):
@@ -162,17 +162,17 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
             if cached is not None:
                 return cached
         clusters, complete = self._ask()
-        # Half an answer would hide clusters for as long as the cache lives.
+        # An incomplete answer would hide clusters until the cache expires.
         if self.get_option("cache") and complete:
             self._cache[key] = {"clusters": clusters}
         return clusters
 
     def _load_private_cache(self, key: str) -> None:
-        """Load the cache plugin; what somebody else may have put into its files could be anything."""
+        """Load the cache plugin. Refuse files that others may write, as they could contain anything."""
         self.load_cache_plugin()
         folder = getattr(self._cache._plugin, "_cache_dir", None)
         if not (folder and self.get_option("cache")):
-            return  # it has no files, or nobody asks it
+            return  # it has no files, or it is not used
         if not os.listdir(folder) and os.stat(folder).st_uid == os.geteuid():
             os.chmod(folder, 0o700)  # Ansible has just made it
         files = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(key)]
@@ -185,7 +185,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
                 )
 
     def _cached(self, key: str) -> list[Cluster] | None:
-        """The clusters in the cache, None without them. Marks, as of a template to be trusted, are gone."""
+        """Return the clusters in the cache, or None. Marks, as of a trusted template, are removed."""
         try:
             clusters = json.loads(json.dumps(self._cache[key]["clusters"]))
             return [ClusterOfApi(**cluster).as_dict() for cluster in clusters]
@@ -193,7 +193,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
             return None
 
     def _ask(self) -> tuple[list[Cluster], bool]:
-        """The clusters of the zones, and whether every zone answered."""
+        """Return the clusters of the zones, and whether every zone answered."""
         options = {name: self._untemplated(name) for name in EXOSCALE_ARGUMENTS}
         with time_limit(float(options["timeout"])):
             answer = connect(options, prefer="api").clusters_of(self.get_option("zones") or None)
@@ -205,7 +205,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
         return [cluster.as_dict() for cluster in answer.clusters], not answer.failed_zones
 
     def _untemplated(self, name: str) -> Any:
-        """An option's value, with its template resolved, as for a key out of a lookup."""
+        """Return an option's value with its template resolved, as for a key from a lookup."""
         value = self.get_option(name)
         return self.templar.template(value) if isinstance(value, str) else value
 
@@ -261,7 +261,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
 
 
 def _why_not_private(path: str) -> str | None:
-    """Why somebody else may have written a file or folder; None where nobody can, or there is none."""
+    """Return why somebody else may have written a file or folder; None if nobody can, or it is missing."""
     try:
         found = [os.lstat(path), os.stat(path)]
     except FileNotFoundError:

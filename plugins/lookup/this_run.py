@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lookup: this run of Ansible, as others can know it again."""
+"""Lookup: describe this run of Ansible, so that others can recognise it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ name: this_run
 short_description: This run of Ansible, as others can know it again
 version_added: 0.1.0
 description:
-  - Tells which process of which machine runs the playbook, who started it, and which playbook it is. All
-    tasks of a run get the same.
-  - M(exomesh.istio.mesh_lock) holds clusters in the name of it.
+  - Returns which process of which machine runs the playbook, who started it, and which playbook it is. All
+    tasks of a run get the same result.
+  - M(exomesh.istio.mesh_lock) holds clusters in the name of this run.
 options: {}
 author:
   - exomesh contributors (!UNKNOWN)
@@ -35,22 +35,22 @@ _list:
       description: Name of the machine.
       type: str
     boot:
-      description: ID of its boot; empty where the system does not tell.
+      description: ID of the machine's boot; empty if the system does not report it.
       type: str
     namespace:
-      description: Where its processes are counted, which differs in each container.
+      description: Namespace in which the machine counts its processes. Each container has its own.
       type: str
     pid:
       description: Number of the process.
       type: int
     started:
-      description: When it was started, in the machine's own count; empty where the system does not tell.
+      description: When it was started, in the machine's own count; empty if the system does not report it.
       type: str
     user:
-      description: Who started it.
+      description: Name of the user who started it.
       type: str
     playbook:
-      description: Names of the playbooks that it was started with, without folders and endings.
+      description: Names of the playbooks with which it was started, without folders and endings.
       type: str
 """
 
@@ -76,7 +76,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
 
 def playbooks() -> str:
-    """The names of the playbooks on the command line; nothing else of it, as it may hold secrets."""
+    """Return the names of the playbooks on the command line, but nothing else, as it may hold secrets."""
     given = context.CLIARGS.get("args") or ()
     names = [given] if isinstance(given, str) else given
     return ", ".join(os.path.basename(str(name)).removesuffix(".yml").removesuffix(".yaml") for name in names)

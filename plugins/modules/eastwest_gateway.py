@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The east-west gateway of a cluster, ready and with an address."""
+"""Ensure the east-west gateway of a cluster, ready and with an address."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ module: eastwest_gateway
 short_description: The east-west gateway of a cluster, ready and with an address
 version_added: 0.1.0
 description:
-  - Makes the gateway by which other networks reach this cluster's services, with the ports 15021 (health) and
-    15443 (mutual TLS) only, and exposes services by it.
-  - Waits until it is ready and its load balancer has an address. Where none comes, it says what the cluster's
-    Events say about it, and the likely cause.
-  - A gateway of the other O(form) is replaced without an outage. The new one is ready before peers use it,
-    and the old one is deleted when they do not use it any more.
-  - Notes the address on the Service, and says when it is another one than at the last run.
+  - Creates the gateway through which other networks reach this cluster's services, and exposes services by
+    it. The gateway has only the ports 15021 (health) and 15443 (mutual TLS).
+  - Waits until it is ready and its load balancer has an address. If no address comes, the module reports what
+    the cluster's Events say about it, and the likely cause.
+  - Replaces a gateway of the other O(form) without an outage. The new one is ready before peers use it, and
+    the old one is deleted when they do not use it any more.
+  - Notes the address on the Service, and reports if it is another one than at the last run.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.kubernetes
@@ -25,42 +25,42 @@ attributes:
   check_mode:
     support: full
     details:
-      - Works against a cluster without Istio, its namespace and its kinds, too. RV(address) is empty then.
+      - Also works against a cluster without Istio, its namespace and its kinds. RV(address) is then empty.
   diff_mode:
     support: full
     details:
-      - Shows the fields that change; objects that are created are named only.
+      - Shows the fields that change. Objects that are created are only named.
   idempotent:
     support: full
 options:
   cluster:
     description:
-      - Name of the cluster in its mesh. With it, a kubeconfig of another cluster of a mesh is refused.
+      - Name of the cluster in its mesh. If it is given, a kubeconfig of another cluster of a mesh is refused.
     type: str
   form:
     description:
       - V(istio-operator) is installed by istioctl.
-      - V(gateway-api) is a Gateway of the Kubernetes Gateway API, of which istiod makes the Deployment and
-        the Service, with images from where istiod's own settings say. The kinds of the Gateway API must be
-        there.
+      - V(gateway-api) is a Gateway of the Kubernetes Gateway API. istiod makes its Deployment and Service,
+        with images from the registry in istiod's own settings. The kinds of the Gateway API must be
+        installed.
     type: str
     choices: [istio-operator, gateway-api]
     default: istio-operator
   istioctl:
     description:
-      - The istioctl program. Its release is the release that is installed. Needed for O(form=istio-operator).
+      - The istioctl program. It installs the gateway of its own release. Needed for O(form=istio-operator).
     type: path
   cache_file:
     description:
-      - File on the controller in which istioctl's last answers are kept. The next run needs none of them
-        anew, where nothing has changed that they are made of.
-      - In check mode it is read only.
+      - File on the controller that keeps istioctl's last answers. The next run uses an answer again if
+        nothing has changed that it was made from.
+      - In check mode, the file is only read.
     type: path
     version_added: 0.1.0
   adopt:
     description:
       - With O(form=istio-operator), take over a gateway of the same name that somebody else installed, and
-        mark it as the collection's own. Look at what that changes first, in check mode with a diff.
+        mark it as the collection's own. First look at what that changes, in check mode with a diff.
       - Without it, such a gateway is refused.
     type: bool
     default: false
@@ -72,25 +72,26 @@ options:
     required: true
   hosts:
     description:
-      - Services that other networks may reach, by full name, or by V(*.) and the end of it.
+      - Services that other networks may reach, by full name, or by V(*.) and the end of the name.
     type: list
     elements: str
     default: ["*.local"]
   source_ranges:
     description:
-      - Networks in CIDR notation from which the load balancer takes connections. Without any, it takes them
-        from everywhere. Every peer's way out must be among them, or that peer is cut off.
+      - Networks in CIDR notation from which the load balancer accepts connections. If empty, it accepts them
+        from everywhere. The networks must include the addresses from which each peer connects, or that peer
+        is cut off.
     type: list
     elements: str
     default: []
   nlb:
     description:
-      - Exoscale's network load balancer. What is not given is left to Exoscale's cloud controller.
+      - Settings of Exoscale's network load balancer. Exoscale's cloud controller decides what is not given.
     type: dict
     suboptions:
       name:
         description:
-          - Its name. Without it, C(k8s-) and the UID of the Service.
+          - Its name. Without it, the name is C(k8s-) and the UID of the Service.
         type: str
       description:
         description:
@@ -98,50 +99,50 @@ options:
         type: str
       id:
         description:
-          - UUID of a load balancer that is there already.
+          - UUID of a load balancer that exists already.
         type: str
       external:
         description:
-          - Whether the load balancer is managed elsewhere. The cloud controller then changes nothing of it
-            but its services, and does not delete it. Needs O(nlb.id) or O(nlb.name).
+          - Whether the load balancer is managed elsewhere. The cloud controller then only changes its
+            services, and does not delete it. Needs O(nlb.id) or O(nlb.name).
         type: bool
         default: false
       node_pool:
         description:
-          - Name of the node pool that it serves. A cluster with several needs this, or
-            O(nlb.instance_pool_id). A load balancer serves one.
+          - Name of the node pool that it serves. A load balancer serves one node pool, so a cluster with
+            several needs this option or O(nlb.instance_pool_id).
         type: str
       sks_cluster:
         description:
-          - Name or ID of the SKS cluster that O(nlb.node_pool) is of.
+          - Name or ID of the SKS cluster that has O(nlb.node_pool).
         type: str
       instance_pool_id:
         description:
-          - UUID of the instance pool that it serves, in place of O(nlb.node_pool).
+          - UUID of the instance pool that it serves, instead of O(nlb.node_pool).
         type: str
       strategy:
         description:
-          - How it chooses a node. Without it, the cloud controller takes V(round-robin).
+          - How it chooses a node. Without it, the cloud controller uses V(round-robin).
         type: str
         choices: [round-robin, source-hash]
       health_check:
         description:
-          - How it finds out which nodes serve.
+          - How it checks which nodes work.
         type: dict
         suboptions:
           mode:
             description:
-              - Without it, the cloud controller takes V(tcp).
+              - Protocol of the check. Without it, the cloud controller uses V(tcp).
             type: str
             choices: [tcp, http, https]
           port:
             description:
-              - Port of the nodes to ask, from 1 to 65535. Without it, the node port of each port of the
-                Service.
+              - Port of the nodes to check, from 1 to 65535. Without it, the node port of each port of the
+                Service is checked.
             type: int
           path:
             description:
-              - Path to ask for, in the modes V(http) and V(https), which need it.
+              - Path to request. The modes V(http) and V(https) need it.
             type: str
           interval:
             description:
@@ -154,11 +155,11 @@ options:
             type: int
           retries:
             description:
-              - Failures in a row that make a node count as down, from 1 to 20. Without it, 1.
+              - Failures in a row after which a node counts as down, from 1 to 20. Without it, 1.
             type: int
   annotations:
     description:
-      - Annotations of the gateway's Service. They win over those that O(nlb) comes to.
+      - Annotations of the gateway's Service. They take precedence over those that result from O(nlb).
     type: dict
     default: {}
   hub:
@@ -168,19 +169,20 @@ options:
     default: docker.io/istio
   image_pull_secrets:
     description:
-      - Names of Secrets of namespace C(istio-system) with which the images are pulled, for a mirror.
+      - Names of Secrets in namespace C(istio-system) with which the images are pulled, for a mirror.
     type: list
     elements: str
     default: []
   revision:
     description:
-      - Revision of the control plane. Empty for the one that has none.
+      - Revision of the control plane. Empty for a control plane without a revision.
     type: str
     default: ""
   ha:
     description:
-      - Whether to start from the preset for high availability. At least two replicas, on nodes of their own
-        where there are some, a PodDisruptionBudget, and requests. O(spec) and O(parameters) win over it.
+      - Whether to start from the preset for high availability. It has at least two replicas, on different
+        nodes if possible, a PodDisruptionBudget, and resource requests. O(spec) and O(parameters) take
+        precedence over it.
     type: bool
     default: false
   spec:
@@ -192,7 +194,7 @@ options:
   parameters:
     description:
       - Merged over the parameters of the Gateway, for O(form=gateway-api). Each key, such as C(deployment),
-        C(service) or C(horizontalPodAutoscaler), has a patch of what istiod makes of that kind.
+        C(service) or C(horizontalPodAutoscaler), has a patch for the object of that kind that istiod makes.
     type: dict
     default: {}
 author:
@@ -200,7 +202,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: The gateway of a cluster with several node pools
+- name: Ensure the gateway of a cluster with several node pools
   exomesh.istio.eastwest_gateway:
     kubeconfig: /home/me/mesh/vienna.kubeconfig
     istioctl: /usr/local/bin/istioctl
@@ -214,7 +216,7 @@ EXAMPLES = r"""
         timeout: 2
   register: gateway
 
-- name: A Gateway of the Gateway API, for one namespace and from two places
+- name: Ensure a Gateway of the Gateway API, for one namespace and two source networks
   exomesh.istio.eastwest_gateway:
     kubeconfig: /home/me/mesh/vienna.kubeconfig
     network: network-vienna
@@ -225,7 +227,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 address:
-  description: The first address, an IP address or a host name; empty in check mode where there is none yet.
+  description: The first address, an IP address or a host name; empty in check mode if there is none yet.
   type: str
   returned: success
   sample: 194.182.160.10
@@ -235,7 +237,7 @@ addresses:
   elements: str
   returned: success
 former_address:
-  description: The address at the last run; empty where it is still an address, or there was no run before.
+  description: The address at the last run; empty if it is still an address, or there was no run before.
   type: str
   returned: success
 service:
@@ -243,7 +245,7 @@ service:
   type: str
   returned: success, where there is a kubeconfig
 objects:
-  description: Names of the objects by what happened to them, or would.
+  description: Names of the objects, by what happened to them or would happen.
   type: dict
   returned: success
   contains:
@@ -252,7 +254,7 @@ objects:
       type: list
       elements: str
     change:
-      description: Objects of which fields differed.
+      description: Objects with fields that differed.
       type: list
       elements: str
     delete:
@@ -284,7 +286,7 @@ from ..module_utils._kubernetes.objects import UNCHANGED, render_diff, summarise
 
 
 def run(task: Task) -> Result:
-    """Make the gateway; gives the module's result."""
+    """Ensure the gateway, and return the module's result."""
     params = task.params
     settings = GatewaySettings(
         network=params["network"],
@@ -309,7 +311,7 @@ def run(task: Task) -> Result:
     require_cluster(client, params["cluster"], network=params["network"])
     try:
         if params["form"] == "gateway-api":
-            client.version()  # as an installation does: a cluster that is away is told in the best words
+            client.version()  # as an installation does, for the clearest error if the cluster is away
         wanted, other = _forms(params, client, settings, task.check_mode)
         outcome = ensure(client, wanted, other, params["timeout"], task.check_mode)
     except ExomeshError as error:
@@ -334,7 +336,7 @@ def run(task: Task) -> Result:
 def _forms(
     params: dict[str, Any], client: KubernetesClient, settings: GatewaySettings, check_mode: bool
 ) -> tuple[Form, Form]:
-    """The form that is wanted, and the other one."""
+    """Return the form that is wanted, and the other one."""
     gateway_api = GatewayApiForm(client, settings)
     if params["form"] == "gateway-api":
         return gateway_api, OperatorForm(client, settings)

@@ -11,15 +11,14 @@ module: failover_drill
 short_description: Drain one cluster, show that its requests are answered elsewhere, and restore it
 version_added: 0.1.0
 description:
-  - Asks for a service from every member all the time, from a pod with a sidecar, while the Deployments behind
-    the service in one member, and its gateways, are scaled to 0.
-  - Tells for each member how many requests were sent, how many failed, and after how many seconds another
-    cluster answered, all went well, and the cluster answered again when it was restored.
-  - Restores the cluster whatever happens. A Deployment that is scaled to 0 remembers its replicas in the
-    annotation C(exomesh.istio/drill-replicas), so that the next run restores what a killed one left, before
-    all else.
-  - Fails when requests did not move in time; the cluster is restored then, too.
-  - Disruptive. It must be confirmed, unless all that is drained has the label
+  - Sends requests to a service from every member all the time, from a pod with a sidecar. Meanwhile, it
+    scales the Deployments behind the service in one member, and the gateways of that member, to 0.
+  - Reports for each member how many requests were sent, and how many failed. Also reports after how many
+    seconds another cluster answered, all requests succeeded, and the restored cluster answered again.
+  - Restores the cluster in any case. A Deployment that is scaled to 0 keeps its number of replicas in the
+    annotation C(exomesh.istio/drill-replicas). So the next run first restores what a killed run left.
+  - Fails if requests did not move in time. The cluster is restored then, too.
+  - The drill is disruptive. It must be confirmed, unless everything that is drained has the label
     C(app.kubernetes.io/managed-by=exomesh.istio), as the demo's own workload has.
 extends_documentation_fragment:
   - exomesh.istio.attributes
@@ -28,7 +27,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Tells what would be drained, and asks for nothing.
+      - Reports what would be drained, and sends no requests.
   diff_mode:
     support: N/A
     details:
@@ -36,18 +35,18 @@ attributes:
   idempotent:
     support: full
     details:
-      - Changed is only what an earlier run left and this one restored.
+      - Only reports a change if it restored what an earlier run left.
 options:
   state:
     description:
-      - V(drilled) restores what an earlier drill left, and does one.
+      - V(drilled) restores what an earlier drill left, and then does a new drill.
       - V(restored) only restores.
     type: str
     choices: [drilled, restored]
     default: drilled
   cluster:
     description:
-      - Name of the member that is drained.
+      - Name of the member to drain.
     type: str
   namespace:
     description:
@@ -55,8 +54,8 @@ options:
     type: str
   service:
     description:
-      - Name of the service, HTTP, and there in every member. Its answers must hold the name of the pod that
-        gave them.
+      - Name of the service. It must use HTTP, and exist in every member. Its answers must contain the name of
+        the pod that sent them.
       - Its DestinationRule needs outlier detection, or requests will not move.
     type: str
   port:
@@ -66,23 +65,23 @@ options:
     default: 80
   gateways:
     description:
-      - Gateways of the cluster that are drained, too, as C(namespace/name) of their Deployments. What else
-        comes in by them does not then.
+      - Gateways of the cluster to drain as well, as C(namespace/name) of their Deployments. No other requests
+        come in through them during the drill.
     type: list
     elements: str
     default: [istio-system/istio-eastwestgateway]
   confirm:
     description:
-      - The name of O(cluster) once more, where what is drained is not the demo's own.
+      - The name of O(cluster) once more. It is needed if something is drained that is not the demo's own.
     type: str
   client_image:
     description:
-      - Image of the pods that ask. It must have C(curl) 7.84 or newer, and C(sleep).
+      - Image of the pods that send requests. It must have C(curl) 7.84 or newer, and C(sleep).
     type: str
     default: docker.io/curlimages/curl:8.16.0
   per_second:
     description:
-      - Requests of each member in a second.
+      - Requests per second from each member.
     type: float
     default: 10.0
   within:
@@ -92,15 +91,15 @@ options:
     default: 30
   hold:
     description:
-      - Seconds that they must then go well.
+      - Seconds for which requests must then succeed.
     type: int
     default: 10
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
-      - A third of it at most is for each of these, for clients to be ready, for requests to go well before,
-        for what was drained to be ready again, and for requests to return.
-      - Nothing is drained when less is left than O(within) and O(hold). When the time is over, what was
+      - Time that the whole module may take, in seconds.
+      - Each of these waits may take a third of it at most - for clients to be ready, for requests to succeed
+        before the drain, for drained Deployments to be ready again, and for requests to return.
+      - Nothing is drained if less time is left than O(within) and O(hold). If the time is up, what was
         drained is restored all the same.
     type: int
     default: 600
@@ -118,7 +117,7 @@ EXAMPLES = r"""
     service: cart
     port: 8080
 
-- name: Restore what a drill that was killed has left
+- name: Restore what a killed drill has left
   exomesh.istio.failover_drill:
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
     state: restored
@@ -136,13 +135,13 @@ restored:
   elements: str
   returned: success
 figures:
-  description: What every member saw. When requests did not move, it is in C(failure.details).
+  description: The figures of every member. If requests did not move, they are in C(failure.details).
   type: list
   elements: dict
   returned: success, after a drill
   contains:
     client:
-      description: The member that asked.
+      description: The member that sent the requests.
       type: str
     answered_by_before:
       description: Members that answered before the drain.
@@ -153,26 +152,26 @@ figures:
       type: list
       elements: str
     sent:
-      description: Requests that were answered, or failed, from the drain until requests had moved and held.
+      description: Requests that were answered or failed, from the drain until requests had moved and held.
       type: int
     failed:
-      description: Those of them that failed, with no answer or a status of 500 or more.
+      description: Requests among these that failed, with no answer or a status of 500 or more.
       type: int
     errors:
       description: Why they failed.
       type: list
       elements: str
     first_answer_elsewhere:
-      description: Seconds from the drain to the first answer of another member than the drained one.
+      description: Seconds from the drain to the first answer of a member that was not drained.
       type: float
     stable_after:
-      description: Seconds from the drain to the last answer that failed or was the drained member's.
+      description: Seconds from the drain to the last answer that failed or came from the drained member.
       type: float
     back_after:
       description: Seconds from the restoration to the first answer of the drained member.
       type: float
 report:
-  description: The same for people, line by line; when the module failed, too.
+  description: The same as lines for people; also if the module failed.
   type: list
   elements: str
   returned: always
@@ -195,7 +194,7 @@ from ..module_utils._traffic.drill import Drill, Limits, Service, left_behind, r
 
 
 def run(task: Task) -> Result:
-    """Restore, then drill; gives the module's result, which tells what it saw also when it fails."""
+    """Restore, then drill, and return the module's result. The report is also there if the drill fails."""
     report: list[str] = []
     task.on_failure["report"] = report
     params = task.params
@@ -239,7 +238,7 @@ def run(task: Task) -> Result:
 
 
 def restore_all(task: Task, clients: dict[str, KubernetesClient]) -> list[str]:
-    """Restore what an earlier drill left in any member (in check mode only look); gives what that was."""
+    """Restore what an earlier drill left in any member, or only look in check mode. Return what that was."""
 
     def one(item: tuple[str, KubernetesClient]) -> list[str]:
         name, client = item
@@ -250,7 +249,7 @@ def restore_all(task: Task, clients: dict[str, KubernetesClient]) -> list[str]:
 
 
 def check_confirmed(cluster: str, confirmed: str | None, drained: list[Object]) -> None:
-    """Check that somebody wants this.
+    """Check that the user has confirmed the drill, or that it drains only what this collection made.
 
     :raises ExomeshError: ``not_confirmed``.
     """

@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Give a cluster its intermediate CA."""
+"""Ensure the intermediate CA of a cluster."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ module: intermediate_ca
 short_description: Give a cluster its intermediate CA, anew only for a reason that it tells
 version_added: 0.1.0
 description:
-  - Has in secret C(cacerts) of namespace C(istio-system) an intermediate CA of the mesh's root, where istiod
-    looks for it, and the label C(topology.istio.io/network) on that namespace.
-  - A new one is made only when the cluster's own ends soon, or is not what is asked for; RV(reason) says why.
-    istiod takes it up while it runs.
-  - The private key is made here and goes into the cluster; it is never in a result. While another CA is
-    asked to sign, the key waits in secret C(cacerts-request) of the same namespace.
-  - Judges everything before it writes anything. It refuses to replace a CA of another root, a C(cacerts) that
-    something else made, and one that is not whole; and to issue while the cluster's clock differs by more
-    than five minutes.
+  - Ensures an intermediate CA of the mesh's root in secret C(cacerts) of namespace C(istio-system), where
+    istiod looks for it. Also ensures the label C(topology.istio.io/network) on that namespace.
+  - Makes a new one only if the cluster's own ends soon, or is not what is asked for. RV(reason) says why.
+    istiod loads it without a restart.
+  - The private key is made here and goes into the cluster. It is never in a result. While another CA is asked
+    to sign, the key waits in secret C(cacerts-request) of the same namespace.
+  - Checks everything before it writes anything. It refuses to replace a CA of another root, a C(cacerts) that
+    something else made, and an incomplete one. It also refuses to issue a certificate if the cluster's clock
+    differs by more than five minutes.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.kubernetes
@@ -27,7 +27,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Works where the root, the cluster's kubeconfig or its namespace is still to come, too.
+      - Also works if the root, the cluster's kubeconfig or its namespace does not exist yet.
   diff_mode:
     support: full
     details:
@@ -44,30 +44,32 @@ options:
     required: true
   network:
     description:
-      - Network of this cluster in the mesh. Without it the namespace's label is left alone.
+      - Network of this cluster in the mesh. Without it, the namespace's label is left alone.
     type: str
   source:
     description:
-      - V(request) makes a key in the cluster and a request, and takes the answer in O(signed).
-      - V(given) takes O(chain) and its key as they are.
+      - V(request) makes a key in the cluster and a request to sign it. O(signed) takes the answer.
+      - V(given) uses O(chain) and its key as they are.
     type: str
     choices: [request, given]
     default: request
   issuer:
     description:
-      - The mesh's CA as PEM text. When an intermediate of the root signs, that one first and the root last.
-      - May be empty in check mode only, while the root is still to come.
+      - The mesh's CA as PEM text. If an intermediate of the root signs, that one comes first and the root
+        last.
+      - It may be empty in check mode only, while the root does not exist yet.
     type: str
     required: true
   issuer_has_limits:
     description:
-      - Whether O(issuer) has rules of its own as to how long a certificate lives, as a CA elsewhere may. Then
-        one that it made short is renewed when a third of its life is left.
+      - Whether O(issuer) has its own rules for the lifetime of a certificate, as a CA elsewhere may have. A
+        certificate that it made shorter is then renewed when a third of its life is left.
     type: bool
     default: false
   chain:
     description:
-      - Chain of this cluster as PEM text, the intermediate CA first and the root last, for O(source=given).
+      - Chain of this cluster as PEM text, for O(source=given). The intermediate CA comes first and the root
+        last.
     type: str
   key_path:
     description:
@@ -75,16 +77,17 @@ options:
     type: path
   key_content:
     description:
-      - The same as PEM text.
+      - The private key of O(chain) as PEM text, instead of O(key_path).
     type: str
   key_passphrase:
     description:
-      - Passphrase of the key of O(chain). In the cluster it is in clear, as istiod needs it.
+      - Passphrase of the key of O(chain). In the cluster, the key is in clear text, because istiod needs it
+        so.
     type: str
   signed:
     description:
       - The answer to RV(request), as PEM text, with or without the chain behind it, for O(source=request).
-      - The answer to an older request is passed over.
+      - An answer to an older request is ignored.
     type: str
   organization:
     description:
@@ -104,22 +107,22 @@ options:
     default: 4096
   lifetime:
     description:
-      - Days that it lives, at most until its issuer ends.
+      - Lifetime of the intermediate CA in days. It ends no later than its issuer.
     type: int
     default: 365
   renew_before:
     description:
-      - With fewer days left it is made anew.
+      - An intermediate CA with fewer days left is renewed.
     type: int
     default: 30
   renew:
     description:
-      - Make it anew even when it is not due.
+      - Whether to renew it even if it is not due.
     type: bool
     default: false
   adopt:
     description:
-      - Replace a C(cacerts) of the same root that something else made, when it would have to change. A copy
+      - Whether to replace a C(cacerts) of the same root that something else made, if it has to change. A copy
         of it stays in the cluster, as secret RV(backup).
     type: bool
     default: false
@@ -155,12 +158,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reason:
-  description: Why there is, or would be, a new intermediate CA; empty when the cluster keeps its own.
+  description: Why there is, or would be, a new intermediate CA; empty if the cluster keeps its own.
   type: str
   returned: success
   sample: its own ends at 2026-12-01T00:00:00Z, with 8 days left
 certificate:
-  description: What the intermediate CA is by now; empty while it is still to come.
+  description: The intermediate CA as it is now; empty while there is none.
   type: dict
   returned: success
   contains:
@@ -168,33 +171,33 @@ certificate:
       description: Its subject.
       type: str
     issuer:
-      description: Subject of what signed it.
+      description: Subject of the CA that signed it.
       type: str
     serial:
       description: Its serial number in hex.
       type: str
     fingerprint:
-      description: Its SHA-256.
+      description: Its SHA-256 fingerprint.
       type: str
     not_before:
-      description: From when it is valid.
+      description: When its validity begins.
       type: str
     not_after:
-      description: When it ends.
+      description: When it expires.
       type: str
     key:
       description: Type and size of its key.
       type: str
 request:
-  description: The request that waits to be signed, as PEM text; empty when none does.
+  description: The request that waits to be signed, as PEM text; empty if there is none.
   type: str
   returned: success
 request_lifetime:
-  description: Seconds that what is signed for RV(request) shall live, at most until its issuer ends.
+  description: Lifetime in seconds of the certificate to sign for RV(request), at most until its issuer ends.
   type: int
   returned: success
 backup:
-  description: Secret in C(istio-system) that keeps what was adopted; empty when nothing was.
+  description: Secret in C(istio-system) that keeps what was adopted; empty if nothing was adopted.
   type: str
   returned: success
 failure:
@@ -217,7 +220,7 @@ from ..module_utils._trust.intermediate_ca import Given, IntermediateCa, Request
 from ..module_utils._trust.root_ca import load_authority
 from ..module_utils._trust.x509 import KEY_TYPES, KeyKind, Profile, describe, read_chain
 
-with suppress(ImportError):  # require("kubernetes") tells
+with suppress(ImportError):  # require("kubernetes") reports it
     import yaml
 
 

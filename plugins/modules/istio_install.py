@@ -12,11 +12,13 @@ short_description: Install Istio with istioctl, only where the cluster differs
 version_added: 0.1.0
 description:
   - Renders what C(istioctl install) would apply, compares it with the cluster by a server-side dry run, and
-    runs the installer only where something differs. A run that changes nothing only reads.
-  - Waits until the Deployments of the installation are ready. On a time-out it says which is not, and why.
-  - Works for istiod and for gateways alike, as the IstioOperator says.
-  - Two runs, also on different controllers, never install into one cluster at once. The second waits for the
-    first, up to O(timeout), and then says who that is. A run that was killed is taken for dead after 15 s.
+    runs the installer only if something differs. A run that changes nothing only reads.
+  - Waits until the Deployments of the installation are ready. On a time-out, the module reports which one is
+    not ready, and why.
+  - Installs istiod or gateways, as the IstioOperator says.
+  - Two runs never install into one cluster at once, even from different controllers. The second run waits for
+    the first, up to O(timeout), and then reports who that is. A run that was killed counts as dead after
+    15 s.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.kubernetes
@@ -24,72 +26,73 @@ attributes:
   check_mode:
     support: full
     details:
-      - Works against a cluster without Istio, its namespace and its kinds, too.
+      - Also works against a cluster without Istio, its namespace and its kinds.
   diff_mode:
     support: full
     details:
-      - Shows the fields that change; objects that are created are named only.
+      - Shows the fields that change. Objects that are created are only named.
   idempotent:
     support: full
 options:
   istioctl:
     description:
-      - The istioctl program. Its release is the release that is installed.
+      - The istioctl program. It installs its own release.
     type: path
     required: true
   cache_file:
     description:
-      - File on the controller in which istioctl's last answers are kept. The next run needs none of them
-        anew, where nothing has changed that they are made of.
-      - In check mode it is read only.
+      - File on the controller that keeps istioctl's last answers. The next run uses an answer again if
+        nothing has changed that it was made from.
+      - In check mode, the file is only read.
     type: path
     version_added: 0.1.0
   mtls_strict:
     description:
-      - Whether workloads refuse requests in plain text, by a PeerAuthentication for the whole cluster. Where
-        it is V(false), ours is deleted, and somebody else's left alone. Without this option nothing is
-        looked at.
+      - Whether workloads refuse requests in plain text. A PeerAuthentication sets this for the whole cluster.
+        With V(false), the collection's own PeerAuthentication is deleted, and any other is left alone.
+        Without this option, nothing is checked.
     type: bool
     version_added: 0.1.0
   name:
     description:
       - Name of the IstioOperator. Objects of an earlier installation of this name that are not rendered any
         more are deleted, as C(istioctl install) does.
-      - The installer writes it on all that it makes, and so it says whose that is. What the collection
-        installed itself by the names C(installed-state), C(eastwest) and C(ingress), before it had names of
-        its own, gets the name of now; no pod is restarted by that.
-      - V(installed-state) says nothing, as istioctl gives it to everybody who names none.
+      - The installer writes this name on everything that it makes, so the name shows who owns an object.
+      - Before the collection had names of its own, it used C(installed-state), C(eastwest) and C(ingress).
+        What it installed by these names gets its name of today. No pod is restarted for that.
+      - V(installed-state) does not show an owner, because istioctl uses it whenever no name is given.
     type: str
     default: exomesh
   adopt:
     description:
-      - Take over what somebody else installed, and mark it as the collection's own. Look at what that changes
-        first, in check mode with a diff.
-      - Without it, the module refuses where a Deployment that it would install, or an istiod of O(revision),
-        lacks the mark of O(name).
+      - Take over what somebody else installed, and mark it as the collection's own. First look at what that
+        changes, in check mode with a diff.
+      - Without it, the module refuses to install if a Deployment that it would install, or an istiod of
+        O(revision), lacks the mark of O(name).
     type: bool
     default: false
     version_added: 0.1.0
   profile:
     description:
-      - Profile of the IstioOperator that everything else is changed from. Without it, istioctl's own default.
+      - Profile of the IstioOperator on which everything else is based. Without it, istioctl's own default is
+        used.
     type: str
   hub:
     description:
-      - Registry and folder of Istio's images. Registries that Istio gives up in December 2026 are refused,
+      - Registry and folder of Istio's images. Registries that are switched off in December 2026 are refused,
         here and in O(spec).
     type: str
     default: docker.io/istio
   image_pull_secrets:
     description:
-      - Names of Secrets of namespace C(istio-system) with which the images are pulled, for a mirror.
-      - Sidecars ask for them by the same names in their own namespaces.
+      - Names of Secrets in namespace C(istio-system) with which the images are pulled, for a mirror.
+      - Sidecars use Secrets of the same names in their own namespaces.
     type: list
     elements: str
     default: []
   revision:
     description:
-      - Revision of the control plane. Empty for the one that has none.
+      - Revision of the control plane. Empty for a control plane without a revision.
     type: str
     default: ""
   revision_tags:
@@ -108,48 +111,50 @@ options:
     type: str
   network:
     description:
-      - Name of the cluster's network in the mesh. The namespace gets it as a label, too.
+      - Name of the cluster's network in the mesh. The namespace also gets it as a label.
     type: str
   trust_domain:
     description:
-      - Trust domain of the workloads' identities, the same in the whole mesh. Without it, C(cluster.local).
+      - Trust domain of the workloads' identities. It must be the same in the whole mesh. Without it,
+        C(cluster.local) is used.
     type: str
   dns_capture:
     description:
-      - Whether the sidecars answer DNS, so that a service that only another cluster has can be called by its
-        name.
+      - Whether the sidecars answer DNS queries. Then a service that only another cluster has can be called by
+        its name.
     type: bool
   remote_credentials:
     description:
-      - Whether istiod reads Secrets in the other clusters, too. Only proxies of clusters without an istiod
+      - Whether istiod also reads Secrets in the other clusters. Only proxies of clusters without an istiod
         need that.
-      - Istio 1.31 is the first that can do without, but istiod of 1.31.0 crashes then once it has a peer.
+      - Istio 1.31 is the first release that can do without. But istiod of 1.31.0 then crashes once it has a
+        peer.
     type: bool
     default: true
   resources:
     description:
-      - Requests and limits of istiod, as a container has them.
+      - Requests and limits of istiod, in the form that a container has.
     type: dict
     default: {}
   autoscale_min:
     description:
-      - Least number of replicas of istiod.
+      - Minimum number of replicas of istiod.
     type: int
   autoscale_max:
     description:
-      - Greatest number of replicas of istiod.
+      - Maximum number of replicas of istiod.
     type: int
   ha:
     description:
-      - Whether to start from the preset for high availability, for istiod and for gateways alike. At least
-        two replicas, on nodes of their own where there are some, a PodDisruptionBudget, and requests.
-      - Every other option wins over the preset.
+      - Whether to start from the preset for high availability, for istiod and for gateways alike. It has at
+        least two replicas, on different nodes if possible, a PodDisruptionBudget, and resource requests.
+      - Every other option takes precedence over the preset.
     type: bool
     default: false
   spec:
     description:
-      - Merged over the C(spec) of the IstioOperator, for all that has no option of its own. Mappings are
-        merged, everything else is replaced.
+      - Merged over the C(spec) of the IstioOperator, for everything that has no option of its own. Mappings
+        are merged, everything else is replaced.
     type: dict
     default: {}
 author:
@@ -179,12 +184,12 @@ version:
   returned: success, where there is a kubeconfig
   sample: 1.31.1
 revision:
-  description: Revision that is installed, or would be. V(default) for the one that has none.
+  description: Revision that is installed, or would be. V(default) if there is none.
   type: str
   returned: success, where there is a kubeconfig
   sample: default
 objects:
-  description: Names of the objects by what happened to them, or would.
+  description: Names of the objects, by what happened to them or would happen.
   type: dict
   returned: success
   contains:
@@ -193,7 +198,7 @@ objects:
       type: list
       elements: str
     change:
-      description: Objects of which fields differed.
+      description: Objects with fields that differed.
       type: list
       elements: str
     delete:
@@ -205,7 +210,7 @@ objects:
       type: list
       elements: str
 readiness:
-  description: Deployments of the installation, each V(ready) or what is missing.
+  description: By Deployment of the installation, V(ready) or what is missing.
   type: dict
   returned: success
   sample:
@@ -251,11 +256,11 @@ SETTINGS_SPEC: dict[str, dict[str, Any]] = {
     "ha": {"type": "bool", "default": False},
     "spec": {"type": "dict", "default": {}},
 }
-"""The options that an IstioOperator is made of."""
+"""The options from which an IstioOperator is made."""
 
 
 def run(task: Task) -> Result:
-    """Compare, install where needed, wait; gives the module's result."""
+    """Compare, install if something differs, wait, and return the module's result."""
     params = task.params
     if kubeconfig_is_to_come(task):
         return {"changed": True, "objects": summarise([]), "readiness": {}}

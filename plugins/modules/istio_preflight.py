@@ -11,11 +11,13 @@ module: istio_preflight
 short_description: Find what would make an installation of Istio fail, before anything changes
 version_added: 0.1.0
 description:
-  - Reads one cluster and says what would make the installation fail, or break what runs there.
-  - Fails with everything that is in the way, each with its cause and what to do. What is only doubtful warns.
+  - Reads one cluster, and reports what would make the installation fail, or break what runs there.
+  - Fails with a list of everything that is in the way, each with its cause and what to do. What is only
+    doubtful gives a warning.
   - A short-lived pod in the cluster shows whether its pods reach the API servers and gateways of the peers.
-    It is started only for peers that were never shown to be reached - all of them where istiod does not run
-    yet, otherwise those of which the cluster has no remote secret - and is deleted again.
+    The pod is deleted again.
+  - The pod is started only for peers that were never shown to be reached. These are all peers if istiod does
+    not run yet, and otherwise the peers for which the cluster has no remote secret.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.attributes.info_module
@@ -24,7 +26,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     details:
-      - Starts no pod there, so peers are not asked.
+      - Starts no pod, so peers are not asked.
 options:
   cluster:
     description:
@@ -58,17 +60,17 @@ options:
     required: true
   revision:
     description:
-      - Revision to be installed; empty for a plain istiod.
+      - Revision to be installed; empty for an istiod without a revision.
     type: str
     default: ""
   name:
     description:
-      - Name of istiod's IstioOperator. An istiod of another owner is refused, whoever that is.
+      - Name of istiod's IstioOperator. An istiod of any other owner is refused.
     type: str
     default: exomesh
   workloads:
     description:
-      - Deployments in C(istio-system) for whose pods there must be room.
+      - Deployments in C(istio-system) that need room for their pods.
     type: list
     elements: dict
     default: []
@@ -95,8 +97,8 @@ options:
         required: true
   nlb:
     description:
-      - How the gateway's Exoscale load balancer shall be, as the option of the same name of module
-        M(exomesh.istio.eastwest_gateway) has it. What the cloud would refuse fails here.
+      - Settings of the gateway's Exoscale load balancer, as in the same option of module
+        M(exomesh.istio.eastwest_gateway). Settings that the cloud would refuse fail here.
     type: dict
     default: {}
   annotations:
@@ -106,18 +108,18 @@ options:
     default: {}
   max_clock_skew:
     description:
-      - Seconds that the clocks of this machine and the API server may differ. More gives a warning.
+      - Seconds by which the clocks of this machine and the API server may differ. More gives a warning.
     type: float
     default: 30
   accept:
     description:
-      - Codes of checks that shall only warn where they would fail.
+      - Codes of checks that only give a warning where they would fail.
     type: list
     elements: str
     default: []
   probe:
     description:
-      - Whether a pod may ask for the peers.
+      - Whether a pod may try to reach the peers.
     type: bool
     default: true
   probe_image:
@@ -143,23 +145,23 @@ EXAMPLES = r"""
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
   register: preflight
 
-- name: Show what was looked at
+- name: Show the checks
   ansible.builtin.debug:
     var: preflight.checks
 """
 
 RETURN = r"""
 checks:
-  description: Every check that was made. When the module fails, C(failure.details.checks) has them.
+  description: Every check that was made. If the module fails, C(failure.details.checks) has them.
   type: list
   elements: dict
   returned: success, where there is a kubeconfig
   contains:
     code:
-      description: Name of the check, as in V(kubernetes-version). O(accept) takes these.
+      description: Name of the check, such as V(kubernetes-version). O(accept) takes these names.
       type: str
     ok:
-      description: Whether nothing is wrong.
+      description: Whether the check found no fault.
       type: bool
     outcome:
       description: V(error), V(warning), V(note) or V(ok).
@@ -191,8 +193,8 @@ new:
   returned: success, where there is a kubeconfig
 reached:
   description:
-    - Hashes of address and CA of the APIs that a pod of the cluster reached now, as module
-      M(exomesh.istio.remote_secrets) takes them.
+    - Hashes of address and CA of the APIs that a pod of the cluster has now reached, for module
+      M(exomesh.istio.remote_secrets).
   type: list
   elements: str
   returned: success
@@ -202,7 +204,7 @@ probed:
   elements: str
   returned: success
 not_probed:
-  description: Why no pod asked for the peers, or an empty string.
+  description: Why no pod tried to reach the peers; empty if one did.
   type: str
   returned: success
 failure:
@@ -230,7 +232,7 @@ _KUBECONFIG_TO_COME = "the kubeconfig is still to come"
 
 
 def wanted_of(params: dict[str, Any]) -> Wanted:
-    """What is to be installed, out of the module's parameters."""
+    """Return what is to be installed, from the module's parameters."""
     return Wanted(
         version=params["version"],
         revision=params["revision"],
@@ -251,7 +253,7 @@ def wanted_of(params: dict[str, Any]) -> Wanted:
 
 
 def run(task: Task) -> Result:
-    """Look, and ask for the peers; gives the module's result."""
+    """Run the checks, try to reach the peers, and return the module's result."""
     params = task.params
     if kubeconfig_is_to_come(task):
         return {"changed": False, "reached": [], "probed": [], "not_probed": _KUBECONFIG_TO_COME}
@@ -280,7 +282,7 @@ def run(task: Task) -> Result:
 
 
 def why_not_probed(check_mode: bool, allowed: bool, unproven: list[str]) -> str:
-    """Why no pod asks for the peers; empty where one does."""
+    """Return why no pod tries to reach the peers; empty if one does."""
     if not unproven:
         return "every peer was reached before"
     if check_mode:
@@ -289,7 +291,10 @@ def why_not_probed(check_mode: bool, allowed: bool, unproven: list[str]) -> str:
 
 
 def refuse(checks: list[Check], cluster: str) -> None:
-    """Raise ExomeshError where something is in the way, with all of it."""
+    """Fail if a check found an error.
+
+    :raises ExomeshError: ``preflight_failed``, with all errors.
+    """
     errors = [check for check in checks if check.outcome == ERROR]
     if not errors:
         return

@@ -11,13 +11,14 @@ module: istioctl
 short_description: Ensure the istioctl of one release, fetched once and checked
 version_added: 0.1.0
 description:
-  - Fetches the release archive of istioctl, checks its sha256, unpacks it and sees that it runs and is of the
-    wanted release, unless it is there already.
-  - May run for many hosts and in several processes at once. The first one fetches, the others use its file.
+  - Fetches the release archive of istioctl, checks its sha256 and unpacks it, unless the program is there
+    already. Checks that the program runs, and has the wanted release.
+  - May run for many hosts and in several processes at once. The first one fetches, and the others use its
+    file.
   - Refuses releases with which a mesh of several clusters is not safe.
   - An archive of more than 300 MiB, or with more than 1 GiB in it, is refused.
-  - User and password of a URL are sent to its own server alone, also where that leads to another one, and are
-    not shown.
+  - User and password in a URL are sent only to the server of that URL, even if it redirects to another one.
+    They are not shown.
 extends_documentation_fragment:
   - exomesh.istio.attributes
 attributes:
@@ -35,53 +36,53 @@ options:
     required: true
   directory:
     description:
-      - Folder for the program. It is made with mode 0700.
+      - Folder for the program. It is created with mode 0700.
     type: path
     required: true
   program:
     description:
-      - An existing istioctl of release O(version). Nothing is fetched then.
+      - Path of an existing istioctl of release O(version). Nothing is fetched then.
     type: path
   preinstalled:
     description:
-      - Where the machine may have the release already, as an execution environment does. It is used where the
-        file exists and O(program) is not given; nothing is fetched then.
+      - Path at which the machine may have the release already, as in an execution environment. If the file
+        exists and O(program) is not given, it is used, and nothing is fetched.
     type: path
   mirror:
     description:
-      - URL below which the releases are, each in a folder with its version as name.
+      - URL below which the releases are, each in a folder that is named after its version.
     type: str
     default: https://github.com/istio/istio/releases/download
   url:
     description:
-      - URL or path of the archive itself, in place of the one at O(mirror).
+      - URL or path of the archive itself, instead of the one at O(mirror).
     type: str
   checksum:
     description:
-      - Checksum of the archive, as in C(sha256:0123...), or C(sha256:) and the URL of a file that has it.
+      - Checksum of the archive, such as C(sha256:0123...), or C(sha256:) and the URL of a file that has it.
     type: str
   checksums:
     description:
-      - Known sha256 of the archives of release O(version), by platform, as in C(linux-amd64).
-      - O(checksum) counts before it, and so does the file C(.sha256) beside the archive, where the archive is
-        at the Istio project's own releases. Where nothing else is known, that file counts wherever the
-        archive is, with a warning.
+      - Known sha256 of the archives of release O(version), by platform, such as C(linux-amd64).
+      - O(checksum) takes precedence over this option. If the archive is at the Istio project's own releases,
+        the file C(.sha256) beside it takes precedence, too. If no other checksum is known, that file is used
+        wherever the archive is, with a warning.
     type: dict
     default: {}
   allow_unsafe:
     description:
-      - Use a release with which a mesh of several clusters is not safe, with a warning.
+      - Whether to use a release with which a mesh of several clusters is not safe. It gives a warning.
     type: bool
     default: false
   proxy:
     description:
-      - URL of the proxy through which to fetch, as in C(http://user:password@proxy.example:3128).
-      - Without it, the environment's C(https_proxy) and C(http_proxy). What C(no_proxy) names is fetched
-        without any.
+      - URL of the proxy through which to fetch, such as C(http://user:password@proxy.example:3128).
+      - Without it, C(https_proxy) and C(http_proxy) of the environment are used. No proxy is used for hosts
+        in C(no_proxy).
     type: str
   timeout:
     description:
-      - Seconds that the fetch may take in all.
+      - Seconds that the whole fetch may take.
     type: int
     default: 600
 author:
@@ -169,7 +170,7 @@ def run(task: Task) -> Result:
 
 
 def existing(path: str | None) -> str | None:
-    """The path of a file that exists."""
+    """Return the path if it is that of a file that exists; otherwise None."""
     return path if path and Path(path).is_file() else None
 
 

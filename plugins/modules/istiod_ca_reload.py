@@ -12,10 +12,11 @@ short_description: Ensure that istiod serves the intermediate CA of its cluster,
 version_added: 0.1.0
 description:
   - Waits until every istiod of the cluster answers its proxies with a certificate of the CA in secret
-    C(cacerts). istiod takes up a new one by itself, within about a minute. It is restarted only when it does
-    not in two.
-  - Then starts a proxy in C(istio-system) for a moment, and proves that its new certificate comes of that CA.
-  - Does nothing where no istiod is installed.
+    C(cacerts). istiod loads a new CA by itself, within about a minute. It is restarted only if it has not
+    done so within two minutes.
+  - Then starts a proxy in C(istio-system) for a moment, and checks that its new certificate comes from that
+    CA.
+  - Does nothing if no istiod is installed.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.kubernetes
@@ -23,7 +24,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Says whether istiod does not serve that CA yet. Nothing is waited for, and no proxy is started.
+      - Reports whether istiod does not serve that CA yet. The module does not wait, and starts no proxy.
   diff_mode:
     support: none
   idempotent:
@@ -36,7 +37,7 @@ options:
     required: true
   probe:
     description:
-      - Start a proxy and look at its certificate.
+      - Whether to start a proxy and check its certificate.
     type: bool
     default: true
 author:
@@ -44,7 +45,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: See that istiod signs with its new CA
+- name: Ensure that istiod signs with its new CA
   exomesh.istio.istiod_ca_reload:
     kubeconfig: "{{ mesh_kubeconfig }}"
     name: "{{ mesh_cluster_name }}"
@@ -60,7 +61,7 @@ restarted:
   type: bool
   returned: success
 seconds:
-  description: How long it took until istiod served the CA.
+  description: Seconds until istiod served the CA.
   type: float
   returned: success
 serial:
@@ -68,7 +69,7 @@ serial:
   type: str
   returned: success
 leaf:
-  description: The certificate that a new proxy got; empty when none was started.
+  description: The certificate that a new proxy got; empty if no proxy was started.
   type: dict
   returned: success
 failure:
@@ -89,7 +90,7 @@ from ..module_utils._trust.x509 import describe
 
 
 def run(task: Task) -> Result:
-    """Wait for istiod; gives the module's result."""
+    """Wait for istiod, and return the module's result."""
     params = task.params
     require("cryptography")
     nothing = {

@@ -11,10 +11,10 @@ module: kubeconfig_info
 short_description: Report what a kubeconfig is good for, and check it against its API server
 version_added: 0.1.0
 description:
-  - Reads one context of a kubeconfig, and asks its API server who we are, which version it has, what time it
-    is, and which of the given rights we have.
-  - Fails with the cause when the API server cannot be reached, is not to be trusted, does not accept the
-    credentials, is too old, or when rights are missing.
+  - Reads one context of a kubeconfig. Asks its API server who the user is, which version the server has, what
+    time it is there, and which of the given rights the user has.
+  - Fails with the cause if the API server cannot be reached or trusted, does not accept the credentials, or
+    is too old, or if rights are missing.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.attributes.info_module
@@ -26,57 +26,57 @@ options:
     required: true
   context:
     description:
-      - Context to read. Without it, the file's current context.
+      - Context to read. Without it, the file's current context is read.
     type: str
   cluster:
     description:
-      - What to call the cluster in messages. Without it, the cluster's name in the file.
+      - Name of the cluster in messages. Without it, the cluster's name in the file is used.
     type: str
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
+      - Time that the whole module may take, in seconds.
     type: float
     default: 60
   istio_version:
     description:
-      - Istio release for the cluster. Where O(min_version) and O(max_version) are not given, they are the
-        oldest and the newest Kubernetes that it supports, as far as this collection knows them.
+      - Istio release for the cluster. If O(min_version) or O(max_version) is not given, the oldest or the
+        newest Kubernetes that this release supports is used, as far as this collection knows.
     type: str
     version_added: 0.1.0
   min_version:
     description:
-      - Oldest Kubernetes that will do, as in V(1.32).
+      - Oldest Kubernetes that is accepted, such as V(1.32).
     type: str
   max_version:
     description:
-      - Newest Kubernetes that is known to do, as in V(1.36). A newer one gives a warning.
+      - Newest Kubernetes that is known to work, such as V(1.36). A newer one gives a warning.
     type: str
   max_clock_skew:
     description:
-      - Seconds that the clocks of this machine and the API server may differ. More gives a warning.
+      - Seconds by which the clocks of this machine and the API server may differ. More gives a warning.
     type: float
     default: 30
   rights:
     description:
-      - What has to be allowed.
+      - Rights that the user must have.
     type: list
     elements: dict
     default: []
     suboptions:
       verb:
-        description: Verb, V(*) for every one.
+        description: Verb, or V(*) for all verbs.
         type: str
         required: true
       group:
-        description: API group, V(*) for every one. Empty is the core group.
+        description: API group, or V(*) for all groups. Empty is the core group.
         type: str
         default: ""
       resource:
-        description: Resource in the plural, V(*) for every one.
+        description: Resource in the plural, or V(*) for all resources.
         type: str
         required: true
       namespace:
-        description: Namespace; empty for every one, or for what has none.
+        description: Namespace; empty for all namespaces, or for a resource without a namespace.
         type: str
         default: ""
 requirements:
@@ -115,12 +115,12 @@ authentication:
   returned: success
   sample: client-certificate
 username:
-  description: Who the API server takes us for.
+  description: Name of the user, as the API server knows it.
   type: str
   returned: success
   sample: exomesh-mesh-a
 user_groups:
-  description: Groups that the API server takes us to be in.
+  description: Groups of the user, as the API server knows them.
   type: list
   elements: str
   returned: success
@@ -130,7 +130,7 @@ version:
   returned: success
   sample: 1.36.3
 clock_skew:
-  description: Seconds by which the API server's clock is ahead of ours; null when it does not tell the time.
+  description: Seconds by which the API server's clock is ahead of this machine's; null if it is not known.
   type: float
   returned: success
 user:
@@ -172,7 +172,7 @@ ca_fingerprints:
   elements: str
   returned: success
 ca_not_after:
-  description: When the first of them ends, RFC 3339 in UTC; null without a CA.
+  description: When the first of these certificates expires, RFC 3339 in UTC; null without a CA.
   type: str
   returned: success
 failure:
@@ -192,13 +192,13 @@ from ..module_utils._kubernetes.kubeconfig_merge import source_entry
 
 
 def window_of(istio: str | None, oldest: str | None, newest: str | None) -> Window:
-    """The Kubernetes versions that will do: those given, else those that the Istio release supports."""
+    """Return the accepted Kubernetes versions: those given, or else those that the Istio release supports."""
     known = kubernetes_window(Release.parse(istio)) if istio else (None, None)
     return Window.parse(oldest or known[0], newest or known[1])
 
 
 def run(task: Task) -> Result:
-    """Read and ask; gives the module's result."""
+    """Read the kubeconfig, ask its API server, and return the module's result."""
     require("PyYAML", "cryptography")
     params = task.params
     path = real_path(params["kubeconfig"])

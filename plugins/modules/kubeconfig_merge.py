@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Put a context into a shared kubeconfig, or take it out."""
+"""Merge a context into a shared kubeconfig, or remove it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ module: kubeconfig_merge
 short_description: Merge a context into a shared kubeconfig, or remove it, and leave the others alone
 version_added: 0.1.0
 description:
-  - Copies one context with its cluster and user from a kubeconfig into another, all three under one name, as
-    C(kubectl config view --flatten) does; files that they refer to are embedded.
+  - Copies one context with its cluster and user from one kubeconfig into another. All three get the same
+    name. Files that they refer to are embedded, as C(kubectl config view --flatten) does.
   - Other contexts, clusters and users keep their meaning, and so does the current context unless
     O(make_current) is set. Comments are lost, as kubectl loses them.
-  - Entries of that name that belong to somebody else are not replaced without O(force).
-  - The file is locked while it is changed, so that parallel runs lose nothing, and is replaced in one step
+  - Entries of that name that belong to somebody else are replaced only with O(force).
+  - The file is locked while it is changed, so that parallel runs lose nothing. It is replaced in one step,
     with mode 0600.
 extends_documentation_fragment:
   - exomesh.istio.attributes
@@ -26,13 +26,14 @@ attributes:
   diff_mode:
     support: full
     details:
-      - Shows servers, subjects, validity and fingerprints, never a key; of a token a part of its hash.
+      - Shows servers, subjects, validity and fingerprints, but never a key. Of a token, it shows a part of
+        the hash.
   idempotent:
     support: full
 options:
   dest:
     description:
-      - The shared kubeconfig. It is created when it is missing, in directories of mode 0700.
+      - The shared kubeconfig. If it is missing, it is created, in directories of mode 0700.
     type: path
     required: true
   kubeconfig:
@@ -45,46 +46,47 @@ options:
     type: str
   context:
     description:
-      - Context to take. Without it, the current context of O(kubeconfig) or O(content).
+      - Context to take. Without it, the current context of O(kubeconfig) or O(content) is taken.
     type: str
   name:
     description:
-      - Name of the context, cluster and user in O(dest). Without it, the name of the context that is taken.
+      - Name of the context, cluster and user in O(dest). Without it, the name of the taken context is used.
       - Required for O(state=absent).
     type: str
   state:
     description:
-      - Whether the context is to be in O(dest).
+      - Whether the context should be in O(dest).
     type: str
     choices: [present, absent]
     default: present
   make_current:
     description:
-      - Make it the current context. A file without a current context gets it in any case.
+      - Whether to make it the current context. A file without a current context gets it in any case.
     type: bool
     default: false
   backup:
     description:
-      - Keep a copy of O(dest) before it is changed.
+      - Whether to keep a copy of O(dest) before it is changed.
     type: bool
     default: false
   force:
     description:
-      - Replace entries of the same name that this module did not write and that are of another server.
+      - Whether to replace entries of the same name that belong to another server and that this module did not
+        write.
     type: bool
     default: false
   held_for:
     description:
-      - In check mode, where O(dest) is not there yet, hold what it would be in memory for as long as this run
-        lives, so that its later tasks can look into the cluster. As P(exomesh.istio.this_run#lookup) gives
-        it.
+      - The run for which O(dest) is held in memory, as P(exomesh.istio.this_run#lookup) returns it. This
+        happens only in check mode, if O(dest) does not exist yet. Later tasks of the run can then look into
+        the cluster. The held content is gone when the run ends.
     type: dict
 requirements:
   - Python packages C(cryptography) >= 42 and C(PyYAML)
 seealso:
   - module: exomesh.istio.sks_kubeconfig
 notes:
-  - It ends within a minute, also where another process holds the lock of the folder.
+  - The module ends within a minute, even if another process holds the lock of the folder.
 author:
   - exomesh contributors (!UNKNOWN)
 """
@@ -96,7 +98,7 @@ EXAMPLES = r"""
     dest: ~/.kube/config
     backup: true
 
-- name: Make a file of one's own from a kubeconfig in a vault
+- name: Create a separate file from a kubeconfig in a vault
   exomesh.istio.kubeconfig_merge:
     content: "{{ vault_kubeconfig }}"
     name: mesh-b
@@ -175,13 +177,13 @@ ca_fingerprints:
   elements: str
   returned: state is present
 ca_not_after:
-  description: When the first of them ends, RFC 3339 in UTC; null without a CA.
+  description: When the first of these certificates expires, RFC 3339 in UTC; null without a CA.
   type: str
   returned: state is present
 held:
-  description: Where what O(dest) would be is held in memory.
+  description: The content that O(dest) would get, held in memory.
   type: dict
-  returned: in check mode, with O(held_for), where O(dest) is not there yet
+  returned: in check mode, with O(held_for), if O(dest) does not exist yet
   contains:
     kubeconfig:
       description: Path at which it can be read until the run ends.
@@ -207,7 +209,7 @@ from ..module_utils._kubernetes.kubeconfig_merge import Target, alone, merge, re
 
 
 def run(task: Task) -> Result:
-    """Do what the options ask for; gives the module's result."""
+    """Do what the options ask for, and return the module's result."""
     require("PyYAML", "cryptography")
     params = task.params
     target = Target(real_path(params["dest"]), params["backup"], task.check_mode)

@@ -12,7 +12,7 @@ short_description: Wait for the address of a Service of type LoadBalancer, and s
 version_added: 0.1.0
 description:
   - Waits until a load balancer has given the Service an address, and returns it.
-  - Where none comes in time, says what the cluster's Events say about it, and the likely cause.
+  - If no address comes in time, reports what the cluster's Events say about it, and the likely cause.
   - Finds an east-west gateway of either form by its network, as the peers do, or a Service by its name.
 extends_documentation_fragment:
   - exomesh.istio.attributes
@@ -34,7 +34,7 @@ options:
     type: str
   network:
     description:
-      - Name of the network that the Service is the gateway of, by its label C(topology.istio.io/network).
+      - Name of the network. The Service is its gateway, by the label C(topology.istio.io/network).
     type: str
 author:
   - exomesh contributors (!UNKNOWN)
@@ -48,14 +48,14 @@ EXAMPLES = r"""
     timeout: 180
   register: gateway
 
-- name: Show it
+- name: Show the address
   ansible.builtin.debug:
     var: gateway.address
 """
 
 RETURN = r"""
 address:
-  description: The first address, an IP address or a host name; empty in check mode where there is none yet.
+  description: The first address, an IP address or a host name; empty in check mode if there is none yet.
   type: str
   returned: success
   sample: 194.182.160.10
@@ -65,7 +65,7 @@ addresses:
   elements: str
   returned: success
 name:
-  description: Name of the Service; empty in check mode where there is none yet.
+  description: Name of the Service; empty in check mode if there is none yet.
   type: str
   returned: success
 failure:
@@ -84,7 +84,7 @@ from ..module_utils._kubernetes.load_balancer import addresses, wait_for_address
 
 
 def run(task: Task) -> Result:
-    """Wait for the address (in check mode only look); gives the module's result."""
+    """Wait for the address, or only look in check mode, and return the module's result."""
     params = task.params
     if kubeconfig_is_to_come(task):
         return {"changed": False, "address": "", "addresses": [], "name": params["name"] or ""}

@@ -11,10 +11,10 @@ module: mesh_certificates_info
 short_description: Report every certificate of a mesh, and when it ends
 version_added: 0.1.0
 description:
-  - For every member, concurrently, the root and the intermediate CA of secret C(cacerts), the certificate
+  - Reads from all members concurrently the root and the intermediate CA of secret C(cacerts), the certificate
     with which each istiod answers its proxies, and the one of the newest proxy in C(istio-system).
-  - Says whether all members have the same root, and whether istiod serves the CA of its secret.
-  - A member that does not answer is a problem in RV(problems), and no failure.
+  - Reports whether all members have the same root, and whether istiod serves the CA of its secret.
+  - A member that does not answer is a problem in RV(problems). The module does not fail because of it.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.attributes.info_module
@@ -22,15 +22,15 @@ extends_documentation_fragment:
 options:
   thresholds:
     description:
-      - Days left at which a CA is worth a notice, a warning, and an alarm.
-      - Certificates of istiod and of proxies live for a day and renew themselves. They are worth a warning
-        when less than a tenth of their life is left.
+      - Days left at which a CA gets a notice, a warning, and an alarm.
+      - Certificates of istiod and of proxies live for a day and renew themselves. They get a warning if less
+        than a tenth of their life is left.
     type: list
     elements: int
     default: [60, 30, 7]
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
+      - Time that the whole module may take, in seconds.
     type: int
     default: 120
 requirements:
@@ -46,7 +46,7 @@ EXAMPLES = r"""
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
   register: certificates
 
-- name: Fail in time
+- name: Fail if roots differ, or a certificate ends soon
   ansible.builtin.assert:
     that:
       - certificates.same_root
@@ -73,31 +73,31 @@ certificates:
       description: Its subject; empty for workloads, whose identity is in their names.
       type: str
     issuer:
-      description: Subject of what signed it.
+      description: Subject of the CA that signed it.
       type: str
     serial:
       description: Its serial number in hex.
       type: str
     fingerprint:
-      description: Its SHA-256.
+      description: Its SHA-256 fingerprint.
       type: str
     not_before:
-      description: From when it is valid.
+      description: When its validity begins.
       type: str
     not_after:
-      description: When it ends.
+      description: When it expires.
       type: str
     key:
       description: Type and size of its key.
       type: str
     days_left:
-      description: Whole days until it ends; negative when it has.
+      description: Whole days until it expires; negative if it has expired.
       type: int
     severity:
       description: One of V(ok), V(notice), V(warning), V(critical) and V(expired).
       type: str
 same_root:
-  description: Whether every member has a root, and all of them the same.
+  description: Whether every member has a root, and all have the same one.
   type: bool
   returned: success
 worst:
@@ -110,12 +110,12 @@ problems:
   elements: str
   returned: success
 report:
-  description: All that as a table, line by line.
+  description: The same as a table, line by line.
   type: list
   elements: str
   returned: success
 prometheus:
-  description: All that in Prometheus' text format.
+  description: The same in Prometheus' text format.
   type: str
   returned: success
 failure:
@@ -134,7 +134,7 @@ from ..module_utils._trust.inventory import SEVERITIES, look_at_mesh, prometheus
 
 
 def run(task: Task) -> Result:
-    """Read the certificates; gives the module's result."""
+    """Read the certificates, and return the module's result."""
     require("cryptography")
     now = datetime.now(UTC)
     thresholds = sorted(task.params["thresholds"], reverse=True)

@@ -11,13 +11,13 @@ module: mesh_diagnose
 short_description: Walk the way of one request through the mesh, and say where it stops
 version_added: 0.1.0
 description:
-  - Looks at what the proxies on the way of a request were really configured with, from a sidecar in one
-    cluster to the pods of a service in another.
+  - Looks at how the proxies on the way of a request were really configured, from a sidecar in one cluster to
+    the pods of a service in another.
   - The steps are certificates, configuration that was rejected, listener, route, cluster, endpoints, the
-    gateway of the destination, and the pods there. The first that does not hold is told with its evidence, a
+    gateway of the destination, and the pods there. The first step that fails is reported with its evidence, a
     likely cause, and the next command.
-  - A request is taken to be C(GET /) without further headers. None is sent.
-  - Does not fail when the way stops, but says so in RV(stops_at).
+  - The request is assumed to be C(GET /) without further headers. No request is sent.
+  - Does not fail if the way stops, but says so in RV(stops_at).
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.members
@@ -38,25 +38,25 @@ options:
     required: true
   service:
     description:
-      - The service that is asked for, as C(NAME.NAMESPACE) or C(NAME.NAMESPACE:PORT). Without a port, the
-        first one.
+      - The service that gets the request, as C(NAME.NAMESPACE) or C(NAME.NAMESPACE:PORT). Without a port, the
+        first one is used.
     type: str
     required: true
   destination:
     description:
-      - The member that should answer. Without it, the first other one that has the service, or else
-        O(source).
+      - The member that should answer. Without it, this is the first other member that has the service, or
+        else O(source).
     type: str
     default: ""
   pod:
     description:
-      - The pod that asks, as C(NAMESPACE/NAME). Without it, one with a sidecar, if there is one in the
-        service's own namespace.
+      - The pod that sends the request, as C(NAMESPACE/NAME). Without it, a pod with a sidecar is used, if
+        possible one in the service's own namespace.
     type: str
     default: ""
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
+      - Time that the whole module may take, in seconds.
     type: int
     default: 120
 requirements:
@@ -66,7 +66,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Why does the page of cluster2 not come up in cluster1?
+- name: Find out why the page of cluster2 does not come up in cluster1
   exomesh.istio.mesh_diagnose:
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
     source: cluster1
@@ -76,12 +76,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 stops_at:
-  description: The step at which the way stops; empty when it does not.
+  description: The step at which the way stops; empty if it does not stop.
   type: str
   returned: success
   sample: gateway
 pod:
-  description: The pod that asks.
+  description: The pod that sends the request.
   type: str
   returned: success
 destination:
@@ -98,7 +98,7 @@ steps:
       description: Name of the step.
       type: str
     state:
-      description: V(ok), V(stop), V(follows) where a later step is the cause, or V(unknown) behind a stop.
+      description: V(ok), V(stop), V(follows) if a later step is the cause, or V(unknown) behind a stop.
       type: str
     told:
       description: What was seen, in a few words.
@@ -129,7 +129,7 @@ from ..module_utils._diagnose.way import STOP, lines, look
 
 
 def run(task: Task) -> Result:
-    """Walk the way; gives the module's result."""
+    """Walk the way, and return the module's result."""
     params = task.params
     way = look(members_of(params), params["source"], params["service"], params["destination"], params["pod"])
     steps = walk(way)

@@ -11,15 +11,15 @@ module: mesh_leave
 short_description: Remove a cluster from a mesh that goes on
 version_added: 0.1.0
 description:
-  - Deletes, in every other member at once, the remote secret for the cluster that leaves, and waits until
-    every istiod replica has forgotten its endpoints, and sidecars have, too. Then, after a time for requests
-    in flight, deletes the accounts by which it read the others, and, where it answers, what it has of them.
-  - Refuses, before anything is changed, where services have endpoints in that cluster only, and where
-    something else made a remote secret for it.
-  - Some releases of Istio lose other clusters when one is removed. An istiod to which that happens is
-    restarted.
-  - The leaving cluster need not answer, nor be among O(members) any more. A run that was interrupted is
-    finished by the next one.
+  - Deletes the remote secret for the leaving cluster in all other members at once. Waits until every replica
+    of istiod, and the sidecars, have forgotten the endpoints of that cluster.
+  - Then leaves time for requests in flight, and deletes the accounts with which the leaving cluster read the
+    others. If the leaving cluster answers, what it has of the others is deleted, too.
+  - Refuses, before anything is changed, if services have endpoints only in that cluster, or if something else
+    made a remote secret for it.
+  - Some releases of Istio lose other clusters when one is removed. An istiod that loses others is restarted.
+  - The leaving cluster does not have to answer, nor to be among O(members) any more. If a run was
+    interrupted, the next one finishes it.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.members
@@ -27,11 +27,11 @@ attributes:
   check_mode:
     support: full
     details:
-      - Refuses as the run does. Whether istiod will have to be restarted cannot be told.
+      - Refuses as a real run does. It cannot tell whether istiod will have to be restarted.
   diff_mode:
     support: full
     details:
-      - Names the objects only.
+      - Only names the objects.
   idempotent:
     support: full
 options:
@@ -42,28 +42,29 @@ options:
     required: true
   kubeconfig:
     description:
-      - File with its credentials. It may be missing or useless; then that cluster itself is left as it is.
+      - File with the credentials of the leaving cluster. It may be missing or useless. Then that cluster
+        itself is left as it is.
     type: path
     required: true
   lost_services:
     description:
-      - Go on although services have endpoints in that cluster only.
+      - Whether to go on even if services have endpoints only in that cluster.
     type: bool
     default: false
   foreign_secrets:
     description:
-      - Delete remote secrets for that cluster that something else made, too.
+      - Whether to also delete remote secrets for that cluster that something else made.
     type: bool
     default: false
   drain:
     description:
-      - How long requests in flight may take to end, in seconds.
+      - Seconds that requests in flight may take to end.
     type: int
     default: 10
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
-      - A sixth of it at most, for istiod to forget the cluster by itself before it is restarted.
+      - Time that the whole module may take, in seconds.
+      - At most a sixth of it is for istiod to forget the cluster by itself, before it is restarted.
     type: int
     default: 600
 requirements:
@@ -82,13 +83,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 objects:
-  description: By cluster, names of the objects that were deleted, or would be.
+  description: Names of the objects that were deleted, or would be, by cluster.
   type: dict
   returned: success
   sample:
     frankfurt: ["Secret istio-system/istio-remote-secret-vienna"]
 lost_services:
-  description: By cluster that may call them, services that had endpoints in the leaving cluster only.
+  description: Services that had endpoints only in the leaving cluster, by the cluster that may call them.
   type: dict
   returned: success
 restarted:
@@ -97,7 +98,7 @@ restarted:
   elements: str
   returned: success
 report:
-  description: What was done, or would be, and what people have to know, as lines.
+  description: What was done or would be done, and what people have to know, as lines.
   type: list
   elements: str
   returned: success
@@ -115,7 +116,7 @@ from ..module_utils._lifecycle.leave import Choices, Departure
 
 
 def run(task: Task) -> Result:
-    """Cut the ties, or say which would be; gives the module's result."""
+    """Remove the cluster, or report what would be removed, and return the module's result."""
     params = task.params
     choices = Choices(params["lost_services"], params["foreign_secrets"], params["drain"], params["timeout"])
     departure = Departure(params["name"], params["kubeconfig"], members_of(params), choices)

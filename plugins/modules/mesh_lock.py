@@ -11,19 +11,19 @@ module: mesh_lock
 short_description: Check the clusters of a mesh, and lock them for this run
 version_added: 0.1.0
 description:
-  - Checks that there is a mesh, and that each kubeconfig is the one of its cluster, by the record that the
-    cluster keeps and by the UID of its namespace C(kube-system). A cluster that has no kubeconfig yet, or
-    does not answer, is passed over.
-  - Then locks its clusters for this run of Ansible, so that no two runs that
-    change something meet in them. Waits for another run that has one of them, and fails with its name where
-    that takes too long.
-  - All clusters are locked, or none, so that no two runs can wait for each other.
-  - The lock is the Lease C(exomesh-run) of namespace C(kube-system). A process on the controller renews it,
-    ends with the run however that ends, and deletes it then. Where it could not, as the machine is gone,
-    others have the cluster 30 seconds after the last renewal; where the run is proved to have ended, at once.
-  - A cluster that does not answer, or has no kubeconfig yet, is not locked, with a warning. Where O(look) is
-    set, all are asked before, at once, so that a silent one costs one time-out in the whole run.
-  - In check mode nothing is locked, and nobody is waited for.
+  - Checks that there is a mesh, and that each kubeconfig belongs to its cluster. The record that the cluster
+    keeps, and the UID of its namespace C(kube-system), show that. A cluster that has no kubeconfig yet, or
+    does not answer, is skipped.
+  - Then locks the clusters for this run of Ansible, so that two runs never change the same cluster at once.
+    Waits for another run that has one of the clusters, and fails with its name if that takes too long.
+  - Locks all clusters or none, so that no two runs can wait for each other.
+  - The lock is the Lease C(exomesh-run) in namespace C(kube-system). A process on the controller renews it.
+    The process ends with the run, no matter how the run ends, and then deletes the Lease.
+  - If the process could not delete the Lease, because the machine is gone, others get the cluster 30 seconds
+    after the last renewal. If the run is proved to have ended, they get it at once.
+  - A cluster that does not answer, or has no kubeconfig yet, is not locked, and gives a warning. With
+    O(look), all clusters are first asked at once, so that a silent one costs one time-out in the whole run.
+  - In check mode, the module locks nothing and waits for nobody.
 extends_documentation_fragment:
   - exomesh.istio.attributes
 attributes:
@@ -42,7 +42,7 @@ options:
     required: true
   least:
     description:
-      - How many members there must be.
+      - The smallest number of members that a mesh must have.
     type: int
     default: 2
   group:
@@ -52,24 +52,26 @@ options:
     default: mesh
   members:
     description:
-      - The clusters, as P(exomesh.istio.mesh_members#filter) gives them. They are returned for later tasks.
+      - The clusters, as P(exomesh.istio.mesh_members#filter) returns them. They are returned for later tasks.
     type: list
     elements: dict
     default: []
   lock:
     description:
-      - For whom to lock the clusters. Without it, nothing is locked, and O(held) is checked.
+      - The run for which the clusters are locked. Without it, nothing is locked, and O(held) is checked.
     type: dict
     suboptions:
       run:
         description:
-          - In whose name, as P(exomesh.istio.this_run#lookup) gives it.
+          - The run, as P(exomesh.istio.this_run#lookup) returns it.
         type: dict
         required: true
       break:
         description:
-          - Take the clusters from the run that has them, whoever that is. It fails at its next step.
-          - For a run that hangs, or whose machine cannot be reached. One that has ended needs no breaking.
+          - Take the clusters from the run that has them, whichever run that is. That run fails at its next
+            step.
+          - Use it for a run that hangs, or whose machine cannot be reached. It is not needed for a run that
+            has ended.
         type: bool
         default: false
       timeout:
@@ -79,41 +81,42 @@ options:
         default: 60
   held:
     description:
-      - What an earlier task of this run returned as RV(held). The module fails where it was lost.
+      - RV(held) of an earlier task of this run. The module fails if that lock was lost.
     type: dict
   look:
     description:
-      - Whether to ask all members, at once, if they answer. It is done once a run, see O(seen).
+      - Whether to ask all members at once if they answer. This is done only once in a run, see O(seen).
     type: bool
     default: false
   play:
     description:
-      - Inventory names of the hosts of this play. What is wrong with others, as C(--limit) leaves them out,
-        is told by whoever needs them.
+      - Inventory names of the hosts of this play. Only these members are left out or judged. Other members
+        may be missing from the play because of C(--limit). The tasks that need them report their faults.
     type: list
     elements: str
     default: []
   troubles:
     description:
-      - Why members have failed in this run, by their inventory names.
+      - Why members have failed in this run, by inventory name.
     type: dict
     default: {}
   treatment:
     description:
-      - What becomes of members that do not answer or have failed. V(tell) only tells them, for who copes with
-        it. V(collect) leaves them out, until V(judge) goes by O(on_failure).
+      - What to do with members that do not answer or have failed. V(tell) only reports them, for playbooks
+        that can work without them. V(collect) leaves them out. V(judge) then decides by O(on_failure) whether
+        the run goes on.
     type: str
     choices: [tell, collect, judge]
     default: tell
   on_failure:
     description:
-      - With O(treatment=judge), V(stop) fails, with all that is wrong, unless an earlier task has judged.
-      - V(skip) leaves out the members in trouble, as long as two are left.
+      - With O(treatment=judge), V(stop) fails with a list of all faults, unless an earlier task has judged.
+      - V(skip) leaves out the members in trouble, as long as two members remain.
     type: str
     default: stop
   seen:
     description:
-      - What an earlier task of this run returned as RV(seen).
+      - RV(seen) of an earlier task of this run.
     type: dict
 requirements:
   - Python package C(kubernetes) >= 31.0.0
@@ -131,7 +134,7 @@ EXAMPLES = r"""
   register: mesh
   run_once: true
 
-- name: See whether it is still so
+- name: Check that the run still has the lock
   exomesh.istio.mesh_lock:
     hosts: "{{ mesh_clusters }}"
     held: "{{ mesh.held }}"
@@ -154,39 +157,39 @@ members:
   elements: dict
   returned: success
 missing:
-  description: Why members are left out, by their inventory names.
+  description: Why members are left out, by inventory name.
   type: dict
   returned: success
 left_out:
-  description: Names in the mesh of those that are left out.
+  description: Names in the mesh of the members that are left out.
   type: list
   elements: str
   returned: success
 silent:
-  description: Why other members are known not to answer, by their names in the mesh.
+  description: Why other members are known not to answer, by name in the mesh.
   type: dict
   returned: success
 seen:
-  description: What is known of the members, for O(seen) of later tasks.
+  description: What is known about the members, for O(seen) of later tasks.
   type: dict
   returned: success
   contains:
     troubles:
-      description: Why members do not answer or have failed, by their inventory names.
+      description: Why members do not answer or have failed, by inventory name.
       type: dict
     missing:
       description: The same as RV(missing).
       type: dict
     looked:
-      description: Whether all were asked.
+      description: Whether all members were asked.
       type: bool
     judged:
-      description: Whether it was judged that the run can go on.
+      description: Whether a task has decided that the run can go on.
       type: bool
 held:
-  description: What this run holds, for O(held) of later tasks.
+  description: The locks that this run holds, for O(held) of later tasks.
   type: dict
-  returned: when clusters were locked, by this task or by the one that O(held) is of
+  returned: when clusters were locked, by this task or by the task that returned O(held)
   contains:
     hosts:
       description: Inventory names of the members that were to be locked.
@@ -194,8 +197,8 @@ held:
       elements: str
     holds:
       description:
-        - For each task that locked some, C(clusters) with their kubeconfigs, C(left_out) with the reasons,
-          C(followed) with those who had to be waited for or were gone, and who holds them.
+        - For each task that locked clusters, C(clusters) with their kubeconfigs, C(left_out) with the
+          reasons, C(followed) with the former holder of each cluster, and who holds the clusters now.
       type: list
       elements: dict
 failure:
@@ -218,7 +221,7 @@ from ..module_utils._lifecycle.run_lock import GRACE_SECONDS, Held, hold
 
 
 def run(task: Task) -> Result:
-    """Check that there is a mesh, and lock it; gives the module's result."""
+    """Check that there is a mesh, lock it, and return the module's result."""
     params = task.params
     if len(params["hosts"]) < params["least"]:
         raise ExomeshError(
@@ -245,7 +248,7 @@ def run(task: Task) -> Result:
 
 
 def _lock(task: Task, wanted: dict[str, Any], held: dict[str, Any], there: Attendance) -> dict[str, Any]:
-    """Lock what is not held yet; gives all that is."""
+    """Lock the clusters that are not held yet, and return all locks that are held."""
     process = Process.parse(wanted["run"])
     if process is None:
         raise ExomeshError(

@@ -12,8 +12,8 @@ short_description: Read what a cluster is in its mesh, and who its peers are
 version_added: 0.1.0
 description:
   - Reads the record that the collection keeps in every cluster of a mesh, and the mesh's root certificate.
-  - It is what is left of an inventory and a state folder that are lost, as role P(exomesh.istio.recover#role)
-    has it.
+  - If the inventory and the state folder are lost, they can be made again from this. Role
+    P(exomesh.istio.recover#role) does that.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.attributes.info_module
@@ -21,7 +21,7 @@ extends_documentation_fragment:
 options:
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
+      - Time that the whole module may take, in seconds.
     type: int
     default: 60
 requirements:
@@ -31,7 +31,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Show who is in the mesh of this cluster
+- name: Read who is in the mesh of this cluster
   exomesh.istio.mesh_record_info:
     kubeconfig: frankfurt.kubeconfig
   register: record
@@ -51,7 +51,7 @@ collection:
   type: str
   returned: success
 members:
-  description: All members, this one among them.
+  description: All members, including this one.
   type: list
   elements: dict
   returned: success
@@ -63,20 +63,20 @@ members:
       description: Its network.
       type: str
     uid:
-      description: UID of its namespace C(kube-system); empty where it was not known.
+      description: UID of its namespace C(kube-system); empty if it was not known.
       type: str
     server:
-      description: Address of its API; empty where it was not known.
+      description: Address of its API; empty if it was not known.
       type: str
     variables:
       description: Variables that its host had in the inventory.
       type: dict
 root_certificate:
-  description: The root certificate of the mesh as PEM text; empty where the cluster has none, or several.
+  description: The root certificate of the mesh as PEM text; empty if the cluster has none, or several.
   type: str
   returned: success
 failure:
-  description: Why the module failed, for programs. Its C(code) is V(no_record) where there is none.
+  description: Why the module failed, for programs. Its C(code) is V(no_record) if there is no record.
   type: dict
   returned: failure
 """

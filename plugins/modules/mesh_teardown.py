@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take everything that this collection made out of a cluster."""
+"""Remove everything that this collection made in a cluster."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ module: mesh_teardown
 short_description: Remove everything that this collection made in a cluster, and report what stays
 version_added: 0.1.0
 description:
-  - Deletes load balancers first and waits until the cloud has let them go; then webhooks, workloads, remote
-    secrets and the accounts of peers; then Istio; then what istiod made of itself in every namespace; then
-    Istio's kinds and the namespaces.
-  - Ours is what has the label C(app.kubernetes.io/managed-by=exomesh.istio), and what the installer made for
-    O(operators), by its label C(install.operator.istio.io/owning-resource). What the collection installed
-    before its IstioOperators had names of their own is recognised by what else it left there.
-  - An Istio or a gateway of somebody else stays, with what it needs. Kinds stay while users have objects of
-    them, a namespace while anything else is in it. What stays is told, with the reason.
-  - Refuses where istiod is that of another cluster or mesh.
-  - A run that was interrupted is finished by the next one.
+  - Deletes load balancers first, and waits until the cloud has released them. Then deletes webhooks,
+    workloads, remote secrets and the accounts of peers. After that, it deletes Istio, and then what istiod
+    itself made in every namespace. Istio's kinds and the namespaces come last.
+  - Two labels show what belongs to this collection. Its own objects have
+    C(app.kubernetes.io/managed-by=exomesh.istio). Objects that the installer made for O(operators) have
+    C(install.operator.istio.io/owning-resource).
+  - What the collection installed before its IstioOperators had names of their own is recognised by what else
+    it left there.
+  - An Istio or a gateway of somebody else stays, with everything that it needs. Kinds stay while users have
+    objects of them. A namespace stays while anything else is in it. The module reports what stays, with the
+    reason.
+  - Refuses to run if istiod belongs to another cluster or mesh.
+  - If a run was interrupted, the next one finishes it.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.kubernetes
@@ -28,11 +31,11 @@ attributes:
   check_mode:
     support: full
     details:
-      - Says what would be deleted.
+      - Reports what would be deleted.
   diff_mode:
     support: full
     details:
-      - Names the objects only.
+      - Only names the objects.
   idempotent:
     support: full
 options:
@@ -48,7 +51,7 @@ options:
     required: true
   operators:
     description:
-      - Names of the IstioOperators by which this collection installs.
+      - Names of the IstioOperators with which this collection installs.
     type: list
     elements: str
     default: [exomesh, exomesh-eastwest, exomesh-ingress]
@@ -66,7 +69,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 objects:
-  description: Names of the objects by what happened to them, or would.
+  description: Names of the objects, by what happened to them or would happen.
   type: dict
   returned: success
   contains:
@@ -117,7 +120,7 @@ from ..module_utils._lifecycle.teardown import Teardown
 
 
 def run(task: Task) -> Result:
-    """Delete, or say what would be deleted; gives the module's result."""
+    """Delete, or report what would be deleted, and return the module's result."""
     params = task.params
     if kubeconfig_is_to_come(task):
         return {"changed": False, "objects": summarise([]), "left": []}

@@ -11,18 +11,18 @@ module: mesh_verify
 short_description: Prove that a mesh works, for every ordered pair of clusters
 version_added: 0.1.0
 description:
-  - Looks at every member, concurrently, for its clock, trust, istiod and what each replica of it knows, its
-    east-west gateway, its remote secrets and what their accounts may do in the peers, and for services that
-    do not cross networks though nothing says so.
-  - Then starts a small workload of its own in every member and sends requests from each to each, over the
-    way that all requests of the mesh take. The two proxies of a request tell in its answer whom they
+  - Looks at all members concurrently. In each member, it checks the clock, trust, istiod and what each of its
+    replicas knows, the east-west gateway, the remote secrets, and what their accounts may do in the peers. It
+    also finds services that silently do not cross networks.
+  - Then starts a small workload of its own in every member and sends requests from each to each, over the way
+    that all requests of the mesh take. The two proxies of a request write into its answer which identity they
     verified on the other side, and which cluster answered.
-  - The workload is removed again, also after a failure. What a killed run left behind ends by itself after
-    half an hour, and is removed by the next run.
-  - A proof by requests can be kept in O(proof_file). While it is younger than O(proof_hours), and nothing has
-    changed that the requests depended on, later calls only read, and RV(verification.mesh) says when
-    requests got through.
-  - Does not fail when the mesh is not healthy, but says so in RV(healthy) and RV(findings). All kinds of
+  - Removes the workload again, also after a failure. If a run was killed, its workload ends by itself after
+    half an hour, and the next run removes it.
+  - A proof by requests can be kept in O(proof_file). Later calls only read while the proof is younger than
+    O(proof_hours), and nothing has changed that the requests depended on. RV(verification.mesh) then says
+    when the requests succeeded.
+  - Does not fail if the mesh is not healthy, but says so in RV(healthy) and RV(findings). All kinds of
     findings are described in R(Findings, ansible_collections.exomesh.istio.docsite.findings).
 extends_documentation_fragment:
   - exomesh.istio.attributes
@@ -31,7 +31,7 @@ attributes:
   check_mode:
     support: partial
     details:
-      - As with O(read_only=true), and no file is written.
+      - Works as with O(read_only=true), and writes no file.
   diff_mode:
     support: N/A
     details:
@@ -41,58 +41,58 @@ attributes:
 options:
   only:
     description:
-      - Names of members. Only pairs with one of them are looked at, so that the work for one member of many
-        does not grow with their square. Without it, all pairs.
+      - Names of members. Only pairs with one of them are looked at. The work for one member then does not
+        grow with the square of the number of members. Without it, all pairs are looked at.
     type: list
     elements: str
     default: []
   read_only:
     description:
-      - Whether to look only at what can be read. There is no test workload then, so no requests are sent and
-        no sidecars of it are looked at.
+      - Whether to look only at what can be read. There is then no test workload, so no requests are sent, and
+        its sidecars are not checked.
     type: bool
     default: false
   left_out:
     description:
-      - Names of clusters that are members, and are not among O(members) in this run. Nothing is found about
-        them.
+      - Names of clusters that are members, but are not among O(members) in this run. Nothing is reported
+        about them.
     type: list
     elements: str
     default: []
   silent:
     description:
-      - Why members are known not to answer, by their names. They are not asked again.
+      - Why members are known not to answer, by name. These members are not asked again.
     type: dict
     default: {}
   proof_file:
     description:
-      - File in which it is kept that requests of every pair got through without any finding, and a hash of
+      - File that keeps the proof that requests of every pair succeeded without any finding. It has a hash of
         what they depended on - istiods, gateways and their addresses, remote secrets, CAs, and policies and
         settings of the whole mesh. It holds no secret.
     type: path
   proof_hours:
     description:
-      - For how many hours such a proof is good. V(0) to send requests in any case. What the APIs of the
-        clusters do not show, such as a firewall between them, is noticed after that time at the latest.
+      - Hours for which such a proof is valid. With V(0), requests are sent in any case. A fault that the
+        clusters' APIs do not show, such as a firewall between them, is noticed after that time at the latest.
     type: int
     default: 0
   least_privilege:
     description:
-      - Whether it is a finding when the account of a remote secret may read Secrets.
+      - Whether it is a finding if the account of a remote secret may read Secrets.
     type: bool
     default: false
   output_dir:
     description:
-      - Folder for the verification as files C(verification.json) (its form is
-        C(docs/schema/verification.schema.json)) and C(junit.xml). It is made where it does not exist.
-      - The filter P(exomesh.istio.verification_page#filter) makes a page of the first.
+      - Folder in which the verification is written as C(verification.json) and C(junit.xml). The form of the
+        first is that of C(docs/schema/verification.schema.json). The folder is created if it does not exist.
+      - The filter P(exomesh.istio.verification_page#filter) makes a page of the first file.
     type: path
   workload:
     description:
-      - V(own) to start the workload, and to remove it.
-      - V(start) to start it in the members of O(only), or in all, and nothing else. Nothing is waited for, so
-        that its pods start while something else goes on.
-      - V(started) to take one that was started like that, where it is there still, and to remove it.
+      - V(own) starts the workload, and removes it.
+      - V(start) only starts the workload, in the members of O(only) or in all members. The module does not
+        wait, so that the pods can start while something else goes on.
+      - V(started) uses a workload that V(start) has started, if it still exists, and removes it.
     type: str
     choices: [own, start, started]
     default: own
@@ -108,9 +108,9 @@ options:
     default: docker.io/curlimages/curl:8.16.0
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
-      - Two fifths of it are for the mesh to be found healthy. When one cluster is silent, the findings about
-        the others come all the same.
+      - Time that the whole module may take, in seconds.
+      - Two fifths of it are for the mesh to be found healthy. If one cluster is silent, the findings about
+        the others are reported all the same.
     type: int
     default: 300
 requirements:
@@ -125,7 +125,7 @@ EXAMPLES = r"""
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
   register: mesh
 
-- name: Fail when it is not healthy
+- name: Fail if it is not healthy
   ansible.builtin.assert:
     that: mesh.healthy
     fail_msg: "{{ mesh.report }}"
@@ -133,12 +133,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: Whether there are no findings of severity V(error).
+  description: Whether there is no finding of severity V(error).
   type: bool
   returned: success, except with O(workload=start)
 verification:
   description:
-    - All that was seen and found, in the form of C(docs/schema/verification.schema.json).
+    - Everything that was seen and found, in the form of C(docs/schema/verification.schema.json).
   type: dict
   returned: success, except with O(workload=start)
   contains:
@@ -168,20 +168,20 @@ findings:
   contains:
     code:
       description:
-        - Kind of the finding, stable across releases; see
+        - Kind of the finding, which stays the same across releases; see
           R(Findings, ansible_collections.exomesh.istio.docsite.findings).
       type: str
     severity:
       description: V(error) or V(warning).
       type: str
     cluster:
-      description: The cluster it is about, if it is about one.
+      description: The cluster that the finding is about, if it is about one cluster.
       type: str
     source:
-      description: Where the way begins that it is about.
+      description: Source of the pair that the finding is about, if it is about a pair.
       type: str
     destination:
-      description: Where that way ends.
+      description: Destination of that pair.
       type: str
     message:
       description: What is wrong.
@@ -205,7 +205,7 @@ failed_pairs:
   elements: str
   returned: success, except with O(workload=start)
 report:
-  description: Matrix of the pairs, latencies and the findings, as lines for people.
+  description: Matrix of the pairs, latencies and findings, as lines for people.
   type: list
   elements: str
   returned: success, except with O(workload=start)
@@ -230,16 +230,16 @@ from ..module_utils._verify.verification import Verification, start_only
 from ..module_utils._verify.workload import Workload
 
 _TO_SETTLE = 0.4
-"""Of the time, so much the mesh may take to be found healthy; the rest is to look at it, and to clear up."""
+"""The share of the time in which the mesh must be found healthy. The rest is to look and to clean up."""
 
 
 def run(task: Task) -> Result:
-    """Verify the mesh; gives the module's result."""
+    """Verify the mesh, and return the module's result."""
     params = task.params
     begun = time.monotonic()
     settle = params["timeout"] * _TO_SETTLE
     reads = params["read_only"] or task.check_mode
-    # Half an hour after its time at the latest, nobody waits for it any more.
+    # Half an hour after the time limit, nobody waits for the workload any more.
     lifetime = params["timeout"] + 1800
     workload = None if reads else Workload(params["server_image"], params["client_image"], lifetime)
     members = members_of(params)
@@ -280,7 +280,7 @@ def run(task: Task) -> Result:
         return seen
 
     kept = proof_file.read() if proof_file and params["proof_hours"] else None
-    # What does not settle at once is left to the requests.
+    # The first look does not wait. If the mesh is not healthy at once, requests are sent.
     mesh, verdict = look(None, 0) if kept and workload else look(workload, settle)
     if kept and kept.holds(mesh, timedelta(hours=params["proof_hours"])):
         mesh = replace(mesh, proved=kept.proved)
@@ -309,7 +309,7 @@ def run(task: Task) -> Result:
 
 
 def _not_looked_at(names: list[str]) -> Result:
-    """The result of check mode before the first run: nothing is found, and nothing is proved."""
+    """Return the result of check mode before the first run: nothing is found, and nothing is proved."""
     told = f"The mesh was not looked at, as kubeconfigs are still to come: {', '.join(names)}"
     return {"changed": False, "healthy": False, "findings": [], "failed_pairs": [], "report": [told]}
 

@@ -11,9 +11,9 @@ module: page_info
 short_description: Fetch a page from inside a cluster
 version_added: 0.1.0
 description:
-  - Runs C(curl) in a pod that is there, until a page comes or the time is up.
-  - Proves what a browser on the controller cannot, that a request from that pod finds its way through the
-    mesh.
+  - Runs C(curl) in an existing pod, until a page comes or the time is up.
+  - Proves that a request from that pod finds its way through the mesh. A browser on the controller cannot
+    prove that.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.attributes.info_module
@@ -21,7 +21,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     details:
-      - Does not ask, as the pod may not exist yet.
+      - Sends no request, as the pod may not exist yet.
 options:
   namespace:
     description:
@@ -30,7 +30,7 @@ options:
     required: true
   labels:
     description:
-      - Label selector of the pod. Any of those that are ready is taken.
+      - Label selector of the pod. Any ready pod that it selects is used.
     type: str
     required: true
   container:
@@ -60,7 +60,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pod:
-  description: The pod that asked.
+  description: The pod that sent the request.
   type: str
   returned: success, except in check mode
 page:
@@ -90,9 +90,9 @@ PAGE_CHARACTERS = 65536
 
 
 def fetch(client: KubernetesClient, params: dict[str, Any]) -> dict[str, Any]:
-    """Ask until a page comes.
+    """Request the page until it comes.
 
-    :raises ExomeshError: ``no_page``, with what the last attempt gave.
+    :raises ExomeshError: ``no_page``, with the result of the last attempt.
     """
     namespace, url = params["namespace"], params["url"]
     command = ["curl", "--silent", "--show-error", "--fail", "--max-time", str(REQUEST_SECONDS), url]
@@ -129,7 +129,7 @@ def fetch(client: KubernetesClient, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(task: Task) -> Result:
-    """Fetch the page; gives the module's result."""
+    """Fetch the page, and return the module's result."""
     if task.check_mode:
         return {"changed": False}
     client = KubernetesClient(task.params["kubeconfig"], task.params["context"])

@@ -11,13 +11,13 @@ module: peering_info
 short_description: Report which members of a mesh lack something of their peers
 version_added: 0.1.0
 description:
-  - For every member, whether M(exomesh.istio.remote_secrets) with the same options would find something to
-    do. So a run that changes nothing can leave that module out, which asks every peer for every pair.
-  - Reads each cluster once, concurrently, in about a dozen requests however many members there are, and has
-    the reads judged by the same code.
-  - A member that does not answer is named as well, and its peers are. So is one that lives with what others
-    made, such as secrets of C(istioctl) or the account that all readers share, as only what this collection
-    made is read.
+  - Reports for every member whether M(exomesh.istio.remote_secrets) with the same options would find
+    something to do. That module asks every peer for every pair. A run that changes nothing can skip it.
+  - Reads each cluster once, concurrently, in about a dozen requests, no matter how many members there are.
+    The same code judges what was read.
+  - A member that does not answer is named as well, and so are its peers. A member is also named if it uses
+    objects that others made, such as secrets of C(istioctl) or the account that all readers share. The reason
+    is that the module only reads what this collection made.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.attributes.info_module
@@ -25,34 +25,34 @@ extends_documentation_fragment:
 options:
   own_accounts:
     description:
-      - As for M(exomesh.istio.remote_secrets).
+      - See the same option of M(exomesh.istio.remote_secrets).
     type: bool
     default: true
   least_privilege:
     description:
-      - As for M(exomesh.istio.remote_secrets).
+      - See the same option of M(exomesh.istio.remote_secrets).
     type: bool
     default: false
   reciprocal:
     description:
-      - As for M(exomesh.istio.remote_secrets).
+      - See the same option of M(exomesh.istio.remote_secrets).
     type: bool
     default: false
   prune:
     description:
-      - As for M(exomesh.istio.remote_secrets).
+      - See the same option of M(exomesh.istio.remote_secrets).
     type: bool
     default: false
   left_out:
     description:
-      - Names of clusters that are members, and are not among O(members) in this run. What there is for them
-        is not told.
+      - Names of clusters that are members, but are not among O(members) in this run. They are not reported as
+        strangers.
     type: list
     elements: str
     default: []
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
+      - Time that the whole module may take, in seconds.
     type: int
     default: 120
 requirements:
@@ -80,15 +80,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 gaps:
-  description: Members that lack something, each with the first thing that was found.
+  description: Members that lack something, each with the first gap that was found.
   type: dict
   returned: always
   sample:
     frankfurt: create Secret istio-system/istio-remote-secret-vienna
 strangers:
   description:
-    - Clusters that are no members, by the member that has them in its record, or remote secrets or accounts
-      for them. Nothing is done about them here, as a cluster that the inventory lacks has not left the mesh.
+    - Clusters that are not members, by the member that still knows them. That member has them in its record,
+      or has remote secrets or accounts for them. Nothing is done about them here, because a cluster that is
+      missing in the inventory has not left the mesh.
   type: dict
   returned: always
   sample:
@@ -118,7 +119,7 @@ OPTIONS_SPEC: dict[str, dict[str, Any]] = {
 
 
 def run(task: Task) -> Result:
-    """Read every cluster once; gives the module's result."""
+    """Read every cluster once, and return the module's result."""
     options = Options(**{name: task.params[name] for name in OPTIONS_SPEC})
     members = members_of(task.params)
     found = find_gaps(members, options)

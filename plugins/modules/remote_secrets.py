@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Give a cluster the remote secrets of its peers."""
+"""Ensure that a cluster has the remote secrets of its peers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ module: remote_secrets
 short_description: Give a cluster the remote secrets of its peers, and see that istiod has read them
 version_added: 0.1.0
 description:
-  - Makes the remote secrets by which istiod of this cluster reads the endpoints of its peers, all in one call
-    and concurrently. The secrets are those of C(istioctl create-remote-secret), to the letter that counts.
-  - Each peer has an account and a token for this cluster alone, with the rights that istiod needs, or the one
-    account that Istio makes for all. Tokens that work are reused; one that is not accepted any more is
-    replaced. Changing over from one form to the other does not interrupt the mesh.
-  - Before a secret is written, a pod of this cluster asks the peer's API, without a token, and takes only the
-    CA of the secret. A secret that fails is not handed out; the others are.
-  - Then every replica of istiod must have read every peer, and know the addresses of its gateways. An istiod
-    that does not, although the peers answer, is restarted, without a gap.
+  - Creates the remote secrets with which istiod of this cluster reads the endpoints of its peers, all in one
+    call and concurrently. In everything that matters, they are the secrets of
+    C(istioctl create-remote-secret).
+  - Each peer has an account and a token for this cluster alone, with the rights that istiod needs. Or all
+    clusters share the one account that Istio makes. Changing from one form to the other does not interrupt
+    the mesh.
+  - Tokens that work are reused. A token that is not accepted any more is replaced.
+  - Before a secret is written, a pod of this cluster asks the peer's API, without a token, and accepts only
+    the CA of the secret. A secret that fails this check is not written, but the others are.
+  - Then every replica of istiod must have read every peer, and know the addresses of its gateways. If the
+    peers answer and an istiod still does not know them, it is restarted without a gap.
   - Notices and repairs secrets that were edited. Deletes what it made for clusters that left.
-  - Tokens never leave the module. Results and diffs have hashes.
+  - Tokens never leave the module. Results and diffs only have hashes.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.kubernetes
@@ -30,7 +32,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Works where Istio is not installed yet, too. No pod is started, and istiod is not looked at.
+      - Also works if Istio is not installed yet. No pod is started, and istiod is not checked.
   diff_mode:
     support: full
     details:
@@ -45,26 +47,27 @@ options:
     required: true
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
-      - A fifth of it at most is for each wait, for a token, for the proof by a pod, and for istiod to read a
-        peer, which may be waited for twice, as an istiod that does not is restarted.
+      - Time that the whole module may take, in seconds.
+      - Each wait may take a fifth of it at most - for a token, for the check by a pod, and for istiod to read
+        a peer. The last wait may come twice, because an istiod that has not read a peer is restarted.
     type: int
     default: 600
   own_accounts:
     description:
-      - Whether each peer has an account and a token for this cluster alone, which can be taken away without
-        cutting off others. Otherwise all share Istio's C(istio-reader-service-account).
+      - Whether each peer has an account and a token for this cluster alone. They can be taken away without
+        cutting off others. Otherwise, all share Istio's C(istio-reader-service-account).
     type: bool
     default: true
   least_privilege:
     description:
-      - Whether the accounts may not read Secrets. Needs O(own_accounts), and an istiod that can do without.
-      - It is refused for Istio up to 1.31.1, whose istiod ends with a panic then.
+      - Whether to deny the accounts the right to read Secrets. Needs O(own_accounts), and an istiod that can
+        do without that right.
+      - It is refused for Istio up to 1.31.1, because its istiod then ends with a panic.
     type: bool
     default: false
   probe:
     description:
-      - Whether a pod of this cluster proves what is to be written.
+      - Whether a pod of this cluster checks the secrets before they are written.
     type: bool
     default: true
   probe_image:
@@ -74,27 +77,29 @@ options:
     default: docker.io/curlimages/curl:8.16.0
   reached:
     description:
-      - RV(ignore:reached) of module M(exomesh.istio.istio_preflight) in the same run. APIs that a pod of this
-        cluster has just reached, with the CA that the secret will hold, are not asked by another one.
+      - RV(ignore:reached) of module M(exomesh.istio.istio_preflight) in the same run. It stands for the APIs
+        that a pod of this cluster has just reached, with the CA that the secret will hold. No other pod asks
+        these APIs again.
     type: list
     elements: str
     default: []
   before_istiod:
     description:
-      - Whether istiod is still to come. Then only the secrets for O(reached) are written, and nothing is
-        waited for; istiod reads them when it starts.
+      - Whether istiod is not installed yet. Then only the secrets for O(reached) are written, without a wait.
+        istiod reads them when it starts.
     type: bool
     default: false
   reciprocal:
     description:
-      - Also give each peer its secret for this cluster, so that this one call joins the cluster to a mesh.
+      - Whether to also give each peer its secret for this cluster. This one call then joins the cluster to a
+        mesh.
     type: bool
     default: false
   prune:
     description:
-      - Delete remote secrets that this module made for members that are no peers, and the accounts that it
-        made here for them.
-      - What it made for a cluster that is no member stays. M(exomesh.istio.mesh_leave) removes that.
+      - Whether to delete remote secrets that this module made for members that are not peers, and the
+        accounts that it made here for them.
+      - What it made for a cluster that is not a member stays. M(exomesh.istio.mesh_leave) removes that.
     type: bool
     default: false
 author:
@@ -113,7 +118,8 @@ EXAMPLES = r"""
 RETURN = r"""
 objects:
   description:
-    - Objects by what happened to them, or would. Those in other clusters are named with their cluster.
+    - Objects, by what happened to them or would happen. Objects in other clusters are named with their
+      cluster.
   type: dict
   returned: success
   contains:
@@ -126,7 +132,7 @@ objects:
       type: list
       elements: str
     delete:
-      description: Objects of clusters that left, and what was not used any more.
+      description: Objects of clusters that left, and objects that were not used any more.
       type: list
       elements: str
     unchanged:
@@ -134,7 +140,7 @@ objects:
       type: list
       elements: str
 restarted:
-  description: Clusters whose istiod had to be restarted, as it did not take up what it was given.
+  description: Clusters whose istiod had to be restarted, because it had not read its remote secrets.
   type: list
   elements: str
   returned: success
@@ -155,11 +161,11 @@ from ..module_utils._kubernetes.objects import UNCHANGED, render_diff, summarise
 from ..module_utils._peering.peering import Options, Peering
 
 _EACH_WAIT = 0.2
-"""Of the time, so much for each wait: the one for istiod comes twice, with a restart in between."""
+"""The share of the time for each wait. The wait for istiod may come twice, with a restart in between."""
 
 
 def run(task: Task) -> Result:
-    """Make the secrets; gives the module's result."""
+    """Ensure the secrets, and return the module's result."""
     params = task.params
     if params["least_privilege"] and not params["own_accounts"]:
         raise ExomeshError(

@@ -11,13 +11,13 @@ module: root_ca
 short_description: Make the one root CA of a mesh, or judge yours, against what every cluster trusts
 version_added: 0.1.0
 description:
-  - Makes the root CA of a mesh once, in files of the controller, or judges the one that is given in
+  - Creates the root CA of a mesh once, in files on the controller, or checks the one that is given in
     O(certificate).
-  - Looks at every member first. It never makes a root where a cluster has one already, in secret C(cacerts)
-    or in config map C(istio-ca-root-cert), and stops when a cluster trusts another root than this one.
-  - A member whose kubeconfig does not exist yet, or that does not answer, is an error only when a root is to
-    be made, as it may have one.
-  - A root is never changed. A key that is in clear is encrypted when there is a passphrase.
+  - Looks at every member first. Never creates a root if a cluster already has one, in secret C(cacerts) or in
+    config map C(istio-ca-root-cert). Fails if a cluster trusts another root than this one.
+  - A member that does not answer, or has no kubeconfig yet, may have a root. So it is an error if a root has
+    to be created, and only then.
+  - Never changes a root. Encrypts a key in clear text if there is a passphrase.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.members
@@ -31,26 +31,26 @@ attributes:
 options:
   state_dir:
     description:
-      - Folder of the mesh's state. The root is in C(ca/root-cert.pem) and C(ca/root-key.pem) of it, mode
-        0600.
+      - Folder of the mesh's state. In it, the root is in C(ca/root-cert.pem) and C(ca/root-key.pem), with
+        mode 0600.
       - Exactly one of O(state_dir) and O(certificate) is required.
     type: path
   certificate:
     description:
-      - A root that is kept elsewhere, as PEM text. When an intermediate of it signs for the clusters, that
-        one first and the root last.
+      - A root that is kept elsewhere, as PEM text. If an intermediate of this root signs for the clusters,
+        the intermediate comes first and the root last.
     type: str
   key_path:
     description:
-      - File with the private key of O(certificate), to check that it belongs to it.
+      - File with the private key of O(certificate), to check that the two belong together.
     type: path
   key_content:
     description:
-      - The same as PEM text.
+      - The private key of O(certificate) as PEM text, instead of O(key_path).
     type: str
   passphrase:
     description:
-      - Passphrase of the key. A new key without one is stored in clear, with a warning.
+      - Passphrase of the key. A new key without a passphrase is stored in clear text, with a warning.
     type: str
   organization:
     description:
@@ -70,39 +70,39 @@ options:
     default: 4096
   lifetime:
     description:
-      - Days that a new root lives.
+      - Lifetime of a new root, in days.
     type: int
     default: 3650
   intermediate_lifetime:
     description:
-      - Days that an intermediate CA shall live. A root with fewer days left is warned of.
+      - Lifetime of an intermediate CA, in days. A root with fewer days left gives a warning.
     type: int
     default: 365
   intermediate_renew_before:
     description:
-      - With fewer days left an intermediate CA is made anew.
+      - An intermediate CA with fewer days left is renewed.
     type: int
     default: 30
   intermediate_renew:
     description:
-      - Whether intermediate CAs are made anew even when they are not due.
+      - Whether intermediate CAs are renewed even if they are not due.
     type: bool
     default: false
   signs_for:
     description:
-      - Names of the members for which the root of O(state_dir) signs in this run. Where one of them needs a
-        new intermediate CA, the root's key must open, before anything changes.
+      - Names of the members for which the root of O(state_dir) signs in this run. If one of them needs a new
+        intermediate CA, the module must be able to open the root's key, before anything changes.
     type: list
     elements: str
     default: []
   new_mesh:
     description:
-      - ID of the mesh, where it is new. Then a root is made although a member could not be read, or says that
-        it is in a mesh.
+      - ID of the mesh, if the mesh is new. Then a root is created even if a member could not be read, or says
+        that it is in a mesh.
     type: str
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
+      - Time that the whole module may take, in seconds.
     type: int
     default: 120
 author:
@@ -121,8 +121,8 @@ EXAMPLES = r"""
 RETURN = r"""
 certificate:
   description:
-    - The CA that signs for the clusters, up to its root, as PEM text; empty in check mode while there is
-      none.
+    - The CA that signs for the clusters, with its chain up to the root, as PEM text; empty in check mode
+      while there is none.
   type: str
   returned: success
 fingerprint:
@@ -131,7 +131,7 @@ fingerprint:
   returned: success
   sample: "4f:53:cd:a1:..."
 not_after:
-  description: When the root ends; empty in check mode while there is none.
+  description: When the root expires; empty in check mode while there is none.
   type: str
   returned: success
   sample: "2036-11-20T04:40:00Z"

@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make Kubernetes objects as given, by server-side apply, or absent."""
+"""Apply Kubernetes objects by server-side apply, or delete them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ module: server_side_apply
 short_description: Make Kubernetes objects as given, by server-side apply, or absent
 version_added: 0.1.0
 description:
-  - Compares every object with what the API would make of it by a server-side dry run, and applies those
-    that differ.
-  - Unlike M(kubernetes.core.k8s) it predicts the first run against an empty cluster, where the namespace or
-    the kind does not exist yet, waits out an admission webhook that is about to start, and never shows the
-    data of a Secret.
+  - Compares every object with the result of a server-side dry run, and applies the objects that differ.
+  - Unlike M(kubernetes.core.k8s), it predicts the first run against an empty cluster, in which the namespace
+    or the kind does not exist yet. It waits for an admission webhook that is about to start. It never shows
+    the data of a Secret.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.kubernetes
@@ -23,7 +22,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Works where namespaces and kinds of the objects do not exist yet, too.
+      - Also works if namespaces and kinds of the objects do not exist yet.
   diff_mode:
     support: full
     details:
@@ -33,15 +32,15 @@ attributes:
 options:
   cluster:
     description:
-      - Name of the cluster in its mesh. With it, a kubeconfig of another cluster of a mesh is refused.
+      - Name of the cluster in its mesh. If it is given, a kubeconfig of another cluster of a mesh is refused.
     type: str
   definitions:
     description:
-      - The objects, each with C(apiVersion), C(kind), C(metadata.name) and, where its kind has one,
-        C(metadata.namespace).
-      - They are applied in this order, and deleted in the opposite one.
-      - An object with the label C(app.kubernetes.io/managed-by=exomesh.istio) is the collection's own. Where
-        one of its name exists without that label, V(state=present) fails, and V(state=absent) leaves it.
+      - The objects, each with C(apiVersion), C(kind) and C(metadata.name). An object of a namespaced kind
+        also has C(metadata.namespace).
+      - They are applied in this order, and deleted in the opposite order.
+      - An object with the label C(app.kubernetes.io/managed-by=exomesh.istio) is the collection's own. If an
+        object of its name exists without that label, V(state=present) fails, and V(state=absent) leaves it.
     type: list
     elements: dict
     required: true
@@ -53,8 +52,8 @@ options:
     default: present
   unless_selected_by:
     description:
-      - With V(state=absent), fail and delete nothing while there is an object of this kind, not the
-        collection's own, that selects pods with these labels.
+      - With V(state=absent), fail and delete nothing while another object of this kind selects pods with
+        these labels. The collection's own objects do not count.
     type: dict
     suboptions:
       api_version:
@@ -62,7 +61,7 @@ options:
         type: str
         required: true
       kind:
-        description: Its kind, one that selects by C(spec.selector), as a Gateway or a Service.
+        description: Its kind, which must select by C(spec.selector), such as a Gateway or a Service.
         type: str
         required: true
       labels:
@@ -71,7 +70,7 @@ options:
         required: true
   wait:
     description:
-      - Wait until every Deployment among the objects is ready.
+      - Whether to wait until every Deployment among the objects is ready.
     type: bool
     default: true
 author:
@@ -99,7 +98,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 objects:
-  description: Names of the objects by what happened to them, or would.
+  description: Names of the objects, by what happened to them or would happen.
   type: dict
   returned: success
   contains:
@@ -108,7 +107,7 @@ objects:
       type: list
       elements: str
     change:
-      description: Objects of which fields differed.
+      description: Objects with fields that differed.
       type: list
       elements: str
     delete:
@@ -149,7 +148,7 @@ from ..module_utils._kubernetes.readiness import wait_ready
 
 
 def present(client: KubernetesClient, definitions: list[Object], task: Task) -> list[ObjectChange]:
-    """Apply the objects that differ; gives what changed, or would."""
+    """Apply the objects that differ, and return what changed or would change."""
     own = refuse_foreign(client, definitions)
     changes = compare_all(client, definitions, FIELD_MANAGER, known=own)
     if task.check_mode:
@@ -164,7 +163,7 @@ def present(client: KubernetesClient, definitions: list[Object], task: Task) -> 
 
 
 def absent(client: KubernetesClient, definitions: list[Object], task: Task) -> list[ObjectChange]:
-    """Delete the objects and wait until they are gone; gives what changed, or would."""
+    """Delete the objects, wait until they are gone, and return what changed or would change."""
     if users := task.params["unless_selected_by"]:
         refuse_selected(client, users["api_version"], users["kind"], users["labels"])
     definitions = definitions[::-1]
@@ -199,7 +198,7 @@ def absent(client: KubernetesClient, definitions: list[Object], task: Task) -> l
 
 
 def check_definitions(definitions: list[Any]) -> None:
-    """Check that each names an object.
+    """Check that each definition names an object.
 
     :raises ExomeshError: ``invalid_definition``.
     """
@@ -215,7 +214,7 @@ def check_definitions(definitions: list[Any]) -> None:
 
 
 def run(task: Task) -> Result:
-    """Make the objects present or absent; gives the module's result."""
+    """Make the objects present or absent, and return the module's result."""
     check_definitions(task.params["definitions"])
     if kubeconfig_is_to_come(task):
         return {"changed": task.params["state"] == "present", "objects": summarise([])}

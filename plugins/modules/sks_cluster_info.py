@@ -13,8 +13,8 @@ version_added: 0.1.0
 description:
   - Lists the SKS clusters of one, several or all zones.
   - A zone that fails does not hide the others. It is in RV(failed_zones) and gives a warning.
-  - The Python client gets all details with one question a zone, exo needs one more for each cluster. So
-    O(backend=auto) prefers the client here, where it is installed and a key is known.
+  - The Python client gets all details with one request for each zone. The exo CLI needs one more for each
+    cluster. So O(backend=auto) prefers the client here if it is installed and a key is known.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.attributes.info_module
@@ -22,12 +22,12 @@ extends_documentation_fragment:
 options:
   zones:
     description:
-      - Zones to look in. Without it, all zones.
+      - Zones to look in. Without it, all zones are used.
     type: list
     elements: str
   cluster:
     description:
-      - Name or ID of the clusters to return. Without it, all of them.
+      - Name or ID of the clusters to return. Without it, all clusters are returned.
     type: str
 seealso:
   - module: exomesh.istio.sks_kubeconfig
@@ -109,7 +109,7 @@ clusters:
       type: list
       elements: dict
 failed_zones:
-  description: Why a zone could not be asked, by zone, with C(code) and C(message).
+  description: By zone that did not answer, the reason with its C(code) and C(message).
   type: dict
   returned: success
   sample: {}
@@ -125,7 +125,10 @@ from ..module_utils._exoscale.backend import EXOSCALE_ARGUMENTS, connect
 
 
 def run(task: Task) -> Result:
-    """Ask the zones; gives the module's result. Raises when every zone failed."""
+    """Ask the zones, and return the module's result.
+
+    :raises ExomeshError: every zone failed.
+    """
     params = task.params
     answer = connect(params, prefer="api").clusters_of(params["zones"])
     if answer.failed_zones and not answer.answered_zones:

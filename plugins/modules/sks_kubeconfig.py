@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep the kubeconfig of an SKS cluster."""
+"""Keep the kubeconfig of an SKS cluster valid."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ module: sks_kubeconfig
 short_description: Keep the kubeconfig of an Exoscale SKS cluster valid
 version_added: 0.1.0
 description:
-  - Writes a file with a kubeconfig for one SKS cluster, and keeps it as long as it is good.
-  - It is renewed when it is missing or unreadable, is of another cluster, CA, user or groups, or when its
-    client certificate or its CA ends within O(renew_before). RV(renewal) says why.
+  - Writes a file with a kubeconfig for one SKS cluster, and keeps it as long as it is valid.
+  - The kubeconfig is renewed if it is missing or unreadable, if it is for another cluster, CA, user or
+    groups, or if its client certificate or its CA ends within O(renew_before). RV(renewal) says why.
   - Cluster, user and context in it are all named O(context), so that files of several clusters can be merged.
   - The file has mode 0600 and is replaced in one step. Directories that are created have mode 0700.
-  - A file that somebody else wrote is kept as a backup before it is replaced. A file with several contexts is
+  - Before a file of somebody else is replaced, it is kept as a backup. A file with several contexts is
     refused.
-  - Minting a kubeconfig is final, as Exoscale offers no way to revoke one before its end.
+  - A minted kubeconfig stays valid until its end, because Exoscale offers no way to revoke it before.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.exoscale
@@ -34,7 +34,7 @@ attributes:
   idempotent:
     support: full
     details:
-      - Not when O(force) is set, or when O(ttl) is shorter than O(renew_before).
+      - Not if O(force) is set, or if O(ttl) is shorter than O(renew_before).
 options:
   cluster:
     description:
@@ -46,23 +46,23 @@ options:
     type: str
   kubeconfig:
     description:
-      - File to write. It is for this cluster alone; use M(exomesh.istio.kubeconfig_merge) for a shared one.
+      - File to write. It is for this cluster alone. Use M(exomesh.istio.kubeconfig_merge) for a shared file.
     type: path
     required: true
     aliases: [dest]
   state:
     description:
-      - Whether the file is to be there. V(absent) does not ask Exoscale, and does not revoke the certificate.
+      - Whether the file should exist. V(absent) does not ask Exoscale, and does not revoke the certificate.
     type: str
     choices: [present, absent]
     default: present
   context:
     description:
-      - Name of the context, cluster and user in the file. Without it, the value of O(cluster).
+      - Name of the context, cluster and user in the file. Without it, the value of O(cluster) is used.
     type: str
   user:
     description:
-      - User that the client certificate names (its CN). Without it, C(exomesh-) and O(context).
+      - User that the client certificate names (its CN). Without it, this is C(exomesh-) and O(context).
     type: str
   groups:
     description:
@@ -73,35 +73,37 @@ options:
   ttl:
     description:
       - Lifetime of a new client certificate, in seconds or as V(30d), V(12h), V(1d12h).
-      - Without it Exoscale's own default, 30 days. A certificate that is there is not renewed for it.
+      - Without it, Exoscale's own default of 30 days is used. An existing certificate is not renewed because
+        of this option.
     type: str
   renew_before:
     description:
       - Renew a certificate that ends within this time, in seconds or as V(7d).
-      - Without it, a third of the client certificate's lifetime.
+      - Without it, this is a third of the client certificate's lifetime.
     type: str
   verify:
     description:
-      - Ask the cluster's API server whether it accepts the kubeconfig. One that it rejects is renewed.
+      - Whether to ask the cluster's API server if it accepts the kubeconfig. A rejected one is renewed.
       - Needs the Python package C(kubernetes).
     type: bool
     default: false
   backup:
     description:
-      - Keep a copy of the file that is replaced or removed.
+      - Whether to keep a copy of the file that is replaced or removed.
     type: bool
     default: false
   force:
     description:
-      - Renew in any case. Replace or remove the file even when it holds several contexts; a backup is kept.
+      - Renew in any case. Replace or remove the file even if it holds several contexts. A backup is kept.
     type: bool
     default: false
   held_for:
     description:
-      - For which run to hold a kubeconfig in memory, as P(exomesh.istio.this_run#lookup) gives it. In check
-        mode, where there is none yet that could be used, one is minted that ends within half an hour, so that
-        later tasks can look into the cluster. It is on no disk, and gone with the run, however that ends.
-      - Where the system has no files in memory, as macOS, it is in a private folder for temporary files.
+      - The run for which a kubeconfig is held in memory, as P(exomesh.istio.this_run#lookup) returns it.
+      - In check mode, if no usable kubeconfig exists yet, one is minted that ends within half an hour. Later
+        tasks of the run can then look into the cluster. It is on no disk. It is gone when the run ends, no
+        matter how the run ends.
+      - On a system without files in memory, such as macOS, it is in a private folder for temporary files.
     type: dict
 requirements:
   - Python packages C(cryptography) >= 42 and C(PyYAML)
@@ -119,7 +121,7 @@ EXAMPLES = r"""
     zone: de-fra-1
     kubeconfig: /home/me/mesh/mesh-a.kubeconfig
 
-- name: Ensure one for a day, renewed when less than 6 hours are left, and proven to work
+- name: Ensure one for a day that works, and renew it when less than 6 hours are left
   exomesh.istio.sks_kubeconfig:
     cluster: mesh-a
     zone: de-fra-1
@@ -158,7 +160,7 @@ context:
   returned: success
   sample: mesh-a
 renewal:
-  description: Why the kubeconfig was renewed (in check mode, would be); null when it was kept.
+  description: Why the kubeconfig was renewed (in check mode, would be); null if it was kept.
   type: dict
   returned: state is present
   contains:
@@ -224,19 +226,19 @@ ca_fingerprints:
   elements: str
   returned: state is present, unless check mode would renew
 ca_not_after:
-  description: When the first of them ends, RFC 3339 in UTC.
+  description: When the first of these certificates expires, RFC 3339 in UTC.
   type: str
   returned: state is present, unless check mode would renew
 held:
   description: The kubeconfig that was minted for a check, and is held in memory.
   type: dict
-  returned: in check mode, with O(held_for), where there is none yet that could be used
+  returned: in check mode, with O(held_for), if no usable kubeconfig exists yet
   contains:
     kubeconfig:
       description: Path at which it can be read until the run ends.
       type: str
     not_after:
-      description: When it ends, RFC 3339 in UTC.
+      description: When it expires, RFC 3339 in UTC.
       type: str
 backup_file:
   description: Copy of the file that was replaced or removed.
@@ -261,7 +263,7 @@ from ..module_utils._kubernetes.kubeconfig_renewal import parse_duration
 
 
 def run(task: Task) -> Result:
-    """Do what the options ask for; gives the module's result."""
+    """Do what the options ask for, and return the module's result."""
     outcome = ensure(task)
     for warning in outcome.warnings:
         task.warn(warning)
@@ -269,7 +271,7 @@ def run(task: Task) -> Result:
 
 
 def ensure(task: Task) -> Outcome:
-    """Ensure the kubeconfig as wanted."""
+    """Ensure that the kubeconfig is present or absent, as the options say."""
     require("PyYAML", "cryptography")
     params = task.params
     context = params["context"] or params["cluster"]
@@ -296,7 +298,7 @@ def ensure(task: Task) -> Outcome:
         return ensure_absent(request)
 
     def prove(path: Path, name: str) -> None:
-        # Imported only here: it takes a third of a second.
+        # Imported only here, because the import takes a third of a second.
         from ..module_utils._kubernetes.api import LOOK_SECONDS
         from ..module_utils._kubernetes.api_server import ApiServer
 

@@ -11,12 +11,12 @@ module: state_directory
 short_description: Ensure the folder in which a mesh keeps its state
 version_added: 0.1.0
 description:
-  - Makes a folder, and those above it, for nobody else (mode 0700), with a C(.gitignore) that keeps all
-    that is in it out of Git.
-  - A folder that exists keeps its mode. Where others may look into it there is a warning, and where
-    everybody may write into it an error.
-  - A C(.gitignore) that does not ignore everything keeps its lines and gets a last one, with a warning. The
-    top of a Git repository is refused.
+  - Creates a folder, and those above it, to which only its owner has access (mode 0700). A C(.gitignore) in
+    it keeps its whole content out of Git.
+  - A folder that exists keeps its mode. It is a warning if others may look into it, and an error if everybody
+    may write into it.
+  - A C(.gitignore) that does not ignore everything keeps its lines and gets a last line, with a warning. The
+    top folder of a Git repository is refused.
 extends_documentation_fragment:
   - exomesh.istio.attributes
 attributes:
@@ -33,7 +33,7 @@ options:
     type: path
     required: true
 notes:
-  - It ends within a minute, also where another process holds the lock of the folder.
+  - The module ends within a minute, even if another process holds the lock of the folder.
 author:
   - exomesh contributors (!UNKNOWN)
 """

@@ -11,15 +11,17 @@ module: support_bundle
 short_description: Create one archive of what helps to find a fault of a mesh, without secrets
 version_added: 0.1.0
 description:
-  - Reads from every member, concurrently, its nodes, the objects of Istio and of the Gateway API, what is in
-    C(istio-system), admission webhooks, logs of istiod and the gateways (of a restarted container the one
-    before, too), what istiod knows of the other clusters, and how the gateways' proxies are configured.
+  - Reads from all members concurrently their nodes, the objects of Istio and of the Gateway API, the objects
+    in C(istio-system), and admission webhooks. Also reads the logs of istiod and the gateways, what istiod
+    knows of the other clusters, and how the gateways' proxies are configured. For a restarted container, the
+    log from before the restart is read, too.
   - Adds what M(exomesh.istio.mesh_verify) finds when it only reads.
-  - The data of Secrets do not come into it. Of all else, what has the name of a secret is replaced and
-    counted, with all that is below, and so are private keys, tokens and credentials in URLs, also in base64.
-    What was found once is replaced everywhere. Certificates stay, and so do names and addresses of your
-    clusters. Look at it before you give it away.
-  - A member that does not answer is noted in the archive, and the others are read all the same.
+  - The archive never has the data of Secrets. In everything else, a value with the name of a secret is
+    replaced and counted, with everything below it. So are private keys, tokens and credentials in URLs, also
+    in base64. A secret that was found once is replaced everywhere.
+  - Certificates stay, and so do names and addresses of your clusters. Look at the archive before you give it
+    away.
+  - If a member does not answer, the archive says so, and the others are read all the same.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.members
@@ -27,18 +29,18 @@ attributes:
   check_mode:
     support: full
     details:
-      - Nothing is read then.
+      - Nothing is read in check mode.
   diff_mode:
     support: none
   idempotent:
     support: none
     details:
-      - Every run makes an archive of that moment.
+      - Every run makes a new archive of the mesh at that moment.
 options:
   directory:
     description:
-      - Folder for the archive, C(support-MESH_ID-TIME.tar.gz) with the time in UTC. It is made where it does
-        not exist.
+      - Folder for the archive, C(support-MESH_ID-TIME.tar.gz) with the time in UTC. The folder is created if
+        it does not exist.
     type: path
     required: true
   mesh_id:
@@ -48,26 +50,26 @@ options:
     required: true
   istioctl:
     description:
-      - Program whose version is to be noted, if it is there.
+      - The istioctl program. The archive notes its version, if the program exists.
     type: path
   collection_version:
     description:
-      - Version of this collection, to be noted.
+      - Version of this collection, to be noted in the archive.
     type: str
   least_privilege:
     description:
-      - Whether it is a finding when the account of a remote secret may read Secrets.
+      - Whether it is a finding if the account of a remote secret may read Secrets.
     type: bool
     default: false
   log_lines:
     description:
-      - So many of the newest lines of each container's log.
+      - Number of newest lines to read from each container's log.
     type: int
     default: 2000
   timeout:
     description:
-      - How long all that the module does may take, in seconds.
-      - What was not read by then is not in the archive, and told.
+      - Time that the whole module may take, in seconds.
+      - What was not read by then is not in the archive, and is reported.
     type: int
     default: 300
 requirements:
@@ -86,7 +88,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The archive. In check mode, one that would have been written at that moment.
+  description: Path of the archive. In check mode, the path that would have been used at that moment.
   type: str
   returned: success
 size:
@@ -94,12 +96,12 @@ size:
   type: int
   returned: when it was written
 files:
-  description: What is in it.
+  description: Files in the archive.
   type: list
   elements: str
   returned: when it was written
 redacted:
-  description: How many secrets were taken out, by kind.
+  description: Number of secrets that were replaced, by kind.
   type: dict
   returned: when it was written
 not_reached:
@@ -112,7 +114,7 @@ problems:
   type: dict
   returned: when it was written
 report:
-  description: All that as lines for people.
+  description: The same as lines for people.
   type: list
   elements: str
   returned: success
@@ -131,7 +133,7 @@ from ..module_utils._istio.istioctl import version_of
 
 
 def run(task: Task) -> Result:
-    """Make the archive; gives the module's result."""
+    """Create the archive, and return the module's result."""
     params = task.params
     request = support.Request(
         members_of(params),
@@ -164,7 +166,7 @@ def run(task: Task) -> Result:
 
 
 def _version(program: str | None) -> str | None:
-    # It need not be there, and if it hangs, most of the time is for the clusters.
+    # The program may be missing. If it hangs, most of the time remains for the clusters.
     with suppress(ExomeshError), sparing(0.9, float("inf")):
         return version_of(Path(program)) if program else None
     return None

@@ -11,11 +11,11 @@ module: traffic_route
 short_description: Route requests from an ingress gateway to the versions of a service
 version_added: 0.1.0
 description:
-  - Splits requests by weight between the versions of a service, sends those with a header or a cookie to a
-    version of its own (A/B), and mirrors requests to a version whose answers nobody gets.
-  - Writes the route in Istio's own form or in the Gateway API's. What the other form left is deleted.
-  - Where the versions run does not matter, as long as every cluster has this route; the east-west gateways
-    need it, too.
+  - Splits requests by weight between the versions of a service. Sends requests with a certain header or
+    cookie to one version (A/B). Mirrors requests to a version whose answers are thrown away.
+  - Writes the route in Istio's own form or in the Gateway API's form. Deletes what the other form left.
+  - The versions may run in any cluster, as long as every cluster has this route. The east-west gateways need
+    the route, too.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.kubernetes
@@ -23,7 +23,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Works where namespaces and kinds of the objects do not exist yet, too.
+      - Also works if namespaces and kinds of the objects do not exist yet.
   diff_mode:
     support: full
   idempotent:
@@ -31,7 +31,7 @@ attributes:
 options:
   cluster:
     description:
-      - Name of the cluster in its mesh. With it, a kubeconfig of another cluster of a mesh is refused.
+      - Name of the cluster in its mesh. If it is given, a kubeconfig of another cluster of a mesh is refused.
     type: str
   namespace:
     description:
@@ -41,7 +41,7 @@ options:
   service:
     description:
       - Name of the service, and of the objects of the route.
-      - Its pods have the labels C(app), with this name, and C(version).
+      - Its pods have the label C(app) with this name, and the label C(version).
     type: str
     required: true
   port:
@@ -57,41 +57,42 @@ options:
     default: present
   hosts:
     description:
-      - Host names that the route answers to.
+      - Host names for which the route is used.
     type: list
     elements: str
     default: ["*"]
   form:
     description:
       - V(istio) writes Gateway, VirtualService and DestinationRule.
-      - V(gateway-api) writes Gateway and HTTPRoute, and a Service for every version. Its kinds must be
-        installed.
+      - V(gateway-api) writes Gateway and HTTPRoute, and a Service for every version. The kinds of the Gateway
+        API must be installed.
     type: str
     choices: [istio, gateway-api]
     default: istio
   versions:
     description:
-      - Names of the versions of the service, the values of the pods' label C(version).
+      - Names of the versions of the service, which are the values of the pods' label C(version).
     type: list
     elements: str
     required: true
   weights:
     description:
-      - Parts of the versions in the requests that no rule takes, in percent, by name.
-      - Without any, the route keeps the weights that it has, for example those to which
-        M(exomesh.istio.traffic_shift) brought it. A new route gives all to the first version.
+      - By version, its share in percent of the requests that match no rule.
+      - Without any, the route keeps the weights that it has, for example those that
+        M(exomesh.istio.traffic_shift) has set. A new route sends all requests to the first version.
     type: dict
     default: {}
   rules:
     description:
-      - Requests that go to one version whatever the weights are. The first rule that matches counts.
+      - Rules for requests that go to one version regardless of the weights. The first rule that matches is
+        used.
     type: list
     elements: dict
     default: []
     suboptions:
       version:
         description:
-          - Where they go.
+          - Version to which these requests go.
         type: str
         required: true
       headers:
@@ -126,34 +127,34 @@ options:
         required: true
       percent:
         description:
-          - How many of the requests are copied.
+          - Share of these requests that is copied, in percent.
         type: int
         default: 100
   ejection:
     description:
-      - When an endpoint counts as failed. Then requests go to the other endpoints of its locality, and when
-        those have failed to the next locality.
+      - The conditions for an endpoint to count as failed. Requests then go to the other endpoints of its
+        locality. If all of these have failed, requests go to the next locality.
     type: dict
     default: {}
     suboptions:
       errors:
         description:
-          - Errors in a row after which it counts as failed.
+          - Errors in a row after which an endpoint counts as failed.
         type: int
         default: 5
       interval:
         description:
-          - Seconds between two looks at the endpoints.
+          - Seconds between two checks of the endpoints.
         type: int
         default: 5
       seconds:
         description:
-          - Seconds for which it is taken out, the first time.
+          - Seconds for which an endpoint is taken out the first time.
         type: int
         default: 30
   ingress:
     description:
-      - The ingress gateway by which requests come in.
+      - The ingress gateway through which requests come in.
     type: dict
     default: {}
     suboptions:
@@ -177,7 +178,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Give a tenth of the requests to v2, and all of those with a cookie
+- name: Send a tenth of the requests to v2, and all requests with a cookie
   exomesh.istio.traffic_route:
     kubeconfig: /home/me/mesh/vienna.kubeconfig
     namespace: shop
@@ -193,13 +194,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 weights:
-  description: Weight by version, as the route has it, or would.
+  description: Weight by version, as the route has it or would have it.
   type: dict
   returned: success, where there is a kubeconfig
   sample: {v1: 90, v2: 10}
 objects:
-  description: Names of the objects by what happened to them, or would, as M(exomesh.istio.server_side_apply)
-    gives them.
+  description: Names of the objects, by what happened to them or would happen, as
+    M(exomesh.istio.server_side_apply) returns them.
   type: dict
   returned: success
 failure:
@@ -243,9 +244,9 @@ from ..module_utils._traffic.route import (
 
 
 def route_of(params: dict[str, Any]) -> Route:
-    """The route in the module's parameters.
+    """Return the route in the module's parameters.
 
-    :raises ExomeshError: a rule or the mirror names a version that there is not.
+    :raises ExomeshError: a rule or the mirror names a version that does not exist.
     """
     rules = [
         Rule(
@@ -269,7 +270,7 @@ def route_of(params: dict[str, Any]) -> Route:
 
 
 def run(task: Task) -> Result:
-    """Make the route as given; gives the module's result."""
+    """Ensure the route as given, and return the module's result."""
     params = task.params
     route = route_of(params)
     if kubeconfig_is_to_come(task):
@@ -321,7 +322,7 @@ def require_gateway_api(client: KubernetesClient) -> None:
 
 
 def _ours_among(client: KubernetesClient, refs: Iterable[ObjectRef]) -> list[ObjectChange]:
-    """The deletion of those that are there and ours."""
+    """Return the deletions of the objects that exist and were made by this collection."""
     ordered = sorted(refs)
     live = concurrently(client.get, ordered)
     return [
@@ -332,7 +333,7 @@ def _ours_among(client: KubernetesClient, refs: Iterable[ObjectRef]) -> list[Obj
 
 
 def _defaults(options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """An option whose suboptions have their defaults although it is not given."""
+    """Return an option whose suboptions have their defaults even if the option is not given."""
     return {"type": "dict", "default": {}, "apply_defaults": True, "options": options}
 
 

@@ -11,12 +11,12 @@ module: traffic_shift
 short_description: Move requests from one version of a service to another in steps, and back when they fail
 version_added: 0.1.0
 description:
-  - Changes the weights of a VirtualService or an HTTPRoute in every member, and after every step sends real
-    requests and counts which version answered, and how.
-  - When more of them fail than may, or the answers do not follow the weights, all requests go back to the
-    version that they came from, and the module fails and says what was seen.
-  - Before the first step the requests must be answered, or nothing is moved.
-  - A run that was interrupted leaves the routes at the step that it had reached, and the next run goes on
+  - Changes the weights of a VirtualService or an HTTPRoute in every member. After every step, it sends real
+    requests, and counts which version answered, and how.
+  - If too many of them fail, or the answers do not follow the weights, all requests go back to the version
+    that they came from. The module then fails, and reports what was seen.
+  - Requests must be answered before the first step, or nothing is moved.
+  - A run that was interrupted leaves the routes at the step that it had reached. The next run continues
     there.
   - Works for any route that has both versions in one rule, not only for those of
     M(exomesh.istio.traffic_route).
@@ -27,11 +27,11 @@ attributes:
   check_mode:
     support: full
     details:
-      - Tells the steps that would be done. No requests are sent.
+      - Reports the steps that would be taken. No requests are sent.
   diff_mode:
     support: full
     details:
-      - Shows the part of O(canary) before and after.
+      - Shows the share of O(canary) before and after.
   idempotent:
     support: full
 options:
@@ -47,33 +47,33 @@ options:
     required: true
   form:
     description:
-      - What the route is, V(istio) for a VirtualService and V(gateway-api) for an HTTPRoute.
+      - Kind of the route, V(istio) for a VirtualService and V(gateway-api) for an HTTPRoute.
     type: str
     choices: [istio, gateway-api]
     default: istio
   rule:
     description:
-      - Name of the rule of the route. Without it, the only one that has both versions.
+      - Name of the rule of the route. Without it, the only rule that has both versions is used.
     type: str
   stable:
     description:
-      - The version that has the requests, as a subset, or as a Service of that name or ending.
+      - The version that has the requests now, as a subset, or as a Service with that name or ending.
     type: str
     required: true
   canary:
     description:
-      - The version that shall have them.
+      - The version that is to get the requests.
     type: str
     required: true
   steps:
     description:
-      - The parts of O(canary), in percent of what both versions get together.
+      - The shares of O(canary), in percent of what both versions get together.
     type: list
     elements: int
     default: [10, 50, 100]
   requests:
     description:
-      - Requests of one check.
+      - Number of requests of one check.
     type: int
     default: 200
   seconds:
@@ -83,8 +83,8 @@ options:
     default: 10
   max_error_percent:
     description:
-      - Requests of one check that may fail, in percent. A request has failed when no answer came, or one with
-        a status of 500 or more. A check ends as soon as there are more.
+      - Requests of one check that may fail, in percent. A request has failed if no answer came, or one with a
+        status of 500 or more. A check ends as soon as more requests have failed.
     type: float
     default: 1.0
   settle:
@@ -94,29 +94,29 @@ options:
     default: 60
   pattern:
     description:
-      - Regular expression whose first group finds the version in an answer. Where it finds none, only
-        failures count.
+      - Regular expression whose first group finds the version in an answer. If it finds none, only failures
+        count.
     type: str
     default: 'VERSION:?\s*([\w.-]+)'
   urls:
     description:
-      - Addresses to ask, in turn. Without them, those of the ingress gateways of all members that have one.
+      - Addresses to request, in turn. Without them, those of the ingress gateways of all members are used.
     type: list
     elements: str
     default: []
   host:
     description:
-      - Host name to ask for, where it is not that of the address.
+      - Host name to request, if it is not that of the address.
     type: str
   ingress:
     description:
-      - The Service of the ingress gateway, as C(namespace/name), whose address is asked.
+      - The Service of the ingress gateway, as C(namespace/name). Requests go to its address.
     type: str
     default: istio-ingress/istio-ingressgateway
   client_cluster:
     description:
-      - Name of a member. The requests come from a pod in there, in O(namespace) and with a sidecar, instead
-        of from this machine; for a service that no ingress serves. Needs O(urls).
+      - Name of a member. Requests then come from a pod in this member, in O(namespace) and with a sidecar,
+        and not from this machine. Use it for a service that no ingress serves. Needs O(urls).
     type: str
   client_image:
     description:
@@ -125,9 +125,10 @@ options:
     default: docker.io/curlimages/curl:8.16.0
   timeout:
     description:
-      - How long all that the module does may take, in seconds. When it is over, all requests go back to
+      - Time that the whole module may take, in seconds. When the time is up, all requests go back to
         O(stable).
-      - Without it, what O(steps), O(seconds) and O(settle) may take at most, and three minutes.
+      - Without it, the module may take as long as O(steps), O(seconds) and O(settle) allow, and three minutes
+        more.
     type: int
 author:
   - exomesh contributors (!UNKNOWN)
@@ -147,22 +148,22 @@ EXAMPLES = r"""
 
 RETURN = r"""
 start:
-  description: The part of the canary before, in percent.
+  description: The share of the canary before, in percent.
   type: int
   returned: success
 steps:
-  description: The steps that were done, or would be.
+  description: The steps that were taken, or would be.
   type: list
   elements: int
   returned: success
 checks:
-  description: What every check saw. When the module failed, it is in C(failure.details).
+  description: The result of every check. If the module failed, the results are in C(failure.details).
   type: list
   elements: dict
   returned: success
   contains:
     percent:
-      description: The part of the canary.
+      description: The share of the canary.
       type: int
     sent:
       description: Requests sent.
@@ -174,13 +175,13 @@ checks:
       description: Answers by version.
       type: dict
     statuses:
-      description: Answers by status, or by what kept them from coming.
+      description: Answers by status, or by the error if there was no answer.
       type: dict
     problem:
-      description: What was wrong; null where all was well.
+      description: What was wrong; null if nothing was wrong.
       type: str
 report:
-  description: The same for people, line by line; when the module failed, too.
+  description: The same as lines for people; also if the module failed.
   type: list
   elements: str
   returned: always
@@ -215,9 +216,9 @@ Ask = Callable[[int, float], Generator[Answer]]
 
 @contextmanager
 def requests(params: dict[str, Any], clients: dict[str, KubernetesClient]) -> Iterator[Ask]:
-    """What sends the requests of a check.
+    """Yield the function that sends the requests of a check.
 
-    :raises ExomeshError: there is nothing to ask, or the pod that asks does not start.
+    :raises ExomeshError: there is no address to request, or the pod that sends the requests does not start.
     """
     headers = {"Host": params["host"]} if params["host"] else {}
     if not params["client_cluster"]:
@@ -236,7 +237,7 @@ def requests(params: dict[str, Any], clients: dict[str, KubernetesClient]) -> It
 
 
 def ingress_urls(ingress: str, clients: dict[str, KubernetesClient]) -> list[str]:
-    """Addresses of the ingress gateways that there are.
+    """Return the addresses of the ingress gateways that exist.
 
     :raises ExomeshError: ``no_ingress``.
     """
@@ -253,7 +254,7 @@ def ingress_urls(ingress: str, clients: dict[str, KubernetesClient]) -> list[str
 
 
 def run(task: Task) -> Result:
-    """Do the steps (in check mode only tell them); gives the module's result."""
+    """Take the steps, or only report them in check mode, and return the module's result."""
     params = task.params
     check(params)
     members = members_of(params)
@@ -293,7 +294,7 @@ def run(task: Task) -> Result:
 
 
 def check(params: dict[str, Any]) -> None:
-    """Check what no type can tell.
+    """Check the options for faults that their types do not show.
 
     :raises ExomeshError: ``invalid_option``.
     """
@@ -310,9 +311,9 @@ def check(params: dict[str, Any]) -> None:
 
 
 def shift_of(params: dict[str, Any], clients: dict[str, KubernetesClient]) -> Shift:
-    """The shift in the module's parameters.
+    """Return the shift in the module's parameters.
 
-    :raises ExomeshError: pattern is no regular expression.
+    :raises ExomeshError: pattern is not a regular expression.
     """
     ref = route_ref(params["form"], params["namespace"], params["name"])
     versions = params["stable"], params["canary"]
@@ -326,7 +327,7 @@ def shift_of(params: dict[str, Any], clients: dict[str, KubernetesClient]) -> Sh
 
 
 def time_limit(params: Mapping[str, Any]) -> float:
-    """Seconds for the whole shift: those given, else what its checks may take at most."""
+    """Return the seconds for the whole shift: those given, or else the most that its checks may take."""
     each = params["settle"] + 2 * (params["seconds"] + REQUEST_SECONDS)
     checks = len(params["steps"]) + 2  # one before the first step, one after a roll-back
     return float(params["timeout"] or checks * each + CLIENT_READY_SECONDS + 60)

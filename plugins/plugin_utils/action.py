@@ -1,14 +1,15 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The action plugin of every module: where a module would run on this machine anyway, no Python is started.
+"""The action plugin of every module. It runs a local module without starting another Python.
 
-Ansible packs a module, starts an interpreter and has it compile what was packed: half a second of CPU before
-the module's first line. But Ansible has already made a process for the task, and these modules only talk to
-APIs; so they run in that process, with their options checked by ansible-core's own validator. With the
-environment variable EXOMESH_MODULE_PROCESSES every module has a process of its own, as is Ansible's way.
+Ansible packs a module, starts an interpreter, and lets it compile the packed module: that takes half a second
+of CPU before the module's first line. But Ansible has already made a process for the task, and these modules
+only talk to APIs. So they run in that process, and ansible-core's own validator checks their options. If the
+environment variable EXOMESH_MODULE_PROCESSES is set, every module has a process of its own, as is usual.
 
-A module in a process of its own gets its arguments by a pipe, not by a file, as they may hold secrets.
+A module in a process of its own gets its arguments through a pipe. They may hold secrets, so they are not
+written to a file.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 class ModuleAction(NormalAction):  # type: ignore[misc]
-    """Runs the module of the same name."""
+    """The action plugin of the module with the same name."""
 
     module: ModuleType
 
     def __init_subclass__(cls) -> None:
-        # Ansible loads an action plugin before it forks: what is imported here is imported once for all.
+        # Ansible loads an action plugin before it forks. So these imports are done once for all tasks.
         plugins, _action, name = cls.__module__.rsplit(".", 2)
-        # Not all modules import it at once.
+        # Some modules import it only when they run.
         importlib.import_module(f"{plugins}.module_utils._kubernetes.client")
         cls.module = importlib.import_module(f"{plugins}.modules.{name}")
 
@@ -80,7 +81,7 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
             secrets=set(checked._no_log_values),
         )
         if checked.error_messages:
-            # In the words of AnsibleModule.
+            # The message is worded as in AnsibleModule.
             told = str(checked.errors.msg)
             if isinstance(checked.errors[0], UnsupportedError):
                 told = f"Unsupported parameters for ({self._task.action}) module: {told}"
@@ -96,7 +97,7 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
         return without_secrets(result, task)
 
     def _is_for_this_process(self, task_vars: dict[str, Any]) -> bool:
-        """Whether Ansible would start the interpreter that runs already, as the same user."""
+        """Return whether Ansible would start this same interpreter, as the same user."""
         if host := self._task.delegate_to:
             task_vars = task_vars.get("ansible_delegated_vars", {}).get(host, {})
         return (
@@ -110,7 +111,7 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
 
     @contextmanager
     def _in_its_folder(self) -> Iterator[None]:
-        """Be in the folder in which Ansible starts a module, as relative paths begin there."""
+        """Change to the folder in which Ansible starts a module, because relative paths begin there."""
         before = os.getcwd()
         os.chdir(getattr(self._connection, "cwd", None) or before)
         try:
@@ -120,7 +121,7 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
 
     @contextmanager
     def _in_a_process_of_its_own(self) -> Iterator[None]:
-        """Have arguments go through a pipe, and the module's process end in order when the task must end."""
+        """Send arguments through a pipe, and end the module's process in order if the task must end."""
         self._refuse_secrets_on_disk()
         if self._connection.has_pipelining and not self._task.async_val:
             self._connection.set_option("pipelining", True)
@@ -142,25 +143,29 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
 
     @staticmethod
     def _end_children() -> None:
-        """End what was started for this task: Ansible ends its own process only, and that in no order.
+        """End the processes that were started for this task. Ansible only ends its own, and not in order.
 
-        By SIGINT, on which Python cleans up from its first line on; on SIGTERM only when a module says so.
+        SIGINT is used because Python then cleans up, from its first line on. On SIGTERM, Python only does so
+        if a module asks for it.
         """
         if os.getpgrp() != os.getpid():
-            return  # this is no process that Ansible made for a task
+            return  # Ansible did not make this process for a task
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.killpg(os.getpgrp(), signal.SIGINT)
         signal.signal(signal.SIGINT, before)
 
 
 def _end_with_ansible() -> None:
-    """Have this process end in order when Ansible is killed, as nobody waits for its result then."""
+    """Make this process end in order if Ansible is killed, because nobody waits for its result then."""
     if sys.platform == "linux" and os.getpgrp() == os.getpid():
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
 def _tells_invocation(task_vars: dict[str, Any]) -> bool:
-    """Whether a result has the options of its module: as is set since ansible-core 2.21, always before."""
+    """Return whether a result has the options of its module.
+
+    Since ansible-core 2.21, a setting decides this. Older versions always include the options.
+    """
     try:
         return bool(config.get_config_value("INJECT_INVOCATION", variables=task_vars))
     except AnsibleUndefinedConfigEntry:
@@ -168,7 +173,7 @@ def _tells_invocation(task_vars: dict[str, Any]) -> bool:
 
 
 def _path_info(path: str | None) -> Result:
-    """What AnsibleModule tells of the file that a result names."""
+    """Return what AnsibleModule reports about the file that a result names."""
     if not path or not os.path.lexists(path):
         return {}
     info = os.lstat(path)
@@ -181,7 +186,7 @@ def _path_info(path: str | None) -> Result:
 
 
 def _name(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
-    """The name of a user or group; the number where it has none."""
+    """Return the name of a user or group, or the number if it has no name."""
     try:
         return str(look_up(number)[0])
     except KeyError:
@@ -189,7 +194,7 @@ def _name(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
 
 
 def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as a module gets them, without what Ansible notes on values."""
+    """Return the arguments as a module gets them, without the notes that Ansible keeps on values."""
     encoder = get_module_encoder("legacy", Direction.CONTROLLER_TO_MODULE)
     plain: dict[str, Any] = json.loads(json.dumps(arguments, cls=encoder))
     return plain

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A verification as one self-contained HTML page (private to the collection).
+"""Render a verification as one self-contained HTML page (private to the collection).
 
-The verification is told in the form of ``docs/schema/verification.schema.json``. Nothing is loaded from
-anywhere, and no script is needed to read the page. What is told is escaped, whatever it says.
+The verification has the form of ``docs/schema/verification.schema.json``. The page loads nothing, and needs
+no script to be read. All texts of the verification are escaped.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..module_utils._base.text import printable_data
 FOLDER = Path(__file__).parent
 
 CA_THRESHOLDS = (60, 30, 7)
-"""Days before its end at which a CA is worth a notice, a warning and an alarm."""
+"""Days before a CA expires from which the page shows a notice, a warning and an alarm."""
 
 MOST_WITH_LABELS = 4
 """With more clusters than this, the picture labels only the pairs that are not ok."""
 
 MOST_IN_FULL = 6
-"""With more clusters than this, the picture names them only, and the matrix comes before it."""
+"""With more clusters than this, the picture shows only their names, and comes after the matrix."""
 
 MOST_IN_WIDE_PICTURE = 16
 MOST_IN_NARROW_PICTURE = 10
@@ -47,7 +47,7 @@ _RING_RADIUS = 30
 
 
 def html(verification: Mapping[str, Any]) -> str:
-    """The page. ``verification`` has the form of the published schema."""
+    """Return the page. ``verification`` has the form of the published schema."""
     verification = printable_data(verification)
     # S701 wants autoescape to be on; it is.
     environment = Environment(
@@ -87,7 +87,7 @@ def html(verification: Mapping[str, Any]) -> str:
 
 
 def latency_of(pair: Mapping[str, Any]) -> float | None:
-    """Median of requests over a kept connection, or else over new ones, in milliseconds."""
+    """Return the median of requests over a kept connection, or else over new ones, in milliseconds."""
     for sample in ("kept", "new"):
         told = (pair["latency"] or {}).get(sample)
         if told:
@@ -96,9 +96,9 @@ def latency_of(pair: Mapping[str, Any]) -> float | None:
 
 
 def label_of(pair: Mapping[str, Any]) -> str:
-    """What is said of a pair where there is little room: how quick it is, or where it breaks."""
+    """Return a short label of a pair: how quick it is, or at which check it breaks."""
     if pair["state"] == "failed":
-        # A check that fails because of its cluster is left unknown: there, too, is where the way breaks.
+        # A check that fails because of its cluster is left unknown. The way breaks at such a check, too.
         for state in ("failed", "unknown"):
             if broken := [check["name"] for check in pair["checks"] if check["state"] == state]:
                 return str(broken[0])
@@ -116,7 +116,7 @@ def _milliseconds(value: float) -> str:
 
 
 def _moment(text: str) -> str:
-    """An ISO 8601 date and time as people write it."""
+    """Return an ISO 8601 date and time in a form for people."""
     return text.replace("T", " ").replace("Z", " UTC")
 
 
@@ -125,11 +125,11 @@ def _moment(text: str) -> str:
 
 @dataclass(frozen=True)
 class Clock:
-    """How much of a CA's life is left.
+    """The life of a CA that is left.
 
-    :param owners: clusters that it was seen in.
-    :param left: share of its life, from 0 to 1.
-    :param marks: the thresholds as shares of its life.
+    :param owners: the clusters in which the CA was seen.
+    :param left: the share of its life that is left, from 0 to 1.
+    :param marks: the thresholds, as shares of its life.
     """
 
     role: str
@@ -149,7 +149,7 @@ class Clock:
 
 
 def certificate_clocks(clusters: Sequence[Mapping[str, Any]]) -> list[Clock]:
-    """Every CA once: roots first, then the intermediates in the clusters' order."""
+    """Return every CA once: first the roots, then the intermediates in the clusters' order."""
     seen: dict[tuple[str, str], Clock] = {}
     for role in ("root", "intermediate"):
         for cluster in clusters:
@@ -186,13 +186,14 @@ def _parsed(moment: str) -> datetime:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a picture is laid out.
+    """The layout of a picture.
 
-    :param card: whether clusters are cards that say all of them, or show their names only.
-    :param labels: whether each pair has a line and a label of its own, also where all is well.
-    :param room: how many characters of a cluster's name there is room for.
-    :param first_angle: where on the ellipse the first cluster is; 0 is on the right, 90 at the bottom.
-    :param least_bow: how far, at least, a line bends to its right.
+    :param card: whether clusters are cards with all details, or only show their names.
+    :param labels: whether each pair has a line and a label of its own, even if it is ok.
+    :param room: the number of characters of a cluster's name that fit.
+    :param first_angle: the first cluster's place on the ellipse in degrees; 0 is on the right, 90 at the
+        bottom.
+    :param least_bow: the minimum distance by which a line bends to its right.
     """
 
     width: int
@@ -210,7 +211,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Node:
-    """A cluster in the picture; ``x`` and ``y`` are its middle."""
+    """A cluster in the picture; ``x`` and ``y`` are its centre."""
 
     cluster: Mapping[str, Any]
     x: float
@@ -230,7 +231,7 @@ class Node:
         return self.y - self.height / 2
 
     def edge_towards(self, x: float, y: float) -> tuple[float, float]:
-        """Where a straight line from the middle towards (x, y) leaves the node."""
+        """Return where a straight line from the centre towards (x, y) leaves the node."""
         dx, dy = x - self.x, y - self.y
         margin = 5
         scale = min(
@@ -242,11 +243,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """The way from one cluster to another, or both ways when ``arrow`` is empty.
+    """The way from one cluster to another, or both ways if ``arrow`` is empty.
 
     :param path: the line, as an SVG path.
     :param arrow: points of the arrow's head.
-    :param label: what is written at (``label_x``, ``label_y``); may be empty.
+    :param label: the text at (``label_x``, ``label_y``); may be empty.
     """
 
     state: str
@@ -272,7 +273,7 @@ class Picture:
 
 
 def pictures(clusters: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> list[Picture]:
-    """One picture for wide screens and paper, and one for phones; none where there are too many clusters."""
+    """Return a picture for wide screens and paper, and one for phones, unless there are too many clusters."""
     count = len(clusters)
     drawn = []
     if 2 <= count <= MOST_IN_WIDE_PICTURE:
@@ -283,7 +284,7 @@ def pictures(clusters: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str,
 
 
 def _wide_layout(count: int) -> Layout:
-    # With an even number, two clusters are on top: that uses the width.
+    # With an even number, two clusters are at the top. That uses the width.
     first = 180.0 if count == 2 else -90 - (180 / count if count % 2 == 0 else 0)
     if count <= MOST_WITH_LABELS:
         height = {2: 230, 3: 430, 4: 480}[count]
@@ -323,13 +324,13 @@ def _drawn(
                 edges.append(_both_ways(source, destination))
         else:
             edges.append(_one_way(pair, source, destination, middle, layout))
-    # What is wrong is drawn last, over the rest.
+    # Pairs with faults are drawn last, over the others.
     edges.sort(key=lambda edge: -_WORST_FIRST.index(edge.state))
     return Picture(kind, layout, list(nodes.values()), edges)
 
 
 def _places(layout: Layout, count: int) -> list[tuple[float, float]]:
-    """The middles of `count` nodes around an ellipse, which fill the picture's width and height."""
+    """Return the centres of `count` nodes around an ellipse that fills the picture's width and height."""
     angles = [math.radians(layout.first_angle + 360 * number / count) for number in range(count)]
     margin_x = layout.node_width / 2 + layout.margin_x
     margin_y = layout.node_height / 2 + layout.margin_y
@@ -376,7 +377,7 @@ def _both_ways(source: Node, destination: Node) -> Edge:
 
 
 def _one_way(pair: Mapping[str, Any], source: Node, destination: Node, middle: float, layout: Layout) -> Edge:
-    """A line that keeps to its right, so that the two ways between two clusters do not meet."""
+    """Return a line that bends to its right, so that the two ways between two clusters do not meet."""
     dx, dy = destination.x - source.x, destination.y - source.y
     distance = math.hypot(dx, dy) or 1.0
     bow = max(0.16 * distance, layout.least_bow) if layout.labels else 14.0

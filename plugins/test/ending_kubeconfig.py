@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test: whether a kubeconfig has to be renewed for its age."""
+"""Test: check whether a kubeconfig has to be renewed because of its age."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ name: ending_kubeconfig
 short_description: Whether a kubeconfig has expired, or does so soon
 version_added: 0.1.0
 description:
-  - Looks only at the file, on the controller, and so costs next to nothing.
-  - It is by the same rule that M(exomesh.istio.sks_kubeconfig) renews one. What else may be wrong with the
-    file is not looked at.
+  - Reads only the file on the controller, so it costs next to nothing.
+  - M(exomesh.istio.sks_kubeconfig) renews a kubeconfig by the same rule. Other faults of the file are not
+    checked.
 positional: _input
 options:
   _input:
     description:
-      - Path of the kubeconfig, whose current context counts.
+      - Path of the kubeconfig. Its current context is checked.
     type: path
     required: true
   renew_before:
     description:
-      - How long before its end it ends soon, in seconds or as V(7d). When empty, a third of the client
-        certificate's lifetime.
+      - How long before its end a kubeconfig counts as ending soon, in seconds or as V(7d). If empty, this is
+        a third of the client certificate's lifetime.
     type: str
     default: ""
 author:
@@ -31,7 +31,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Renew a kubeconfig, without a question to Exoscale while it is good
+- name: Renew a kubeconfig, and ask Exoscale only if it ends soon
   exomesh.istio.sks_kubeconfig:
     cluster: mesh-a
     zone: de-fra-1
@@ -42,7 +42,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - Whether it is there, and its client certificate or its CA has expired or does so soon.
+    - Whether the file exists, and its client certificate or its CA has expired or does so soon.
   type: bool
 """
 
@@ -60,9 +60,9 @@ from ..module_utils._kubernetes.kubeconfig_renewal import ends_soon, parse_durat
 
 
 def ending_kubeconfig(path: str, renew_before: str | int = "") -> bool:
-    """Whether it ends; see the documentation of the test.
+    """Return whether the kubeconfig ends soon; see the documentation of the test.
 
-    :raises AnsibleFilterError: the file cannot be read, or the time is none.
+    :raises AnsibleFilterError: the file cannot be read, or the time is invalid.
     """
     try:
         before = parse_duration(str(renew_before), "renew_before") if renew_before else None

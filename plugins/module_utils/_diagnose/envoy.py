@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one of Istio's proxies was configured with, out of Envoy's own words (private to the collection)."""
+"""Read the configuration of one of Istio's proxies from Envoy itself (private to the collection)."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _TCP = "TcpProxy"
 
 @dataclass(frozen=True)
 class Listener:
-    """Where the proxy takes what its workload sends.
+    """A listener, on which the proxy takes the requests of its workload.
 
-    :param routes: name of its routes; None where it passes on TCP.
-    :param clusters: where a TCP connection goes.
+    :param routes: name of its routes; None if it passes on TCP.
+    :param clusters: the Envoy clusters to which a TCP connection goes.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Listener:
 
 @dataclass(frozen=True)
 class Route:
-    """What becomes of a request.
+    """A route, which decides where a request goes.
 
-    :param clusters: where it goes, by its share in percent.
-    :param answer: the status with which the proxy itself answers.
-    :param rule: the VirtualService that says so, as ``namespace/name``.
+    :param clusters: the Envoy clusters to which it goes, each with its share in percent.
+    :param answer: the status with which the proxy itself answers; None if it does not.
+    :param rule: the VirtualService that defines the route, as ``namespace/name``.
     """
 
     clusters: dict[str, float]
@@ -60,10 +60,10 @@ class Route:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a request may be sent.
+    """An address to which a request may be sent.
 
-    :param cluster: the cluster that it is for.
-    :param problem: why the proxy does not use it.
+    :param cluster: the cluster of the mesh whose workload is behind the address.
+    :param problem: why the proxy does not use the address; None if it does.
     """
 
     address: str
@@ -83,11 +83,11 @@ class EnvoyConfig:
     statuses: Sequence[Dump] = ()
 
     def certificate_chain(self) -> tuple[x509.Certificate, ...]:
-        """The proxy's own certificate and those above it; empty where it has none."""
+        """Return the proxy's own certificate and those above it; nothing if it has no certificate."""
         return self._certificates("default", "tls_certificate", "certificate_chain")
 
     def trusted(self) -> tuple[x509.Certificate, ...]:
-        """The roots that it trusts."""
+        """Return the roots that the proxy trusts."""
         return self._certificates("ROOTCA", "validation_context", "trusted_ca")
 
     def _certificates(self, name: str, kind: str, part: str) -> tuple[x509.Certificate, ...]:
@@ -99,7 +99,7 @@ class EnvoyConfig:
         return ()
 
     def rejected(self) -> dict[str, str]:
-        """What the proxy refused, with its reason, by name."""
+        """Return why the proxy rejected resources, by the name of the resource."""
         refused = {}
         for entry in (*self.listeners, *self.routes, *self.clusters):
             if details := entry.get("error_state", {}).get("details"):
@@ -108,13 +108,15 @@ class EnvoyConfig:
         return refused
 
     def listener(self, addresses: Sequence[str], port: int) -> Listener | None:
-        """Where a connection to one of ``addresses`` goes; the one for that address is before the one for
-        all."""
+        """Return the listener for a connection to one of ``addresses``, or None.
+
+        A listener for the address itself takes precedence over one for all addresses.
+        """
         found: dict[str, Listener] = {}
         for entry in self.listeners:
             told = entry.get("active_state", {}).get("listener")
             if not told or told.get("bind_to_port", True) is True:
-                continue  # it is not one for what the workload sends
+                continue  # it is not a listener for requests of the workload
             for where in (
                 told["address"],
                 *(more["address"] for more in told.get("additional_addresses", [])),
@@ -125,7 +127,7 @@ class EnvoyConfig:
         return next((found[address] for address in (*addresses, *_WILDCARDS) if address in found), None)
 
     def route(self, name: str, host: str, path: str = "/") -> Route | None:
-        """What becomes of ``GET path`` for a host, without any further header; None: nothing is said."""
+        """Return the route of ``GET path`` for a host, without any further header; None if there is none."""
         for entry in self.routes:
             config = entry.get("route_config", {})
             if config.get("name") != name:
@@ -158,7 +160,7 @@ class EnvoyConfig:
                 yield Endpoint(address, workload.rpartition(";")[2], problems.get(address))
 
     def _problems(self, name: str) -> dict[str, str]:
-        """What the proxy has against endpoints of a cluster, by address."""
+        """Return why the proxy does not use endpoints of an Envoy cluster, by address."""
         problems = {}
         for status in self.statuses:
             if status.get("name") != name:
@@ -175,7 +177,7 @@ class EnvoyConfig:
         return problems
 
     def server_names(self, port: int) -> set[str]:
-        """The names (SNI) for which the proxy passes on what comes in on a port."""
+        """Return the names (SNI) for which the proxy passes on connections that come in on a port."""
         return {
             name
             for entry in self.listeners
@@ -187,9 +189,9 @@ class EnvoyConfig:
 
 
 def read_config(client: KubernetesClient, namespace: str, pod: str) -> EnvoyConfig:
-    """Have the proxy of a pod tell its configuration.
+    """Ask the proxy of a pod for its configuration.
 
-    :raises ExomeshError: it does not tell.
+    :raises ExomeshError: the proxy does not report it.
     """
     dumps = (
         "listeners",
@@ -217,7 +219,7 @@ def read_config(client: KubernetesClient, namespace: str, pod: str) -> EnvoyConf
 
 
 def is_mutual(cluster: Dump) -> bool:
-    """Whether requests to an Envoy cluster are sent with Istio's mutual TLS, where the other end has it."""
+    """Return whether requests to an Envoy cluster use Istio's mutual TLS if the other end supports it."""
     sockets = [match["transport_socket"] for match in cluster.get("transport_socket_matches", [])]
     sockets.append(cluster.get("transport_socket", {}))
     return any(
@@ -231,7 +233,7 @@ _OWN_CERTIFICATE = "tls_certificate_sds_secret_configs"
 
 
 def rule_of(resource: Dump) -> str | None:
-    """The DestinationRule or VirtualService that shaped a cluster or route, as ``namespace/name``."""
+    """Return the DestinationRule or VirtualService behind a cluster or route, as ``namespace/name``."""
     config = resource.get("metadata", {}).get("filter_metadata", {}).get("istio", {}).get("config", "")
     match = re.search(r"/namespaces/([^/]+)/[^/]+/([^/]+)$", config)
     return f"{match[1]}/{match[2]}" if match else None

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""YAML whose texts know their place, so that one is replaced and all else stays (private to the collection).
+"""Read YAML with the position of each text, to replace single texts and keep the rest (private).
 
-It builds nothing but mappings, lists and texts, follows no alias, and goes no deeper than it must: what it
-reads comes from a cluster.
+What is read comes from a cluster. So the reader builds only mappings, lists and texts, follows no alias, and
+limits the depth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FLOW = re.compile(r"\s*[{\[]")
 
 
 class Text(str):
-    """A text of YAML with the place where it is written."""
+    """A text of YAML, with the position at which it is written."""
 
     start: int
     end: int
@@ -36,11 +36,11 @@ class Text(str):
 
 
 class _NotPlainError(Exception):
-    """It has what a few lines cannot follow: an alias, a key twice, a key that is no text."""
+    """The YAML has something that is not supported here: an alias, a key twice, or a key that is no text."""
 
 
 def read(text: str) -> Any:
-    """All documents of a text as mappings, lists and texts; None where it is something else."""
+    """Return all documents of a text as mappings, lists and texts; None if the text is not such YAML."""
     is_flow = bool(_FLOW.match(text))
     if len(text) > _LONGEST or not (is_flow or ("\n" in text.strip() and _YAML.match(text))):
         return None
@@ -53,7 +53,10 @@ def read(text: str) -> Any:
 
 
 def replaced(text: str, before: Any, after: Any) -> str:
-    """The text with what is another in ``after`` than in ``before``, which :func:`read` gave."""
+    """Return the text, with each value replaced that differs between ``before`` and ``after``.
+
+    :param before: the documents that :func:`read` returned.
+    """
     pieces, done = [], 0
     for old, new in sorted(_differing(before, after), key=lambda pair: pair[0].start):
         pieces += [text[done : old.start], _written(text, old, new)]
@@ -114,5 +117,5 @@ def _written(text: str, old: Text, new: str) -> str:
         space = next((re.match(r"[ \t]*", line)[0] for line in lines if line.strip()), "  ")  # type: ignore[index]
         end = "\n" if text[old.start : old.end].endswith("\n") else ""
         return "|\n" + "\n".join(space + line for line in new.rstrip("\n").split("\n")) + end
-    # In front of it there may be nothing at all, as in "a:".
+    # There may be nothing in front of the text, not even a space, as in "a:".
     return json.dumps(new) if old.style or "\n" in new else new

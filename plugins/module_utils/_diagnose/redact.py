@@ -1,12 +1,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take secrets out of what is to be given to others (private to the collection).
+"""Remove secrets from data that is to be given to others (private to the collection).
 
-First by structure: what has the name of a secret, in a field of its own or beside its value, goes with all
-that is below. Texts that are JSON or YAML are objects, too. Then by the forms that secrets have in free text.
-What was found once is looked for everywhere. Rather too much than too little: what only looks like a secret
-goes, too. Certificates, public keys and references to Secrets stay.
+First, the structure is searched. A value is removed with everything below it if it has the name of a secret,
+either as its field's name or in a field beside it. Texts that are JSON or YAML are searched as objects, too.
+Then, free text is searched for the forms that secrets have. A secret that was found once is searched for
+everywhere. It is better to remove too much than too little, so texts that only look like a secret are
+removed as well. Certificates, public keys and references to Secrets stay.
 """
 
 from __future__ import annotations
@@ -47,35 +48,38 @@ from .secret_values import (
 )
 
 _NESTED = 4
-"""So many times a text in a text is looked into: JSON, YAML, base64, what is encoded for a URL."""
+"""The number of levels on which a text within a text is searched: JSON, YAML, base64, or URL encoding."""
 _DEEPEST = 80
 _MAX_KNOWN = 2000
 _MAX_CLEAN = 200
 
 
 def printable(text: str) -> str:
-    """A text of a cluster for a terminal: no control sequence in it, nor what hides or turns letters."""
+    """Return a text of a cluster for a terminal, without control sequences.
+
+    Characters that hide letters or change their direction are removed, too.
+    """
     return form.CONTROL.sub(
         lambda match: match[0].encode("unicode_escape").decode(), form.INVISIBLE.sub("", text)
     )
 
 
 class Redactor:
-    """Redacts; ``found`` counts what it took out, by kind. One for each file.
+    """The redactor of one file. Its ``found`` counts what it removed, by kind.
 
-    :param known: where secrets that are long enough are remembered, so that :meth:`repeated` finds them.
+    :param known: a set that remembers secrets that look random, so that :meth:`repeated` finds them.
     """
 
     def __init__(self, known: set[str] | None = None) -> None:
         self.found: Counter[str] = Counter()
         self.known = set() if known is None else known
         self._clean: set[tuple[str, int]] = set()
-        """Short texts in which there was nothing, as objects have the same ones many times."""
+        """Short texts without secrets. They are remembered, as objects repeat the same texts many times."""
 
     def value(self, value: Any, nested: int = _NESTED, depth: int = 0, least: Secrecy = Secrecy.NO) -> Any:
-        """An object of JSON without its secrets, all the texts in it redacted.
+        """Return a JSON object without its secrets, with all its texts redacted.
 
-        :param least: what the name above tells of all that is below.
+        :param least: how much of everything below is at least a secret, by the name above it.
         """
         if depth > _DEEPEST:
             return "[left out: too deep]"
@@ -86,7 +90,7 @@ class Redactor:
         return self.text(value, nested) if isinstance(value, str) else value
 
     def text(self, text: str, nested: int = _NESTED) -> str:
-        """A text of any form without its secrets."""
+        """Return a text of any form without its secrets."""
         if form.PLAIN.fullmatch(text) or (text, nested) in self._clean:
             return text
         new = self._text(text, nested)
@@ -115,7 +119,7 @@ class Redactor:
         return text
 
     def repeated(self, text: str) -> str:
-        """A text without the secrets that are known from elsewhere."""
+        """Return a text without the secrets that were found elsewhere."""
         for secret in sorted(self.known, key=len, reverse=True):
             for written in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1]):
                 if written in text:
@@ -146,7 +150,7 @@ class Redactor:
         return redacted
 
     def _key(self, key: str, others: dict[str, Any]) -> str:
-        """A key may be a secret itself; two that were must not become one."""
+        """Return a key of a mapping, redacted, as it may be a secret itself. Redacted keys stay different."""
         new = self.text(key, 0)
         while new != key and new in others:
             new += "'"
@@ -173,7 +177,7 @@ class Redactor:
 
     @staticmethod
     def _is_value_of(before: str, item: str, is_pair: bool) -> bool:
-        """Whether an item is the value of the one before: of an option, or of a header's name."""
+        """Return whether an item is the value of the option or header that the item before it names."""
         level = secrecy(before)
         if level is Secrecy.MAYBE:
             return bool(form.OPTION.fullmatch(before)) and looks_drawn(item)
@@ -184,19 +188,19 @@ class Redactor:
         return is_pair and bool(form.HEADER.fullmatch(before)) and not form.HEADER.fullmatch(item)
 
     def _texts(self, value: Any, level: Secrecy, kind: str, key: str, nested: int, depth: int) -> Any:
-        """What may be a secret where it is a text or a list of such."""
+        """Redact a value that may be a secret if it is a text or a list of texts."""
         if level is Secrecy.NO:
             return self.value(value, nested, depth)
         if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
             return [self._texts(item, level, kind, key, nested, depth) for item in value]
         if isinstance(value, str) and (level is Secrecy.TEXT or looks_drawn(value) or is_login(value)):
             return self._leaf(value, kind, key)
-        if level is Secrecy.TEXT and isinstance(value, int) and value > 999:  # no count, no mode
+        if level is Secrecy.TEXT and isinstance(value, int) and value > 999:  # no count and no mode
             return self._leaf(value, kind, key)
         return self.value(value, nested, depth, min(level, Secrecy.MAYBE))
 
     def _below(self, value: Any, kind: str, key: str, nested: int, depth: int) -> Any:
-        """What is below a secret's name, of which only references stay."""
+        """Redact everything below a secret's name. Only references stay."""
         if depth > _DEEPEST:
             return mark(kind)
         if isinstance(value, dict):
@@ -227,7 +231,7 @@ class Redactor:
     def _take(self, value: str, kind: str) -> str:
         self.found[kind] += 1
         for secret in (value, *re.split(r"[\s,;=:]+", value)[:50]):
-            # Its name has told that it is one; a word is not to be blacked out in every log.
+            # The name has shown that this is a secret. But a plain word must not be removed from every log.
             if (
                 looks_drawn(secret, one_in=7)
                 and len(self.known) < _MAX_KNOWN
@@ -239,7 +243,7 @@ class Redactor:
     # Texts that are objects
 
     def _json(self, text: str, nested: int) -> str | None:
-        """A text that is JSON, as kubectl keeps in annotations."""
+        """Redact a text that is JSON, as kubectl keeps in annotations; return None if it is not JSON."""
         if text.lstrip()[:1] not in ("{", "["):
             return None
         try:
@@ -254,7 +258,7 @@ class Redactor:
         return text if before is None else located_yaml.replaced(text, before, self.value(before, nested))
 
     def _objects(self, text: str, nested: int) -> str:
-        """JSON within a text: over several lines, and in each line of a log."""
+        """Redact JSON within a text: over several lines, and in each line of a log."""
         text = self._decode(form.OBJECT_OF_LINES, text, nested)
         if not form.OBJECT.search(text):
             return text
@@ -269,7 +273,7 @@ class Redactor:
             try:
                 before, end = DECODER.raw_decode(text, begin)
             except (ValueError, RecursionError):
-                failures += 1  # each may have read up to the end
+                failures += 1  # each attempt may read to the end of the text
                 if failures > form.MAX_FAILURES:
                     break
                 continue
@@ -279,7 +283,7 @@ class Redactor:
         return "".join(pieces) + text[done:]
 
     def _blocks(self, text: str) -> str:
-        """Lines that are indented below a secret's name, in what is no whole YAML or JSON."""
+        """Redact lines that are indented below a secret's name, in a text that is not all YAML or JSON."""
         if "\n" not in text:
             return text
         lines = text.split("\n")
@@ -335,7 +339,7 @@ class Redactor:
         return form.SENTENCE.sub(self._sentence, text)
 
     def _assigned(self, pattern: re.Pattern[str], text: str) -> str:
-        """Take out values that follow their names, each as long as its quotes, brackets or line."""
+        """Redact values that follow their names. A value ends with its quotes, its brackets or its line."""
         pieces, done, at = [], 0, 0
         while match := pattern.search(text, at):
             at = match.end()
@@ -368,7 +372,7 @@ class Redactor:
             return not known and (level is Secrecy.ALL or value[0] == "[")
         if name.lower().endswith("secret") and form.SECRET_NAMED.match(value):
             return False
-        # "cannot get token: connection refused" tells of no token.
+        # "cannot get token: connection refused" contains no token.
         is_word = not starts_line and value.isalpha() and text[begin - 1] == " " and text[begin - 2] == ":"
         return not (is_word and (form.SENTENCE_GOES_ON.match(text, end) or form.ERROR.fullmatch(value)))
 
@@ -381,7 +385,7 @@ class Redactor:
         return match["before"] + self._take(value, TOKEN)
 
     def _scheme(self, match: re.Match[str]) -> str:
-        """What follows Basic or Bearer, where it is no word of a sentence."""
+        """Redact what follows Basic or Bearer, unless it is a word of a sentence."""
         value = match[3]
         if re.fullmatch(r"[A-Za-z]?[a-z]+[.:]?|[A-Za-z]+(?:-[a-z]+)+", value) or form.HARMLESS.fullmatch(
             value
@@ -405,7 +409,7 @@ class Redactor:
             return match[0]
         if (
             "," in match["between"]
-            and match.string[match.start() - 1 : match.start()] != "("  # what a script calls with both
+            and match.string[match.start() - 1 : match.start()] != "("  # not arguments of a call
             and not name.startswith("-")
             and form.HEADER.fullmatch(value)
             and not looks_drawn(value)
@@ -481,7 +485,7 @@ class Redactor:
         return bool(inner.found)
 
     def _has_secrets_in_bytes(self, content: bytes, nested: int) -> bool:
-        """The same of protobuf, where a value follows its name with a few bytes between."""
+        """Return whether protobuf has secrets. In it, a few bytes separate a name from its value."""
         texts = [text.decode() for text in re.findall(rb"[\x20-\x7e]{4,}", content)]
         return any(
             secrecy(text) >= Secrecy.TEXT and form.HEADER.fullmatch(text) for text in texts[:-1]

@@ -1,14 +1,14 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Forms that secrets have in texts, and what only looks like them (private to the collection)."""
+"""The forms that secrets have in texts, and forms that only look like secrets (private to the collection)."""
 
 from __future__ import annotations
 
 import re
 
 PLAIN = re.compile(r"[A-Za-z0-9_./-]{0,15}")
-"""A text that is too short for any secret that has no name."""
+"""Texts that are too short to be a secret unless they have the name of one."""
 
 # Structure
 
@@ -25,7 +25,7 @@ NAMING = (
     "option",
     "param",
 )
-"""Fields that name what is beside them; :data:`VALUE` are the fields that hold it then."""
+"""Fields that hold the name of a value beside them. :data:`VALUE` matches the fields that hold that value."""
 VALUE = re.compile(
     r"(?:^|[a-z_])(?:[vV]alues?|^v|^val|[mM]atch|exact|prefix|suffix|regex|contains|default|data|bytes|string)$"
 )
@@ -47,7 +47,7 @@ REFERENCE = {
     "operator": r"[A-Za-z]{1,20}",
     "title": r"[\w ]{1,60}",
 }
-"""What stays below a secret's name, as it says where the secret is: a field, and the form it must have."""
+"""Fields that stay below a secret's name, as they say where the secret is, with the form they must have."""
 REFERENCE_NUMBERS = {"expirationSeconds", "defaultMode", "mode", "optional"}
 ORDINARY_BELOW = re.compile(r"(?:sds_?|path_)config(?:_source)?$", re.IGNORECASE)
 PRIVATE_OF_JWK = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
@@ -69,20 +69,20 @@ USER_AND_PASSWORD = re.compile(r"([^\s:/\"']+):(?!//)([^\s\"']+)")
 
 # Free text
 
-# Colours of a terminal, the CR of line ends, and letters that take no place: they would split a name.
+# Colours of a terminal, the CR of line ends, and characters without width. They would split a name.
 INVISIBLE = re.compile(
     "\x1b\\[[0-9;:]*m|\r(?=\n)|[\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
 )
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 KEY_LABEL = r"(?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
-# What a cut left of a key counts, too: its end without the beginning, its beginning without the end.
+# A part of a key counts, too: its end without the beginning, or its beginning without the end.
 PEM = re.compile(
     rf"-----BEGIN {KEY_LABEL}.*?(?:-----END {KEY_LABEL}|\Z)"
     rf"|(?:^[ \t]*[A-Za-z0-9+/=]+[ \t]*\r?\n){{0,200}}^[ \t]*[A-Za-z0-9+/=]*-----END {KEY_LABEL}",
     re.DOTALL | re.MULTILINE,
 )
 JWT = re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3}")
-# Forms that issuers of tokens gave them, and hashes of passwords.
+# Tokens in the forms that their issuers use, and hashes of passwords.
 ISSUED = re.compile(
     r"(?<![\w-])(?:gh[a-z]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|A[KS]IA[A-Z0-9]{16}|"
     r"[srp]k_(?:live|test)_\w{10,}|sk-[\w-]{20,}|AIza[\w-]{30,}|hv[sbr]\.[\w-]{20,}|npm_\w{30,}|dckr_pat_[\w-]{20,}|"
@@ -119,7 +119,7 @@ REFERENCE_IN_TEXT = re.compile(
 MARK = re.compile(r"\[REDACTED [a-zA-Z ]+\]")
 SENTENCE_GOES_ON = re.compile(r"""[ \t]+["'(A-Za-z]""")
 ERROR = re.compile(r"(?:un|in)[a-z]+|[A-Z][a-z]+|forbidden|missing|expired|denied|refused|timeout|EOF")
-# The value of these goes on after a space.
+# The values of these headers continue after a space.
 LONG_HEADER = re.compile(
     r"""(?i)(?P<before>\b(?:(?:proxy-)?authorization|(?:set-)?cookie)(?:\\*["'])?[ \t]*[:=][ \t]*)"""
     r"""(?P<value>(?:digest|aws4-hmac-sha256|oauth|hawk|signature|token|negotiate|apikey)[ \t]+[^\n]+"""
@@ -128,7 +128,7 @@ LONG_HEADER = re.compile(
 USER_OPTION = re.compile(
     r"""(?<![\w-])((?:-u|-U|--user|--proxy-user)[ =]*["']?[^\s:"'/]+:)(?!//)([^\s"']+)"""
 )
-# Programs that take a password by one letter.
+# Programs that have an option of one letter for a password.
 SHORT_OPTION = re.compile(
     r"""((?:\bredis-cli\b[^\n|;&]{0,200}?\s-a|\bsshpass\s+-p|\b(?:mysql|mariadb)\w*\b[^\n|;&]{0,200}?\s-p(?=\S)"""
     r"""|\s-u[ =]?[^\n|;&]{1,100}?\s-p\s)\s*["']?)([^\s"']+)"""
@@ -150,7 +150,7 @@ SENTENCE = re.compile(
 )
 IDENTIFIED = re.compile(r"(?i)(\bidentified\s+by\s+['\"])([^'\"\n]+)")
 SECRET_NAMED = re.compile(r"[a-z0-9-]+/[a-z0-9.-]+$")
-"""istiod names the Secret that it read: ``secret=NAMESPACE/NAME``."""
+"""The name of a Secret, as istiod logs the Secret that it read: ``secret=NAMESPACE/NAME``."""
 BASE64 = re.compile(
     r"(?:[A-Za-z0-9+/_-]{40,}+(?:\r?\n[ \t]*|\\n))+[A-Za-z0-9+/_-]{2,}+={0,2}"
     r"|(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}+={0,2}"

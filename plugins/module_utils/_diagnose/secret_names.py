@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the name of a field, header, variable or option tells of its value (private to the collection)."""
+"""Tell from the name of a field, header, variable or option whether its value is secret (private)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from itertools import pairwise
 
 
 class Secrecy(IntEnum):
-    """How much of what has a name is a secret."""
+    """How much of a value is a secret, by the value's name."""
 
     NO = 0
     MAYBE = 1
-    """Texts that look as if a machine had drawn them: ``key`` is a secret's name and a label's."""
+    """Only texts that look random: ``key``, for example, is the name of secrets, but also of labels."""
     TEXT = 2
-    """All texts, also in a list; not what is deeper, as ``basic_auth`` names settings, too."""
+    """All texts, also in a list, but nothing deeper: ``basic_auth``, for example, also names settings."""
     ALL = 3
-    """Everything below."""
+    """Everything below the name."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -30,13 +30,13 @@ def _words(text: str) -> frozenset[str]:
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LONGEST = 200
 
-# Wherever it is in the name, also at the end of a word.
+# Words of secrets anywhere in a name, also as the end of a longer word.
 _SECRET = re.compile(
     r"(?:password|passwd|passphrase|passcode|secret|token|credential|cookie|authorization|dockerconfigjson|"
     r"dockercfg|connectionstring|"
     r"(?:api|access|secret|private|signing|encryption|master|auth|account|storage|ssh|shared|client)key)s?$"
 )
-# In the end of a name.
+# Words of secrets at the end of a name.
 _SECRET_LAST = _words("passwds psk creds cred otp totp dsn mnemonic pkcs12 pgpass netrc")
 _SECRET_TEXT = re.compile(
     r"(?:pass|pwd|pw|auth|salt|seed|sig|signature|hmac|pin|sid|session|jwt|bearer|nonce)$"
@@ -47,7 +47,7 @@ _GLUED = re.compile(
     r"(?:require|db|user|ssh|admin|root|key|store|master|mysql|pg|redis|mail|smtp|ldap|proxy)pass$|"
     r"(?:master|basic|proxy|redis|http)auth$|sess(?:ion)?id$"
 )
-# What kinds of keys are secrets; a variable may have any other word there.
+# The words before "key" that make it a secret. In the name of a variable, most other words do so, too.
 _KEY_OF = _words(
     "access account admin aes api app application auth bot ca client consumer deploy encryption gpg hmac "
     "license master pgp preshared private root rsa secret server service session shared signing ssh ssl "
@@ -57,7 +57,7 @@ _PLAIN_KEY_OF = _words(
     "annotation cache descriptor field filter foreign group hash header index label log map metadata node "
     "object partition primary pub public registry routing runtime sort stat taint topology trace "
 )
-# A name that ends so tells something about the secret.
+# A name that ends with one of these words only says something about the secret.
 _ABOUT = _words(
     "age alg algorithm allowed annotation annotations arn audience audiences bucket buckets bytes check "
     "claim claims class config configs configuration controller count counts days description dir "
@@ -71,18 +71,18 @@ _ABOUT = _words(
     "size source sources state status store suffix supported template time timeout total ttl type types "
     "uri url urls usage validation version volume "
 )
-# A name that begins so asks whether, how many, or where from.
+# A name that begins with one of these words is about whether, how many, or where from.
 _ASKING = _words(
     "max min num total count use require enable disable allow has is forward automount skip no from"
 )
-# Forms in which the value is written.
+# Words at the end of a name that only say in which form the value is written.
 _FORM = _words("pem json yaml yml txt conf b64 base64 data der value values raw string plain content env enc")
 _REFERENCES = (["pull", "secret"], ["pull", "secrets"], ["existing", "secret"])
 
 
 @lru_cache(maxsize=8192)
 def secrecy(name: str) -> Secrecy:
-    """How much of what has this name is a secret."""
+    """Return how much of a value with this name is a secret."""
     words = [word.lower() for word in _WORD.findall(name[-_LONGEST:])]
     while len(words) > 1 and (words[-1] in _FORM or words[-1].isdigit()):
         words.pop()
@@ -120,7 +120,7 @@ def _by_words(words: list[str], last: str, before: str, is_variable: bool) -> Se
 
 
 def is_count(name: str, value: str) -> bool:
-    """Whether a number says how many there are, as in ``tokens: 100``."""
+    """Return whether a value is only a count, as in ``tokens: 100``."""
     counted = re.search(r"(?:token|key|session|cookie|secret)s$", name, re.IGNORECASE)
     return bool(counted and re.fullmatch(r"[\d.]{1,12}", value))
 
@@ -131,11 +131,11 @@ _CHANGE = re.compile(
 
 
 def looks_drawn(value: str, one_in: int = 5) -> bool:
-    """Whether a text looks as if a machine had drawn it: letters and digits change often, as in no word.
+    """Return whether a text looks random: letters and digits alternate more often than in any word.
 
-    :param one_in: so many characters have a change among them.
+    :param one_in: the text looks random if at least one in this many characters begins such a change.
     """
-    value = re.sub(r"sha\d{3}:[0-9a-f]{64,}", "", value)  # of an image
+    value = re.sub(r"sha\d{3}:[0-9a-f]{64,}", "", value)  # the digest of an image
     if len(value) < 12 or not re.fullmatch(r"[\x21-\x7e]+", value):
         return False
     return len(_CHANGE.findall(value)) >= max(4, len(value) / one_in)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a value is: a key, a reference, something public (private to the collection)."""
+"""Tell what a value is: a key, a reference, or something public (private to the collection)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from . import secret_forms as form
 from .secret_names import Secrecy, looks_drawn, secrecy
 
-with suppress(ImportError):  # require("cryptography") tells
+with suppress(ImportError):  # require("cryptography") reports it
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
@@ -24,7 +24,7 @@ from contextlib import suppress
 
 
 def value_at(text: str, at: int, starts_line: bool) -> tuple[int, int]:
-    """Where a value begins and ends, without the quotes around it."""
+    """Return where a value begins and ends, without the quotes around it."""
     if quoted := form.QUOTED.match(text, at):
         return quoted.span("value")
     if text[at] in "[{(" and not text.startswith(("[REDACTED", "{{"), at):
@@ -38,7 +38,7 @@ def value_at(text: str, at: int, starts_line: bool) -> tuple[int, int]:
 
 
 def _after_brackets(text: str, at: int) -> int:
-    """Where the brackets that open here are closed; the end of the line where they are not."""
+    """Return where the bracket that opens here is closed; the end of the line if it is not closed."""
     depth = 0
     for bracket in form.BRACKET.finditer(text, at, at + form.LONGEST_BRACKETS):
         depth += 1 if bracket[0] in "[{(" else -1
@@ -49,7 +49,7 @@ def _after_brackets(text: str, at: int) -> int:
 
 
 def short_option(command: str) -> str | None:
-    """The password at the end of a command, where one letter says that it is one."""
+    """Return the password at the end of a command if it follows a one-letter option for one."""
     match = form.SHORT_OPTION.search(command)
     return match[2] if match and match.end() == len(command) and not is_port(match[2]) else None
 
@@ -59,7 +59,7 @@ def is_port(value: str) -> bool:
 
 
 def secrecy_of(mapping: dict[str, Any], key: str) -> Secrecy:
-    """How much of a field is a secret, by its name and by what kind of object it is in."""
+    """Return how much of a field is a secret, by the field's name and by the object that contains it."""
     kind = mapping.get("kind")
     if (kind == "Secret" and key in ("data", "stringData")) or (
         "kty" in mapping and key in form.PRIVATE_OF_JWK
@@ -69,7 +69,7 @@ def secrecy_of(mapping: dict[str, Any], key: str) -> Secrecy:
 
 
 def is_reference(mapping: dict[str, Any], key: str, value: Any) -> bool:
-    """Whether a field below a secret's name says where the secret is, or how it is to be had."""
+    """Return whether a field below a secret's name only says where the secret is, or how to get it."""
     if not isinstance(value, str):
         return key in form.REFERENCE_NUMBERS and isinstance(value, int)
     if looks_drawn(value):
@@ -80,7 +80,7 @@ def is_reference(mapping: dict[str, Any], key: str, value: Any) -> bool:
 
 
 def is_public(text: str) -> bool:
-    """Whether it is nothing but certificates or public keys, as PEM or that in base64."""
+    """Return whether a text has only certificates or public keys, as PEM or as base64 of PEM."""
     if "-----" in text:
         return bool(form.PUBLIC.fullmatch(text))
     content = decoded_base64(text) if text.startswith("LS0t") else None
@@ -88,7 +88,7 @@ def is_public(text: str) -> bool:
 
 
 def is_login(text: str) -> bool:
-    """Whether it is ``user:password`` in base64, as in the header Authorization."""
+    """Return whether a text is ``user:password`` in base64, as in the header Authorization."""
     content = (
         decoded_base64(text) if 8 <= len(text) <= 400 and re.fullmatch(r"[\w+/-]+={0,2}", text) else None
     )
@@ -96,7 +96,10 @@ def is_login(text: str) -> bool:
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping, which must not hide a value behind another of the same name."""
+    """Return the pairs as a mapping.
+
+    :raises ValueError: a name occurs twice, so that one value would hide the other.
+    """
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         raise ValueError
@@ -107,7 +110,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=unique)
 
 
 def decoded_base64(text: str) -> bytes | None:
-    """What is in base64 of either alphabet, also over lines."""
+    """Return the content of base64 in either alphabet, also over several lines; None if it is no base64."""
     bare = re.sub(r"\s|\\n", "", text).rstrip("=").replace("-", "+").replace("_", "/")
     with suppress(binascii.Error, ValueError):
         return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
@@ -115,7 +118,7 @@ def decoded_base64(text: str) -> bytes | None:
 
 
 def as_text(content: bytes) -> str | None:
-    """The text of decoded bytes, also of packed ones, up to a size."""
+    """Return the text of decoded bytes; None if they are no text. Gzip is unpacked, up to a size limit."""
     if content[:2] == b"\x1f\x8b":
         with suppress(zlib.error):
             content = zlib.decompressobj(31).decompress(content, _MAX_UNPACKED)
@@ -125,7 +128,7 @@ def as_text(content: bytes) -> str | None:
 
 
 def is_key(content: bytes) -> bool:
-    """Whether it is a private key as DER."""
+    """Return whether the bytes are a private key in DER form."""
     if content[:1] != b"\x30":
         return False
     try:
@@ -157,7 +160,7 @@ _MAX_UNPACKED = 2**20
 
 
 def mark(kind: str) -> str:
-    """What stands in place of a secret."""
+    """Return the text that replaces a secret."""
     return f"[REDACTED {kind}]"
 
 

@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What somebody who helps wants to see of a mesh, in one archive without secrets (private to the collection).
+"""Collect what a helper needs to know about a mesh in one archive without secrets (private).
 
-Nothing here fails because a cluster does not answer or a part cannot be read: the archive says so in its
-place. The data of Secrets are not asked for, and all that is read goes through :mod:`_diagnose.redact`.
-Names that come from a cluster are never a path, and neither an object nor a log makes the archive larger than
-it may be.
+Nothing here fails because a cluster does not answer or a part cannot be read: the archive says what is
+missing. The data of Secrets is not requested, and everything that is read goes through
+:mod:`_diagnose.redact`. Names that come from a cluster are never used as a path. No object and no log can
+make the archive larger than its limits.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from .redact import Redactor, printable
 
 MAX_FILE = 4 * 2**20
 MAX_CLUSTER = 64 * 2**20
-"""Bytes, before they are compressed: of one file, which is cut, and of a cluster's, of which the last go."""
+"""Bytes before compression: of one file, which is cut, and of one cluster, whose last files are left out."""
 MAX_TEXT = 2**20
-"""Characters of one text in an object. A longer one is left out: half of it could hide what the whole is."""
+"""Characters of one text in an object. A longer text is left out, as half of it may not show what it is."""
 
 _MAX_NAME = 100
 _DEEPEST = 60
 
 _ANSWER_SECONDS = 30.0
 _SETTLE_SECONDS = 10.0
-"""So long what is not healthy is looked at again."""
+"""The time for which unhealthy parts of the mesh are looked at again."""
 _ISTIOD_PAGES = ("clusterz", "networkz", "syncz", "endpointShardz")
 _GROUPS = re.compile(r"(?:^|\.)istio\.io/|^gateway\.networking\.k8s\.io/")
 _GATEWAY_LABELS = ("istio", "gateway.networking.k8s.io/gateway-name")
@@ -75,10 +75,10 @@ Source = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Request:
-    """What the bundle is to have.
+    """The content that a bundle is to have.
 
-    :param versions: of what was used, as it is to be told.
-    :param log_lines: so many of the newest lines of each container.
+    :param versions: versions of the software in use, as the bundle reports them.
+    :param log_lines: the number of newest log lines of each container.
     """
 
     members: Sequence[Member]
@@ -90,18 +90,18 @@ class Request:
 
     @property
     def name(self) -> str:
-        """Of the archive and the folder in it."""
+        """Return the name of the archive and of the folder in it."""
         return f"support-{_file_name(self.mesh_id)}-{self.at:%Y%m%dT%H%M%SZ}"
 
 
 @dataclass
 class Bundle:
-    """The files by path, redacted.
+    """The redacted files of a bundle, by path.
 
-    :param redacted: numbers of what was taken out, by path and kind.
-    :param problems: what could not be read, by cluster; ``mesh`` for the verification.
+    :param redacted: the number of redactions, by path and kind.
+    :param problems: what could not be read, by cluster; ``mesh`` stands for the verification.
     :param not_reached: clusters that did not answer at all.
-    :param known: secrets that were found, to be looked for in all files in the end.
+    :param known: secrets that were found. In the end, all files are searched for them.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Bundle:
     known: set[str] = field(default_factory=set, repr=False)
 
     def add(self, path: str, content: Any) -> str:
-        """Add a text, or an object of JSON; where it is."""
+        """Add a text or a JSON object, and return its path in the bundle."""
         path = _path(*path.split("/"))
         redactor = Redactor(self.known)
         newest = path.endswith(".log")
@@ -133,7 +133,7 @@ class Bundle:
         self.problems.setdefault(cluster, []).append(said[:2000])
 
     def redact_repeated(self) -> None:
-        """Take out of every file what was found to be a secret in another."""
+        """Redact in every file the secrets that were found in another file."""
         for path, text in self.files.items():
             redactor = Redactor(self.known)
             self.files[path] = redactor.repeated(text)
@@ -143,7 +143,7 @@ class Bundle:
             self.problems[cluster] = [Redactor(self.known).repeated(problem) for problem in told]
 
     def take(self, other: Bundle) -> None:
-        """Have all of the other, too."""
+        """Add everything of another bundle to this one."""
         self.files |= other.files
         self.redacted |= other.redacted
         self.problems |= other.problems
@@ -151,12 +151,12 @@ class Bundle:
         self.known |= other.known
 
     def totals(self) -> dict[str, int]:
-        """How much was redacted, by kind."""
+        """Return the number of redactions, by kind."""
         return dict(sorted(sum(self.redacted.values(), Counter[str]()).items()))
 
 
 def collect(request: Request) -> Bundle:
-    """Read the whole mesh, every cluster and the verification at once."""
+    """Read the whole mesh: all clusters and the verification at the same time."""
     bundle = Bundle()
     parts = [partial(_verification, request)]
     parts += [partial(_cluster, member, request) for member in request.members]
@@ -172,9 +172,9 @@ def collect(request: Request) -> Bundle:
 
 
 def write(request: Request, bundle: Bundle, folder: Path) -> Path:
-    """Write the archive, whole or not at all; its path.
+    """Write the archive, completely or not at all, and return its path.
 
-    :raises ExomeshError: it cannot be written.
+    :raises ExomeshError: the archive cannot be written.
     """
     path = folder / f"{request.name}.tar.gz"
     with locked(path):
@@ -183,7 +183,7 @@ def write(request: Request, bundle: Bundle, folder: Path) -> Path:
 
 
 def archive(request: Request, bundle: Bundle) -> bytes:
-    """The archive; the same bytes for the same files."""
+    """Return the archive's content. The same files give the same bytes."""
     stamp = int(request.at.timestamp())
     packed = io.BytesIO()
     with (
@@ -199,7 +199,7 @@ def archive(request: Request, bundle: Bundle) -> bytes:
 
 
 def report(bundle: Bundle, path: Path | str, size: int) -> list[str]:
-    """Where it is, what is in it and what is not, for people."""
+    """Return lines for people: where the archive is, what it contains, and what is missing."""
     told = [f"{path}, {size / 1024:.0f} KiB, {len(bundle.files)} files"]
     told += [f"  {line}" for line in _contents(bundle)]
     counted = (f"{number} x {kind}" for kind, number in bundle.totals().items())
@@ -213,7 +213,7 @@ def report(bundle: Bundle, path: Path | str, size: int) -> list[str]:
 
 
 def _verification(request: Request) -> Bundle:
-    """The mesh as playbook `status` sees it."""
+    """Return the verification of the mesh, as playbook `status` makes it."""
     bundle = Bundle()
     begun = time.monotonic()
     try:
@@ -230,7 +230,7 @@ def _verification(request: Request) -> Bundle:
 
 
 def _cluster(member: Member, request: Request) -> Bundle:
-    """All of one cluster."""
+    """Return everything about one cluster."""
     bundle = Bundle()
     try:
         client = KubernetesClient(member.kubeconfig, name=member.name)
@@ -256,7 +256,7 @@ def _cluster(member: Member, request: Request) -> Bundle:
             part.miss(member.name, path, full)
         else:
             try:
-                # Redacted at once, so that what is large is not kept until all is there.
+                # Redact at once, so that large contents are not kept until everything is read.
                 name = part.add(f"clusters/{_file_name(member.name)}/{path}", sources[path]())
             except ExomeshError as error:
                 part.miss(member.name, path, error)
@@ -278,7 +278,7 @@ def _cluster(member: Member, request: Request) -> Bundle:
 
 
 def _objects(client: KubernetesClient) -> dict[str, Source]:
-    """The objects of one cluster, a file for each kind."""
+    """Return the sources of one cluster's objects, with a file for each kind."""
 
     def lists(api_version: str, kind: str, namespace: str | None = None) -> Source:
         return lambda: [_shortened(obj) for obj in client.list_objects(api_version, kind, namespace)]
@@ -299,7 +299,7 @@ def _objects(client: KubernetesClient) -> dict[str, Source]:
 
 
 def _pods(client: KubernetesClient, log_lines: int) -> dict[str, Source]:
-    """Logs of istiod and the gateways, and what they know."""
+    """Return the sources of the logs of istiod and the gateways, and of what they know."""
     found = client.list_objects("v1", "Pod", ISTIO_NAMESPACE)
     for labels in _GATEWAY_LABELS:
         found += client.list_objects("v1", "Pod", labels=labels)
@@ -326,7 +326,7 @@ def _pods(client: KubernetesClient, log_lines: int) -> dict[str, Source]:
 
 
 def _config_dump(client: KubernetesClient, namespace: str, pod: str) -> Any:
-    """The configuration of a gateway's proxy, without the part that holds its keys."""
+    """Return the configuration of a gateway's proxy, without the part that holds its keys."""
     path = "/config_dump?include_eds"
     answer = client.get_from_pod(namespace, pod, ENVOY_ADMIN_PORT, path, _ANSWER_SECONDS)
     try:
@@ -342,9 +342,9 @@ def _shortened(obj: Object) -> Object:
 
 
 def _shortened_text(text: str, newest: bool) -> str:
-    """No more whole lines than a file may have, and one that says so.
+    """Return as many whole lines as a file may have, and a line that says how much is missing.
 
-    A line that was cut could have a secret without its name.
+    No line is cut, because a cut line could contain a secret without its name.
     """
     if len(text) <= MAX_FILE and len(text.encode(errors="replace")) <= MAX_FILE:
         return text
@@ -361,7 +361,7 @@ def _shortened_text(text: str, newest: bool) -> str:
 
 
 def _bounded(value: Any, space: int, depth: int = 0) -> tuple[Any, int]:
-    """An object of JSON that is no larger than it may be, and how large it is about."""
+    """Return a JSON object that fits into the space, and its approximate size."""
     if isinstance(value, str):
         if len(value) > min(space, MAX_TEXT):
             value = f"[left out: {len(value)} characters]"
@@ -386,7 +386,7 @@ def _bounded(value: Any, space: int, depth: int = 0) -> tuple[Any, int]:
 
 
 def _contents(bundle: Bundle) -> list[str]:
-    """How many files are where."""
+    """Return a line for each folder, with the number of its files."""
     folders = Counter("/".join(path.split("/")[:2]) if "/" in path else path for path in bundle.files)
     return [
         name if name in bundle.files else f"{name}: {number} files"
@@ -411,12 +411,12 @@ def _readme(request: Request, bundle: Bundle) -> list[str]:
 
 
 def _path(*names: str) -> str:
-    """A path in the archive, of names that may come from a cluster."""
+    """Return a path in the archive, made of names that may come from a cluster."""
     return "/".join(map(_file_name, names))
 
 
 def _file_name(name: str) -> str:
-    """A name of a file, and nothing else: what had to be changed stays different from what is like it."""
+    """Return a safe file name. A name that has to be changed gets a hash, so that it stays unique."""
     plain = re.sub(r"[^A-Za-z0-9_.-]|\.{2,}", "_", name).lstrip(".-")
     if plain == name and 0 < len(name) <= _MAX_NAME:
         return name

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Walk the way of one request, from a sidecar to the pod that should answer (private to the collection).
 
-Only reads. Each step asks what the proxy on the way was really configured with, and says where it stops.
+This module only reads. Each step asks what the proxy on the way was really configured with, and reports
+whether the way stops there.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ STEPS = (
     "gateway",
     "peer",
 )
-"""In the order of the way of a request."""
+"""The steps, in the order in which a request passes them."""
 
 
 _TAKES_WITHIN = 5.0
-"""Seconds in which a proxy takes, or refuses, what it is sent."""
+"""Seconds within which a proxy accepts or rejects what istiod sends."""
 _ABOUT_OTHERS = (findings.GATEWAY_HOSTS_RESTRICTED,)
-"""Findings about the gateway that speak of the test workload's name."""
+"""Findings about the gateway that only concern the test workload's name."""
 
 
 # Looking
@@ -60,7 +61,7 @@ _ABOUT_OTHERS = (findings.GATEWAY_HOSTS_RESTRICTED,)
 
 
 def walk(way: Way) -> list[Step]:
-    """Every step until the way ends, in order; those behind a stop are not known."""
+    """Return all steps of the way, in order. Steps behind a stop have the state unknown."""
     steps: list[Step] = []
     for step in _steps(way):
         steps.append(step)
@@ -82,13 +83,13 @@ def _steps(way: Way) -> Iterator[Step]:
     if not targets:
         return
     for check in (cluster, endpoints, gateway, peer):
-        # Of several targets, the first with which something is wrong.
+        # Of several targets, report the first one that has a fault.
         found = [check(way, target) for target in targets]
         yield next((step for step in found if step.state == STOP), found[0])
 
 
 def certificates(way: Way) -> Step:
-    """Has the sidecar a certificate, and does it trust the destination's root?"""
+    """Check that the sidecar has a valid certificate, and trusts the destination's root."""
     name = STEPS[0]
     chain, trusted = way.proxy.certificate_chain(), way.proxy.trusted()
     logs = f"kubectl -n {way.pod_namespace} logs {way.pod_name} -c istio-proxy --tail 50"
@@ -125,7 +126,7 @@ def certificates(way: Way) -> Step:
 
 
 def configuration(way: Way) -> Step:
-    """Does istiod know the sidecar, and did the sidecar take what it was sent?"""
+    """Check that istiod knows the sidecar, and that the sidecar accepted what istiod sent."""
     name = STEPS[1]
     if way.known_to and not any(way.known_to.values()):
         return Step(
@@ -168,11 +169,11 @@ def configuration(way: Way) -> Step:
 
 
 def not_taken(told: Mapping[str, Any], now: datetime) -> Iterator[str]:
-    """What a proxy should have taken by now and did not, by the word of an istiod, and why."""
+    """Report what a proxy should have accepted by now but has not, and why, according to one istiod."""
     for kind, state in (told.get("resources") or {}).items():
         if not state.get("sent") or state["sent"] == state.get("acked"):
             continue
-        # Of its nine digits after the second, Python takes six.
+        # The time has nine digits after the second, and Python accepts only six.
         sent = datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*Z$", r"\1+00:00", state["sentTime"]))
         reason = " ".join(str(state.get("lastError", "")).split())
         if reason or (now - sent).total_seconds() > _TAKES_WITHIN:
@@ -180,7 +181,7 @@ def not_taken(told: Mapping[str, Any], now: datetime) -> Iterator[str]:
 
 
 def find_listener(way: Way) -> tuple[Listener | None, Step]:
-    """Where the sidecar takes the request from its workload."""
+    """Find the listener on which the sidecar takes the request from its workload."""
     name, service = STEPS[2], way.service
     addresses = [
         address
@@ -203,7 +204,7 @@ def find_listener(way: Way) -> tuple[Listener | None, Step]:
 
 
 def find_route(way: Way, listener: Listener) -> tuple[list[Target], Step]:
-    """Where the request goes: to the service, unless a VirtualService says otherwise."""
+    """Find where the request goes: to the service, unless a VirtualService says otherwise."""
     name, host = STEPS[3], way.service.host
     shares = dict.fromkeys(listener.clusters, 100.0)
     rule = None
@@ -251,7 +252,7 @@ def find_route(way: Way, listener: Listener) -> tuple[list[Target], Step]:
 
 
 def cluster(way: Way, target: Target) -> Step:
-    """Does the sidecar send with mutual TLS, which gateways between networks need?"""
+    """Check that the sidecar sends with mutual TLS, which gateways between networks need."""
     name = STEPS[4]
     config = way.proxy.cluster(target.name) or {}
     if is_mutual(config):
@@ -275,7 +276,7 @@ def cluster(way: Way, target: Target) -> Step:
 
 
 def endpoints(way: Way, target: Target) -> Step:
-    """Does the sidecar know where the destination is?"""
+    """Check that the sidecar knows endpoints of the destination, and uses them."""
     name = STEPS[5]
     known = way.proxy.endpoints_of(target.name)
     addresses = {f"{address}:{GATEWAY_PORT}" for address in way.destination.gateway_addresses}
@@ -297,7 +298,7 @@ def endpoints(way: Way, target: Target) -> Step:
     told = ", ".join(one.address for one in there)
     if usable:
         return Step(name, OK, told)
-    # What is behind them may tell why.
+    # The steps behind the endpoints may explain why.
     behind = next((step for step in (gateway(way, target), peer(way, target)) if step.state == STOP), None)
     evidence = tuple(f"{one.address}: {one.problem}" for one in there)
     if behind:
@@ -320,7 +321,7 @@ def _no_endpoints(way: Way, target: Target, known: Sequence[Endpoint]) -> Step:
     others = sorted({one.cluster or one.address for one in known})
     told = f"the sidecar knows no endpoint in {way.destination.name}"
     evidence = [f"it knows those of {', '.join(others)}"] if others else []
-    # istiod gives none where nobody could answer, or nobody lets the request in.
+    # istiod sends no endpoints if no pod could answer, or no gateway would let the request in.
     reasons = [peer(way, target)]
     if way.crosses and not way.destination.gateway_addresses:
         reasons.insert(0, gateway(way, target))
@@ -338,7 +339,7 @@ def _no_endpoints(way: Way, target: Target, known: Sequence[Endpoint]) -> Step:
 
 
 def gateway(way: Way, target: Target) -> Step:
-    """Does the destination's gateway let the request in?"""
+    """Check that the destination's gateway lets the request in."""
     name = STEPS[6]
     if not way.crosses:
         return Step(name, OK, "not needed inside one network")
@@ -370,7 +371,7 @@ def gateway(way: Way, target: Target) -> Step:
 
 
 def peer(way: Way, target: Target) -> Step:
-    """Is somebody there who can answer?"""
+    """Check that the destination has a pod that can answer."""
     name, state = STEPS[7], way.destination
     namespace, service_name = target.service
     service = service_in(state, namespace, service_name)
@@ -441,7 +442,7 @@ def peer(way: Way, target: Target) -> Step:
 
 
 def _policies(state: ClusterState, target: Target) -> list[Object]:
-    """The PeerAuthentications of the service's namespace and of the mesh."""
+    """Return the PeerAuthentications of the service's namespace and of the whole mesh."""
     namespaces = (target.service[0], ISTIO_NAMESPACE)
     return [policy for policy in state.peer_authentications if policy["metadata"]["namespace"] in namespaces]
 
@@ -458,14 +459,14 @@ def _sync_evidence(way: Way) -> list[str]:
 
 
 def _synced(way: Way) -> dict[str, str]:
-    """What each istiod of the source says of the destination."""
+    """Return the sync state of the destination in each istiod of the source."""
     return {
         istiod.name: istiod.synced.get(way.destination.name, "not known") for istiod in way.source.istiods
     }
 
 
 def _why_unknown(way: Way) -> tuple[str, str]:
-    """Likely cause and next command where a sidecar does not know a service at all."""
+    """Return the likely cause and the next command if a sidecar does not know a service at all."""
     if way.source is not way.destination and "synced" not in _synced(way).values():
         source, destination = way.source.member, way.destination.member
         return (

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way of a request: whose it is, where it goes, and what is known of it (private to the collection)."""
+"""The way of a request: who sends it, where it goes, and what was seen of it (private to the collection)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ANSWER_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Service:
-    """What is asked for."""
+    """The service to which the request is sent."""
 
     name: str
     namespace: str
@@ -46,7 +46,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Target:
-    """Where the route sends a request: one of Envoy's clusters."""
+    """The Envoy cluster to which a route sends a request."""
 
     name: str
     port: int
@@ -55,7 +55,7 @@ class Target:
 
     @classmethod
     def of(cls, cluster: str) -> Target | None:
-        """None where it is no service of the mesh, as PassthroughCluster."""
+        """Return the target of that name; None if it is no service of the mesh, as PassthroughCluster."""
         match = re.fullmatch(r"outbound\|(\d+)\|([^|]*)\|(.+)", cluster)
         return cls(cluster, int(match[1]), match[2], match[3]) if match else None
 
@@ -65,16 +65,16 @@ class Target:
 
     @property
     def service(self) -> tuple[str, str]:
-        """Namespace and name of the Service."""
+        """Return the namespace and name of the Service."""
         name, namespace, *_rest = [*self.host.split("."), ""]
         return namespace, name
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of the way came to.
+    """The result of one step of the way.
 
-    :param told: in a few words.
+    :param told: the result in a few words.
     """
 
     name: str
@@ -87,11 +87,11 @@ class Step:
 
 @dataclass
 class Way:
-    """All that was seen of the way of one request.
+    """Everything that was seen of the way of one request.
 
-    :param pod: the workload that asks, as ``namespace/name``.
-    :param known_to: by replica of istiod, what it says of the pod's sidecar; empty where it does not know it.
-    :param gateway: what the destination's gateway was configured with; None where it was not asked.
+    :param pod: the workload that sends the request, as ``namespace/name``.
+    :param known_to: by replica of istiod, what it reports of the pod's sidecar; empty if it does not know it.
+    :param gateway: the configuration of the destination's gateway; None if the gateway was not asked.
     """
 
     service: Service
@@ -105,7 +105,7 @@ class Way:
 
     @property
     def crosses(self) -> bool:
-        """Whether the request has to go through the destination's gateway."""
+        """Return whether the request has to go through the destination's gateway."""
         return self.source.member.network != self.destination.member.network
 
     @property
@@ -118,9 +118,9 @@ class Way:
 
 
 def look(members: Sequence[Member], source: str, service: str, destination: str = "", pod: str = "") -> Way:
-    """All that is needed to walk the way; see the module's options.
+    """Read everything that is needed to walk the way; see the module's options.
 
-    :raises ExomeshError: what is asked for is not there, or a cluster does not answer.
+    :raises ExomeshError: an option names something that does not exist, or a cluster does not answer.
     """
     names = [member.name for member in members]
     for option, name in (("source", source), ("destination", destination)):
@@ -148,9 +148,9 @@ def look(members: Sequence[Member], source: str, service: str, destination: str 
 
 
 def find_service(text: str, clusters: Sequence[ClusterState]) -> Service:
-    """The service in words of the user: ``name.namespace`` or ``name.namespace:port``.
+    """Return the service that the user named as ``name.namespace`` or ``name.namespace:port``.
 
-    :raises ExomeshError: there is none such.
+    :raises ExomeshError: there is no such service or port.
     """
     match = re.fullmatch(r"([a-z0-9-]+)\.([a-z0-9-]+)(?:\.svc(?:\.[a-z0-9.-]+)?)?(?::(\d+))?", text)
     if not match:
@@ -192,16 +192,17 @@ def find_service(text: str, clusters: Sequence[ClusterState]) -> Service:
 
 
 def choose_destination(service: Service, states: Mapping[str, ClusterState], source: str) -> str:
-    """The first other member that has the Service, or else the source itself."""
+    """Return the first other member that has the Service, or else the source itself."""
     having = [name for name, state in states.items() if service_in(state, service.namespace, service.name)]
     return next((name for name in having if name != source), source)
 
 
 def find_pod(cluster: ClusterState, service: Service, wanted: str = "") -> Object:
-    """The workload that asks: the one that is named, or any with a sidecar, one of the service's own
-    namespace first.
+    """Return the workload that sends the request: the named pod, or else any pod with a sidecar.
 
-    :raises ExomeshError: there is none.
+    Pods in the service's own namespace come first.
+
+    :raises ExomeshError: there is no such pod.
     """
     proxied = [
         pod
@@ -253,7 +254,7 @@ def _ask_proxies(way: Way) -> Way:
 
 
 def _syncz(client: KubernetesClient, istiod: str, proxy: str) -> dict[str, Any]:
-    """What a replica of istiod sent to a proxy, and what the proxy took; empty where it is not connected."""
+    """Return what a replica of istiod sent to a proxy and what the proxy accepted; empty if not connected."""
     answer = client.get_from_pod(ISTIO_NAMESPACE, istiod, _ISTIOD_DEBUG_PORT, "/debug/syncz", _ANSWER_SECONDS)
     try:
         entries = load_json(answer, f"What istiod {istiod} tells of its proxies") or []
@@ -273,11 +274,11 @@ def service_in(state: ClusterState, namespace: str, name: str) -> Object | None:
 
 
 OK, FOLLOWS, STOP, UNKNOWN = "ok", "follows", "stop", "unknown"
-"""What follows is wrong, too, but only because of a later step, which is the one that stops the way."""
+"""The states of a step. FOLLOWS means that the step is wrong because of a later step, which stops the way."""
 
 
 def lines(way: Way, steps: Sequence[Step]) -> list[str]:
-    """The way for people: what was asked, each step, and where it stops."""
+    """Return the way as lines for people: the request, each step, and where the way stops."""
     words = {OK: "ok", FOLLOWS: "!", STOP: "STOP", UNKNOWN: "-"}
     told = [f"{way.pod} in {way.source.name} asks for {way.service}, of {way.destination.name}:", ""]
     for step in steps:

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draining one cluster while requests go on, and restoring it (private to the collection).
+"""Drain one cluster while requests continue, and restore it (private to the collection).
 
-What is scaled to 0 remembers in an annotation of ours how many replicas it had, written in the same request.
-So whoever comes next can restore it, whatever became of the drill.
+A Deployment that is scaled to 0 keeps its number of replicas in an annotation. Both are written in the same
+request, so any later run can restore the Deployment, no matter how the drill ended.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from .._kubernetes.readiness import wait_ready
 from .requests import Answer, MeshClient
 
 REPLICAS_ANNOTATION = "exomesh.istio/drill-replicas"
-"""On a Deployment that a drill scaled to 0: the replicas that it had."""
+"""Annotation on a Deployment that a drill scaled to 0. It holds the number of replicas from before."""
 
 CLIENT_NAME = "exomesh-drill-client"
 
-_BASELINE_ANSWERS = 10  # in a row, before anything is drained
+_BASELINE_ANSWERS = 10  # good ones in a row, before anything is drained
 _POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Service:
-    """What is asked for: an HTTP service whose answers name the pod that gave them."""
+    """The HTTP service to which requests are sent. Its answers must name the pod that sent them."""
 
     namespace: str
     name: str
@@ -49,13 +49,13 @@ class Service:
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds of a drill.
+    """The times of a drill, in seconds, and its rate of requests.
 
-    :param within: in which requests must have moved.
-    :param hold: that they must then go well.
-    :param ready: that each of these may take: clients to be ready, requests to go well before, what was
-        drained to be ready again, and requests to return.
-    :param per_second: requests of each client.
+    :param within: the time within which requests must move to other clusters.
+    :param hold: the time for which they must then succeed.
+    :param ready: the time that each of these may take: clients become ready, requests succeed before the
+        drain, drained Deployments become ready again, and requests return.
+    :param per_second: requests per second of each client.
     """
 
     within: float
@@ -64,7 +64,7 @@ class Limits:
     per_second: float
 
     def require_time(self) -> None:
-        """Check before anything is drained that there is time for the drill, and to restore.
+        """Check, before anything is drained, that there is time for the drill and for the restoration.
 
         :raises ExomeshError: ``too_late``.
         """
@@ -80,7 +80,7 @@ class Limits:
 
 @dataclass
 class Figures:
-    """What one client saw. Seconds count from the drain, or from the restoration."""
+    """The figures of one client. Seconds count from the drain, or from the restoration."""
 
     client: str
     answered_by_before: list[str]
@@ -96,7 +96,7 @@ class Figures:
         return asdict(self)
 
     def line(self) -> str:
-        """The figures for people."""
+        """Return the figures as a line for people."""
 
         def seconds(value: float | None) -> str:
             return "never" if value is None else f"{value:.1f} s"
@@ -116,7 +116,7 @@ class Figures:
 
 
 def targets(client: KubernetesClient, service: Service, gateways: Sequence[str]) -> list[Object]:
-    """The Deployments that are drained: those behind the service, and the gateways.
+    """Return the Deployments to drain: those behind the service, and the gateways.
 
     :raises ExomeshError: ``nothing_to_drain``.
     """
@@ -151,7 +151,7 @@ def targets(client: KubernetesClient, service: Service, gateways: Sequence[str])
 
 
 def left_behind(client: KubernetesClient) -> list[ObjectRef]:
-    """Deployments that a drill has scaled to 0 and not restored."""
+    """Return the Deployments that a drill has scaled to 0 and not restored."""
     return [
         ObjectRef.of(deployment)
         for deployment in client.list_objects("apps/v1", "Deployment")
@@ -160,7 +160,7 @@ def left_behind(client: KubernetesClient) -> list[ObjectRef]:
 
 
 def restore(client: KubernetesClient, timeout: float) -> list[ObjectRef]:
-    """Give back the replicas that a drill took, and wait for them; gives what was restored.
+    """Restore the replicas that a drill took, and wait until they are ready. Return what was restored.
 
     :raises ExomeshError: ``not_ready``.
     """
@@ -170,7 +170,7 @@ def restore(client: KubernetesClient, timeout: float) -> list[ObjectRef]:
 
 
 def give_back(client: KubernetesClient) -> list[ObjectRef]:
-    """Give back the replicas that a drill took; gives what has them again."""
+    """Restore the replicas that a drill took, and return the Deployments that have them again."""
     refs = left_behind(client)
 
     def edit(deployment: Object) -> None:
@@ -183,7 +183,7 @@ def give_back(client: KubernetesClient) -> list[ObjectRef]:
 
 
 def drain(client: KubernetesClient, refs: Sequence[ObjectRef]) -> None:
-    """Scale the Deployments to 0; each remembers its replicas."""
+    """Scale the Deployments to 0. Each keeps its number of replicas in an annotation."""
 
     def take(deployment: Object) -> None:
         replicas = deployment["spec"].get("replicas", 1)
@@ -202,11 +202,11 @@ def _edit(client: KubernetesClient, ref: ObjectRef, change: Callable[[Object], N
         change(deployment)
         return client.replace(deployment)
 
-    write_anew(client, ref, write)  # its controller writes its status all the time
+    write_anew(client, ref, write)  # the Deployment's controller writes its status all the time
 
 
 class Observer:
-    """Asks for the service from one cluster, all the time, and remembers every answer."""
+    """A client in one cluster that sends requests to the service all the time, and remembers every answer."""
 
     def __init__(self, pod: MeshClient, cluster: str, service: Service, per_second: float) -> None:
         self.cluster = cluster
@@ -217,11 +217,11 @@ class Observer:
         self._per_second = per_second
 
     def since(self, moment: float) -> list[Answer]:
-        """The answers that came at that moment or later."""
+        """Return the answers that came at that moment or later."""
         return [answer for answer in list(self._answers) if answer.at >= moment]
 
     def ask(self) -> None:
-        """Ask until the thread is to end."""
+        """Send requests until the thread has to end."""
         try:
             for answer in self.pod.ask(self._url, self._per_second):
                 self._answers.append(answer)
@@ -232,8 +232,8 @@ class Observer:
 class Drill:
     """One drill.
 
-    :param cluster: which one is drained.
-    :param refs: its Deployments that are.
+    :param cluster: the cluster to drain.
+    :param refs: the Deployments of this cluster to drain.
     """
 
     def __init__(
@@ -261,9 +261,9 @@ class Drill:
         self.figures: list[Figures] = []
 
     def run(self) -> None:
-        """Drain, look, restore; whatever happens, restore.
+        """Drain the cluster, watch the requests, and restore the cluster in any case.
 
-        :raises ExomeshError: ``traffic_not_healthy`` before, ``failover_failed`` afterwards.
+        :raises ExomeshError: ``traffic_not_healthy`` before the drain, ``failover_failed`` after it.
         """
         client, ready = self._clients[self._cluster], self._limits.ready
         with afterwards(*(observer.pod.remove for observer in self._observers)):
@@ -299,11 +299,11 @@ class Drill:
             )
 
     def report(self) -> list[str]:
-        """The figures for people."""
+        """Return the figures as lines for people."""
         return [figures.line() for figures in self.figures]
 
     def _look_before(self) -> None:
-        """See that all is well, and who answers whom."""
+        """Check that the service works, and note which clusters answer each client."""
 
         def unmet() -> str | None:
             for observer in self._observers:
@@ -343,7 +343,7 @@ class Drill:
         return f"{len(answers)} of {_BASELINE_ANSWERS} answers came"
 
     def _unmoved(self, drained: float) -> str | None:
-        """What is not yet as it should be for as long as it should be."""
+        """Return which client's requests have not moved, or not succeeded for long enough, or None."""
         now = time.monotonic()
         for observer in self._observers:
             if observer.error:
@@ -357,7 +357,7 @@ class Drill:
         return None
 
     def _settled(self, observer: Observer, drained: float) -> float:
-        """When the last answer came that failed or was the drained cluster's."""
+        """Return when the last answer came that failed, or that the drained cluster gave."""
         bad = [
             answer.at
             for answer in observer.since(drained)
@@ -378,7 +378,7 @@ class Drill:
             figures.stable_after = round(settled - drained, 2) if end - settled >= self._limits.hold else None
 
     def _look_restored(self, restored: float) -> None:
-        """See who gets back, and when, the answers of the cluster that was drained."""
+        """Note which clients get answers of the drained cluster again, and when."""
         waiting = {
             observer.cluster: figures
             for observer, figures in zip(self._observers, self.figures, strict=True)
@@ -399,7 +399,7 @@ class Drill:
         return sorted({cluster for answer in answers if (cluster := self._answered_by(answer))})
 
     def _answered_by(self, answer: Answer) -> str | None:
-        """The cluster whose pod the answer names; None for a failure."""
+        """Return the cluster whose pod the answer names; None for a failed answer or an unknown pod."""
         if answer.failed:
             return None
         found = self._cluster_in(answer.body)
@@ -412,7 +412,7 @@ class Drill:
         return next((cluster for pod, cluster in self._pods.items() if pod in body), None)
 
     def _read_pods(self) -> None:
-        """Learn the names of the pods that there are; those that are gone stay known."""
+        """Read the names of the pods that exist. The names of deleted pods stay known."""
         for name, client in self._clients.items():
             for pod in client.list_objects("v1", "Pod", self._service.namespace):
                 self._pods[pod["metadata"]["name"]] = name

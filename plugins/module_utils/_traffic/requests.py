@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests from this machine to an ingress, or from a pod in the mesh (private to the collection)."""
+"""Send requests from this machine to an ingress, or from a pod in the mesh (private to the collection)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _CLEANUP_SECONDS = 60
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one request.
+    """The result of one request.
 
-    :param status: its HTTP status; 0 when none came.
-    :param at: when it came, by this machine's monotonic clock.
+    :param status: HTTP status of the answer; 0 if there was no answer.
+    :param at: when the answer came, by this machine's monotonic clock.
     :param error: why there is no status.
     """
 
@@ -59,7 +59,7 @@ class Answer:
 
 @dataclass
 class Tally:
-    """Requests by what answered them."""
+    """Counts of requests, by the status and the version of their answers."""
 
     pattern: re.Pattern[str]
     statuses: Counter[str] = field(default_factory=Counter)
@@ -73,7 +73,7 @@ class Tally:
         self.statuses[str(answer.status or answer.error or "no answer")] += 1
         found = self.pattern.search(answer.body)
         if found:
-            # It is the service that says so: a name, or anything.
+            # The service writes this text. It may be a name, or anything else.
             self.versions[printable_line(found.group(1) or "", _VERSION_LIMIT)] += 1
         if answer.failed:
             self.failed += 1
@@ -100,12 +100,13 @@ class Tally:
 def ask_urls(
     urls: Sequence[str], headers: Mapping[str, str], count: int, seconds: float, threads: int = 4
 ) -> Generator[Answer]:
-    """Ask for the pages in turn from this machine, evenly over ``seconds``; answers as they come.
+    """Request the pages in turn from this machine, evenly over ``seconds``, and yield answers as they come.
 
-    No connection is used twice, so that every request is routed anew. Who stops listening stops the requests.
+    No connection is used twice, so that every request is routed anew. Closing the generator stops the
+    requests.
     """
     started = time.monotonic()
-    numbers = itertools.count()  # the next one is taken by one thread only
+    numbers = itertools.count()  # only one thread takes each number
     answers: SimpleQueue[Answer] = SimpleQueue()
 
     def work() -> None:
@@ -128,7 +129,7 @@ def _ask(url: str, headers: Mapping[str, str]) -> Answer:
     connection = http.client.HTTPConnection(parts.netloc.rpartition("@")[2])
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        # A server that sends a byte now and then does not hold the request beyond its time.
+        # The time limit also holds if a server only sends a byte now and then.
         with time_limit(REQUEST_SECONDS):
             plain = open_socket(host, parts.port or (443 if encrypted else 80))
             connection.sock = _tls().wrap_socket(plain, server_hostname=host) if encrypted else plain
@@ -150,9 +151,9 @@ def _tls() -> ssl.SSLContext:
 
 
 class MeshClient:
-    """A pod of ours in a namespace of the mesh, with ``curl`` and a sidecar, that sends requests.
+    """A pod that sends requests from a namespace of the mesh, with ``curl`` and a sidecar.
 
-    :param namespace: it must be there, with injection.
+    :param namespace: the pod's namespace, which must exist and have injection.
     """
 
     def __init__(self, client: KubernetesClient, namespace: str, name: str, image: str) -> None:
@@ -162,17 +163,17 @@ class MeshClient:
 
     @contextmanager
     def running(self, timeout: float) -> Iterator[MeshClient]:
-        """The pod, ready; it is gone afterwards, and so is what a killed run left.
+        """Start the pod for the block, and remove it afterwards, as well as one that a killed run left.
 
-        :raises ExomeshError: as of :meth:`start`.
+        :raises ExomeshError: see :meth:`start`.
         """
         with afterwards(self.remove):
             self.start(timeout)
             yield self
 
     def ask(self, url: str, per_second: float, limit: int = 100_000) -> Generator[Answer]:
-        """Ask for one page again and again, evenly; answers as they come, until nobody listens any more."""
-        # Pages and curl's own words come on one way: no page can know the mark.
+        """Request one page again and again, evenly, and yield answers as they come, until this is closed."""
+        # Pages and curl's own output come in one stream. The mark separates them, as no page can know it.
         mark = f"@@{new_mark()} "
         command = ["curl", "--silent", "--max-time", str(REQUEST_SECONDS)]
         command += ["--rate", f"{round(per_second * 60)}/m"]
@@ -181,9 +182,9 @@ class MeshClient:
         return parse_answers(lines, mark)
 
     def start(self, timeout: float) -> None:
-        """Start the pod in place of one that a killed run left, and wait until it is ready.
+        """Start the pod, and wait until it is ready. A pod that a killed run left is removed first.
 
-        :raises ExomeshError: ``client_not_ready``, or a pod of its name is not ours.
+        :raises ExomeshError: ``client_not_ready``, or the pod of that name was not made by this collection.
         """
         self.remove()
         apply_patiently(self._client, self._pod(), FIELD_MANAGER, timeout)
@@ -202,7 +203,7 @@ class MeshClient:
     def remove(self) -> None:
         """Delete the pod.
 
-        :raises ExomeshError: it is not ours, or ``left_behind``.
+        :raises ExomeshError: the pod was not made by this collection, or ``left_behind``.
         """
         pod = self._client.get(self._ref)
         if pod is None:
@@ -233,7 +234,7 @@ class MeshClient:
 
 
 def parse_answers(lines: Iterator[str], mark: str) -> Generator[Answer]:
-    """Answers in the output of :meth:`MeshClient.ask`'s command; of each page its beginning."""
+    """Yield the answers in the output of :meth:`MeshClient.ask`'s command. Long pages are cut."""
     body: list[str] = []
     room = _BODY_LIMIT
     for line in lines:

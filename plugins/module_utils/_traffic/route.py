@@ -4,7 +4,7 @@
 """Routes from an ingress gateway to the versions of a service (private to the collection).
 
 A route is written in one of two forms: Istio's own (Gateway, VirtualService, DestinationRule) or the Gateway
-API's (Gateway, HTTPRoute). Weights are read from and set in either, whoever wrote it.
+API's (Gateway, HTTPRoute). Weights can be read and set in either form, also in routes that others wrote.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _GATEWAY_API = "gateway.networking.k8s.io/v1"
 
 @dataclass(frozen=True)
 class Rule:
-    """Requests that go to one version whatever the weights are: those with all these headers and the cookie.
+    """A rule that sends requests with all these headers and the cookie to one version, regardless of weights.
 
-    :param cookie: name and value.
+    :param cookie: the cookie's name and value.
     """
 
     version: str
@@ -39,7 +39,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Mirror:
-    """A version that gets a copy of requests; its answers are thrown away."""
+    """A version that gets a copy of requests. Its answers are thrown away."""
 
     version: str
     percent: int
@@ -47,7 +47,7 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Ejection:
-    """When an endpoint is taken out, so that requests go to the next locality."""
+    """The conditions to take an endpoint out, so that requests go to the next locality."""
 
     errors: int
     interval: int
@@ -56,7 +56,7 @@ class Ejection:
 
 @dataclass(frozen=True)
 class Ingress:
-    """The gateway that requests come in by: its Service, and the labels of its pods."""
+    """The gateway through which requests come in: its Service, and the labels of its pods."""
 
     namespace: str
     service: str
@@ -65,7 +65,7 @@ class Ingress:
 
 @dataclass(frozen=True)
 class Route:
-    """What a service's route should be, without the weights."""
+    """The route that a service should have, without the weights."""
 
     namespace: str
     service: str
@@ -89,13 +89,13 @@ class Route:
             )
 
     def host(self, version: str = "") -> str:
-        """Full name of the service, or of the Service of one version."""
+        """Return the full name of the service, or of the Service of one version."""
         name = f"{self.service}-{version}" if version else self.service
         return f"{name}.{self.namespace}.svc.cluster.local"
 
 
 def route_ref(form: str, namespace: str, name: str) -> ObjectRef:
-    """The object that holds the weights."""
+    """Return the reference of the object that holds the weights."""
     if form == ISTIO:
         return ObjectRef(_ISTIO_API, "VirtualService", name, namespace)
     return ObjectRef(_GATEWAY_API, "HTTPRoute", name, namespace)
@@ -104,7 +104,7 @@ def route_ref(form: str, namespace: str, name: str) -> ObjectRef:
 def starting_weights(
     versions: Sequence[str], wanted: Mapping[str, Any], live: Object | None
 ) -> dict[str, int]:
-    """The weights of a route: those wanted, or else those that it has, or else all for the first version.
+    """Return a route's weights: those wanted, or else those it has, or else everything for the first version.
 
     :raises ExomeshError: ``weights_invalid``.
     """
@@ -138,7 +138,7 @@ def _live_weights(live: Object | None, versions: Sequence[str]) -> dict[str, int
 
 
 def render(form: str, route: Route, weights: Mapping[str, int]) -> list[Object]:
-    """The objects of the route, in the order of their making."""
+    """Return the objects of the route, in the order in which they are created."""
     return _istio_objects(route, weights) if form == ISTIO else _gateway_api_objects(route, weights)
 
 
@@ -174,7 +174,7 @@ def _istio_objects(route: Route, weights: Mapping[str, int]) -> list[Object]:
     }
     subsets = [{"name": version, "labels": {"version": version}} for version in route.versions]
     return [
-        # Before the route that names its subsets.
+        # This comes before the route that names its subsets.
         _object(route, _ISTIO_API, "DestinationRule", route.service, _destination_rule(route, "", subsets)),
         _object(route, _ISTIO_API, "Gateway", route.service, gateway),
         _object(route, _ISTIO_API, "VirtualService", route.service, virtual_service),
@@ -211,7 +211,7 @@ def _gateway_api_objects(route: Route, weights: Mapping[str, int]) -> list[Objec
     }
     gateway = {
         "gatewayClassName": "istio",
-        # The ingress gateway that is there, and not one of its own; so it must be in that one's namespace.
+        # Use the existing ingress gateway, and no new one. So this Gateway must be in the same namespace.
         "addresses": [{"type": "Hostname", "value": address}],
         "listeners": [listener],
     }
@@ -252,7 +252,7 @@ def _object(
 
 
 def _destination_rule(route: Route, version: str, subsets: list[Object]) -> Object:
-    """Locality failover: it works only with outlier detection, which says when a locality has failed."""
+    """Return a rule with locality failover. It needs outlier detection to know when a locality has failed."""
     policy = {
         "connectionPool": {"tcp": {"connectTimeout": "1s"}},
         "loadBalancer": {"simple": "ROUND_ROBIN", "localityLbSetting": {"enabled": True}},
@@ -269,7 +269,7 @@ def _destination_rule(route: Route, version: str, subsets: list[Object]) -> Obje
 
 
 def _cookie_pattern(name: str, value: str) -> str:
-    """A pattern of the header Cookie that has this one, among others."""
+    """Return a pattern for a header Cookie that has this cookie, also among others."""
     return f"(.*;[ ]*)?{re.escape(name)}={re.escape(value)}(;.*)?"
 
 
@@ -288,27 +288,27 @@ def _gateway_api_headers(rule: Rule) -> list[Object]:
     return headers
 
 
-# Weights of a route that is there, in either form
+# Weights of an existing route, in either form
 
 
 @dataclass(frozen=True)
 class Split:
-    """How the requests of one rule are split between two of its versions."""
+    """The split of one rule's requests between two of its versions."""
 
     stable: int
     canary: int
 
     @property
     def percent(self) -> int:
-        """The canary's part of what both get together."""
+        """Return the canary's share of what both versions get together, in percent."""
         total = self.stable + self.canary
         return round(100 * self.canary / total) if total else 0
 
 
 def split_of(route: Object, stable: str, canary: str, rule: str | None = None) -> Split:
-    """The weights of two versions.
+    """Return the weights of two versions.
 
-    :param rule: name of the rule; without it, the only one that has both versions.
+    :param rule: name of the rule; without a name, the only rule that has both versions.
     :raises ExomeshError: ``no_such_rule``.
     """
     destinations = _destinations(route, _rule(route, stable, canary, rule))
@@ -318,7 +318,10 @@ def split_of(route: Object, stable: str, canary: str, rule: str | None = None) -
 
 
 def with_percent(route: Object, stable: str, canary: str, percent: int, rule: str | None = None) -> Object:
-    """The route with that part of what both versions get for the canary; other versions keep theirs."""
+    """Return the route with a new split: the canary gets that share of what both versions get.
+
+    Other versions keep their weights.
+    """
     changed = copy.deepcopy(route)
     destinations = _destinations(changed, _rule(changed, stable, canary, rule))
     one, other = _destination(changed, destinations, stable), _destination(changed, destinations, canary)
@@ -366,7 +369,7 @@ def _rules_of(route: Object) -> list[Object]:
 def _matches_of(route: Object, rule: Object) -> list[Object]:
     if _is_istio(route):
         return rule.get("match") or []
-    # The API's default, a match of every path, is none.
+    # The API's default, a match of every path, does not count as a match.
     return [match for match in rule.get("matches") or [] if set(match) - {"path"}]
 
 
@@ -380,7 +383,7 @@ def _destination(route: Object, destinations: list[Object], version: str) -> Obj
 
 
 def _weight(destination: Object) -> int:
-    # One destination alone needs no weight.
+    # A single destination needs no weight.
     return int(destination.get("weight", 100))
 
 
@@ -392,7 +395,7 @@ def _version_name(route: Object, destination: Object) -> str:
 
 
 def _is_version(route: Object, destination: Object, version: str) -> bool:
-    """Whether a destination is a version: a subset of its name, or a Service of that name or ending."""
+    """Return whether a destination is a version: a subset or Service with that name, or that ending."""
     name = _version_name(route, destination)
     return name == version or name.endswith(f"-{version}")
 

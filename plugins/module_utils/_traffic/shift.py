@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moving requests from one version to another, step by step (private to the collection).
+"""Move requests from one version to another, step by step (private to the collection).
 
-After every step real requests tell how the mesh does. When they fail, everything goes back to the version
-that it came from. What was reached is in the routes themselves, so an interrupted run is taken up there.
+After every step, real requests show whether the mesh works. If they fail, all requests go back to the version
+that they came from. The routes themselves hold the progress, so a later run continues an interrupted one.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from .requests import Answer, Tally
 from .route import Split, split_of, with_percent
 
 UNDERWAY_ANNOTATION = "exomesh.istio/shift-under-way"
-"""On a route while it is moved: from which version to which."""
+"""Annotation on a route while it is moved. It names the version to move from, and the version to move to."""
 
-_DEVIATIONS = 4.5  # a fair split is further away once in 150,000 times
+_DEVIATIONS = 4.5  # a correct split deviates further once in 150,000 times
 _ROLL_BACK_SECONDS = 30.0
 _BETWEEN_SAMPLES = 1.0  # seconds, while requests still fail after a roll-back
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a check may cost, and what it may find.
+    """The cost of a check, and the errors that it tolerates.
 
-    :param requests: for one check.
-    :param seconds: over which they are spread.
-    :param max_error_percent: of the requests of one check.
-    :param settle: seconds that the proxies may take to follow a step.
+    :param requests: the number of requests for one check.
+    :param seconds: the seconds over which these requests are spread.
+    :param max_error_percent: how many of these requests may fail, in percent.
+    :param settle: the seconds that the proxies may take to follow a step.
     """
 
     requests: int
@@ -51,13 +51,13 @@ class Limits:
 
     @property
     def tolerated(self) -> int:
-        """How many requests of one check may fail."""
+        """Return how many requests of one check may fail."""
         return math.floor(self.requests * self.max_error_percent / 100)
 
 
 @dataclass(frozen=True)
 class Check:
-    """Requests that were sent while the canary had this part."""
+    """The result of the requests that were sent while the canary had this share."""
 
     percent: int
     tally: Tally
@@ -73,7 +73,7 @@ class Check:
 class ClusterRoute:
     """The route of the service in one cluster.
 
-    :param rule: name of the rule that is split; without it, the only one with both versions.
+    :param rule: name of the rule that is split; without a name, the only rule with both versions.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class ClusterRoute:
         return f"{self._stable} to {self._canary}"
 
     def read(self) -> tuple[Split, bool]:
-        """The weights, and whether this shift is under way.
+        """Return the weights, and whether this shift is under way.
 
         :raises ExomeshError: there is no such route, or it lacks one of the versions.
         """
@@ -104,7 +104,7 @@ class ClusterRoute:
         ) == self.under_way
 
     def move(self, percent: int, finished: bool = False) -> None:
-        """Give the canary that part."""
+        """Set the canary's share, and mark the shift as under way unless it is finished."""
 
         def write(live: Object | None) -> Object:
             route = self._there(live)
@@ -116,7 +116,7 @@ class ClusterRoute:
             return self._client.replace(changed)
 
         try:
-            write_anew(self._client, self._ref, write)  # its own controller writes its status, too
+            write_anew(self._client, self._ref, write)  # the route's controller writes its status, too
         except ExomeshError as error:
             raise error.about(cluster=self.cluster) from None
 
@@ -154,10 +154,11 @@ def _ask_nobody(_count: int, _seconds: float) -> Generator[Answer]:
 
 @dataclass
 class Shift:
-    """Moves requests in the routes of all clusters.
+    """A shift of requests in the routes of all clusters.
 
-    :param pattern: finds the version in an answer.
-    :param ask: sends so many requests over so many seconds; answers as they come. Not needed for the plan.
+    :param pattern: pattern that finds the version in an answer.
+    :param ask: function that sends a number of requests over a number of seconds, and yields their answers
+        as they come. The plan does not need it.
     """
 
     routes: Sequence[ClusterRoute]
@@ -173,7 +174,10 @@ class Shift:
     changed: bool = False
 
     def plan(self) -> list[int]:
-        """Where the routes are is :attr:`start`; the steps from there. Changes nothing."""
+        """Set :attr:`start` to the share that the routes have now, and return the steps from there.
+
+        Change nothing in the clusters.
+        """
         found = concurrently(ClusterRoute.read, self.routes)
         percents = {split.percent for split, _under_way in found}
         self.under_way = any(under_way for _split, under_way in found) or len(percents) > 1
@@ -181,10 +185,10 @@ class Shift:
         return [step for step in self.steps if step > self.start]
 
     def run(self) -> None:
-        """Do the steps.
+        """Take the steps.
 
-        :raises ExomeshError: ``traffic_not_healthy`` when requests failed before anything was moved, and
-            ``shift_rolled_back`` when they failed afterwards.
+        :raises ExomeshError: ``traffic_not_healthy`` if requests failed before anything was moved, and
+            ``shift_rolled_back`` if they failed afterwards.
         """
         steps = self.plan()
         if not steps and not self.under_way:
@@ -194,7 +198,7 @@ class Shift:
 
     def _take(self, steps: Sequence[int]) -> None:
         if self.under_way:
-            self._move(self.start)  # also where the clusters differ
+            self._move(self.start)  # this makes clusters equal that differ
         problem = self._tried(lambda: self._check(self.start)) if self.under_way else self._check(self.start)
         if problem and not self.under_way:
             raise ExomeshError(
@@ -215,7 +219,7 @@ class Shift:
         return {"checks": [check.as_dict() for check in self.checks]}
 
     def report(self) -> list[str]:
-        """What was seen, for people."""
+        """Return the checks as lines for people."""
         return [f"{self.canary} at {check}" for check in self.checks]
 
     def _step(self, percent: int) -> str | None:
@@ -224,7 +228,10 @@ class Shift:
 
     @staticmethod
     def _tried(work: Callable[[], str | None]) -> str | None:
-        """What is wrong. Whatever fails while requests are moved, they go back, so no error passes here."""
+        """Do the work, and return what is wrong, or None.
+
+        No error is raised, because any failure while requests are moved has to move them back.
+        """
         try:
             with sparing():
                 return work()
@@ -235,7 +242,7 @@ class Shift:
 
     @contextmanager
     def _going_back_when_ended(self) -> Iterator[None]:
-        """Leave nobody with a version that was not checked, where the task is ended from outside."""
+        """Move all requests back if the task is ended from outside, as the new version was not checked."""
         try:
             yield
         except BaseException as end:
@@ -249,10 +256,10 @@ class Shift:
         concurrently(lambda route: route.move(percent, finished), self.routes)
 
     def _check(self, percent: int, rolled_back: bool = False) -> str | None:
-        """Send requests until one lot of them was split as it should be; gives what is wrong.
+        """Send requests until one sample of them is split as it should be. Return what is wrong, or None.
 
-        :param rolled_back: errors are not the end before the proxies had their time to follow: they may be
-            of the version that has just been left.
+        :param rolled_back: whether requests were just rolled back. Errors are then accepted until the proxies
+            had their time to follow, because they may come from the version that was left.
         """
         deadline = time.monotonic() + self.limits.settle
         while True:
@@ -271,7 +278,7 @@ class Shift:
             for answer in answers:
                 tally.add(answer)
                 if tally.failed > self.limits.tolerated:
-                    break  # no user need suffer for figures
+                    break  # no user has to suffer for exact figures
         return tally
 
     def _errors(self, tally: Tally) -> str | None:
@@ -283,10 +290,10 @@ class Shift:
         )
 
     def _stray(self, tally: Tally, percent: int) -> str | None:
-        """Whether the canary's part of the answers is none that a split like this gives."""
+        """Return what is wrong if a split like this does not explain the canary's share of the answers."""
         canary, stable = tally.versions[self.canary], tally.versions[self.stable]
         if not tally.versions:
-            return None  # answers that do not tell their version
+            return None  # the answers do not name their version
         total = canary + stable
         share = percent / 100
         expected = total * share

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with one cluster of a mesh (private)."""
+"""Find what is wrong with one cluster of a mesh (private)."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from .state import (
 )
 
 _CA_DAYS, _LEAF_SHARE = 30, 0.1
-"""What a CA and a proxy's own certificate must have left: days, and the share of its life."""
+"""The life that must be left: days for a CA, and a share of its whole life for a leaf certificate."""
 
 
 def about_cluster(cluster: ClusterState, mesh: MeshState) -> Iterator[Finding]:
-    """What shows in one cluster alone."""
+    """Report what is wrong with one cluster."""
     if cluster.error:
         yield Finding(findings.CLUSTER_UNREACHABLE, cluster=cluster.name, evidence=[cluster.error])
         return
@@ -52,7 +52,7 @@ def about_cluster(cluster: ClusterState, mesh: MeshState) -> Iterator[Finding]:
 Found = Iterator[tuple[Kind, list[str]]]
 
 
-# What is wrong with it, and by which evidence
+# Checks: each yields kinds of findings, with their evidence
 
 
 def certificates(cluster: ClusterState, mesh: MeshState) -> Found:
@@ -110,7 +110,7 @@ def network(cluster: ClusterState, _mesh: MeshState) -> Found:
         (labels_of(ns) for ns in cluster.namespaces if ns["metadata"]["name"] == ISTIO_NAMESPACE), None
     )
     if labels is None:
-        return  # no Istio there, which is said already
+        return  # no Istio there, which another check reports
     if (found := labels.get(NETWORK_LABEL)) != cluster.member.network:
         yield (
             findings.NETWORK_LABEL_WRONG,
@@ -135,7 +135,7 @@ def dns_capture(cluster: ClusterState, _mesh: MeshState) -> Found:
     without = [
         name_of(pod)
         for pod in _proxied(cluster)
-        # Gateways resolve nothing for others.
+        # Gateways resolve no names for other pods.
         if _environment(pod).get("ISTIO_META_DNS_CAPTURE", "").lower() != "true" and not _is_gateway_pod(pod)
     ]
     if without:
@@ -190,7 +190,7 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
 
 
 def services(cluster: ClusterState, _mesh: MeshState) -> Found:
-    """Services that peers see without endpoints, or not at all."""
+    """Report the Services that peers see without endpoints, or do not see at all."""
     injected = {
         ns["metadata"]["name"]
         for ns in cluster.namespaces
@@ -285,7 +285,7 @@ _CLUSTER_CHECKS: tuple[Callable[[ClusterState, MeshState], Found], ...] = (
 
 
 def destination_rules(cluster: ClusterState, mesh: MeshState) -> Iterator[Finding]:
-    """Rules for hosts of the mesh with TLS that gateways between networks do not carry."""
+    """Report rules for hosts of the mesh with a TLS mode that gateways between networks do not carry."""
     names = {
         f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
         for other in mesh.reached
@@ -306,7 +306,7 @@ def destination_rules(cluster: ClusterState, mesh: MeshState) -> Iterator[Findin
             findings.DESTINATION_RULE_NOT_MUTUAL,
             cluster=cluster.name,
             evidence=some(wrong),
-            # The east-west gateway obeys it, too.
+            # The east-west gateway applies this rule, too.
             breaks="endpoints" if for_all else None,
         )
 
@@ -319,7 +319,7 @@ def _tls_modes(spec: Object) -> set[str]:
 
 
 def _full_host(host: str, namespace: str) -> str:
-    """A host without dots is a Service of the rule's own namespace."""
+    """Return the full host name. A host without dots is a Service in the rule's own namespace."""
     return host if "." in host or host.startswith("*") else f"{host}.{namespace}.svc.cluster.local"
 
 
@@ -337,7 +337,7 @@ def _environment(pod: Object) -> dict[str, str]:
 
 
 def _is_gateway_pod(pod: Object) -> bool:
-    """Whether the pod is nothing but a proxy."""
+    """Return whether the pod has no container but a proxy."""
     return len(pod["spec"]["containers"]) == 1 and pod["spec"]["containers"][0]["name"] == "istio-proxy"
 
 
@@ -350,7 +350,7 @@ def _leads_to_gateway_port(service: Object) -> bool:
 
 
 def _exposes(gateway: Object, pods: Sequence[Object]) -> bool:
-    """Whether a Gateway, Istio's own or of the Gateway API, has these pods pass on what comes in."""
+    """Return whether a Gateway, Istio's own or of the Gateway API, makes these pods pass on connections."""
     spec = gateway.get("spec") or {}
     passes = any(
         server.get("port", {}).get("number") == GATEWAY_PORT
@@ -366,7 +366,7 @@ def _exposes(gateway: Object, pods: Sequence[Object]) -> bool:
 
 
 def _too_narrow(cluster: ClusterState) -> list[str]:
-    """The hosts that are exposed, where those of the test workload are not among them."""
+    """Return the exposed hosts if they do not include the test workload's host; otherwise none."""
     hosts = []
     for gateway in cluster.gateways:
         spec = gateway.get("spec") or {}
@@ -383,7 +383,7 @@ def _too_narrow(cluster: ClusterState) -> list[str]:
 
 
 def _blocking(policies: Sequence[Object], pods: Sequence[Object]) -> list[Object]:
-    """The policies that select a gateway's pods, where none of them lets the gateway's port in."""
+    """Return the policies that select a gateway's pods if none of them allows its port; otherwise none."""
     selecting = []
     for policy in policies:
         spec = policy.get("spec") or {}

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with a mesh that shows only where its clusters are compared (private)."""
+"""Find the faults of a mesh that show only when its clusters are compared (private)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 MAX_SKEW_SECONDS = 60.0
-"""Istio dates its certificates back by two minutes; a mesh that needs half of that is in trouble."""
+"""The largest clock skew that is not reported: half of the two minutes that Istio backdates certificates."""
 
 
 def about_mesh(mesh: MeshState) -> Iterator[Finding]:
-    """What shows only where clusters are compared."""
+    """Report the faults that show only when clusters are compared."""
     yield from clocks(mesh)
     yield from roots(mesh)
     yield from odd_ones(
@@ -38,7 +38,7 @@ def about_mesh(mesh: MeshState) -> Iterator[Finding]:
 
 
 def strangers(mesh: MeshState) -> Iterator[Finding]:
-    """Who is a member by the records, and not in the inventory."""
+    """Report the clusters that are members according to the records, but are not in the inventory."""
     names = {*mesh.clusters, *mesh.left_out}
     recorded = {
         cluster.name: set(cluster.record.members) - names for cluster in mesh.reached if cluster.record
@@ -56,7 +56,7 @@ def clocks(mesh: MeshState) -> Iterator[Finding]:
     skews = {cluster.name: cluster.clock_skew for cluster in mesh.reached if cluster.clock_skew is not None}
     if not skews:
         return
-    # This machine's clock is one of the voices, so that two clusters have a majority, too.
+    # This machine's clock counts as well, so that there is a majority even with only two clusters.
     middle = median([*skews.values(), 0.0])
     for name, skew in skews.items():
         if abs(skew - middle) > MAX_SKEW_SECONDS:
@@ -69,7 +69,7 @@ def clocks(mesh: MeshState) -> Iterator[Finding]:
 
 
 def roots(mesh: MeshState) -> Iterator[Finding]:
-    """The root that most clusters give out is the mesh's."""
+    """Report the clusters whose root differs from the mesh's root, which is the one of most clusters."""
     running = {cluster.name: frozenset(cluster.running_roots) for cluster in mesh.reached}
     counted = Counter(held for held in running.values() if held)
     if not counted:
@@ -90,7 +90,7 @@ def roots(mesh: MeshState) -> Iterator[Finding]:
 def odd_ones(
     clusters: Sequence[ClusterState], value_of: Callable[[ClusterState], str | None], kind: Kind, what: str
 ) -> Iterator[Finding]:
-    """The clusters whose value is not that of most."""
+    """Report the clusters whose value differs from that of most clusters."""
     values = {cluster.name: value for cluster in clusters if (value := value_of(cluster))}
     if not values:
         return
@@ -116,11 +116,11 @@ def versions(mesh: MeshState) -> Iterator[Finding]:
 
 
 def service_clashes(mesh: MeshState) -> Iterator[Finding]:
-    """Services of different names with one address and port, in clusters that see each other's."""
+    """Report different Services with the same address and port, in two clusters that are peers."""
     capturing = {cluster.name: cluster for cluster in mesh.reached if cluster.dns_capture}
     addresses = {name: _addresses(cluster) for name, cluster in capturing.items()}
     for pair in mesh.pairs:
-        # Each two clusters once.
+        # Compare every two clusters only once.
         if pair.source > pair.destination or not {pair.source, pair.destination} <= capturing.keys():
             continue
         ours, theirs = addresses[pair.source], addresses[pair.destination]
@@ -130,7 +130,7 @@ def service_clashes(mesh: MeshState) -> Iterator[Finding]:
             f"{address}:{port} is {ours[address, port]} in {pair.source}, {name} in {pair.destination}"
             for (address, port), name in theirs.items()
             if ours.get((address, port), name) != name
-            # Where both clusters have both, each calls its own.
+            # If both clusters have both Services, each cluster calls its own.
             and not (name in own_names and ours[address, port] in other_names)
         ]
         if evidence:

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong on the way from one cluster to another (private).
+"""Find what is wrong on the way from one cluster to another (private).
 
-Every check tells whether it passed (None: it cannot be told), and what is wrong.
+Every check returns whether it passed, and its findings. None means that the check cannot be decided.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _gateway(pair: PairState, mesh: MeshState) -> Checked:
     if not istiods_there:
         return None, []
     addresses = set(destination.gateway_addresses)
-    # istiod resolves names: what it knows then are their addresses, which need not be ours.
+    # istiod resolves host names itself. The addresses that it gets may differ from those seen here.
     by_name = not all(re.fullmatch(r"[0-9.]+|.*:.*", address) for address in addresses)
     wrong = []
     for istiod in istiods_there:
@@ -163,8 +163,8 @@ def _wire(pair: PairState, mesh: MeshState) -> Checked:
         return False, [_about(pair, kind, *seen)]
     if answer.status != 200 or not answer.certificate:
         return None, []
-    # The source's proxy has verified the chain, and the name tells whose CA it was: after a renewal, a proxy
-    # keeps what the earlier CA gave it until it rotates.
+    # The source's proxy has verified the chain already, so the issuer's name is enough to tell whose CA it
+    # was. After a renewal, a proxy keeps its certificate of the earlier CA until it rotates it.
     names = {
         seen.certificate.subject
         for seen in mesh.clusters[pair.destination].certificates
@@ -178,10 +178,12 @@ def _wire(pair: PairState, mesh: MeshState) -> Checked:
 
 
 def _wire_problem(answer: Answer, pair: PairState) -> Kind | None:
-    """Why no connection with mutual TLS came about, by the words of the source's proxy and by a connection
-    past it."""
+    """Return why no connection with mutual TLS was established; None if the reason is not known.
+
+    The reason is taken from the error of the source's proxy, and from a connection past that proxy.
+    """
     words = f"{answer.details} {answer.error}"
-    # Our gateway shows its certificates only to those who speak Istio's ALPN, which curl does not.
+    # The mesh's own gateway shows certificates only to clients that speak Istio's ALPN. curl does not.
     foreign = pair.gateway is not None and bool(pair.gateway.certificates)
     closed = pair.gateway is not None and not pair.gateway.connected
     if answer.status == 200:
@@ -249,7 +251,7 @@ def _about(pair: PairState, kind: Kind, *evidence: str) -> Finding:
 def _is_gateway(endpoint: str, gateways_there: set[str]) -> bool:
     if endpoint in gateways_there:
         return True
-    # A gateway known by a host name is resolved by istiod: its addresses are its own affair, the port is not.
+    # istiod resolves a gateway's host name itself. It may get any address, but the port must be right.
     by_name = any(not re.match(r"[0-9.]+:|.*:.*:", gateway) for gateway in gateways_there)
     return by_name and endpoint.endswith(f":{GATEWAY_PORT}")
 
@@ -271,7 +273,7 @@ def _issuer(pem: str) -> str:
 
 
 def _is_served_by(pem: str, ca: str) -> bool:
-    """Whether a chain on the wire ends in one of these CAs."""
+    """Return whether a chain that was served ends in one of these CAs."""
     try:
         served, roots_there = read_chain(pem, "what was served"), read_chain(ca, "the CA")
     except CertificateError:

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be wrong with a mesh: one entry for each kind of finding (private to the collection).
+"""The kinds of findings, one entry for each thing that can be wrong with a mesh (private to the collection).
 
-The page of findings, ``docs/docsite/rst/findings.rst``, is made from this file: ``make findings``.
+``make findings`` writes the page of findings, ``docs/docsite/rst/findings.rst``, from this file.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ CHECKS = (
     "request",
     "identity",
 )
-"""What is looked at of every pair, in the order of the way of a request."""
+"""The checks of every pair, in the order in which a request depends on them."""
 
 _NAMED = 6
-"""So many objects are named as evidence; of the rest the number."""
+"""The number of objects that are named as evidence. The others are only counted."""
 
 _MULTICLUSTER = "https://istio.io/latest/docs/ops/diagnostic-tools/multicluster/"
 _INSTALL = "https://istio.io/latest/docs/setup/install/multicluster/multi-primary_multi-network/"
@@ -47,14 +47,15 @@ _ISSUES = "https://github.com/istio/istio/issues/"
 class Kind:
     """A kind of finding.
 
-    :param code: stable across releases.
-    :param next_step: the next command; ``{cluster}``, ``{source}`` and ``{destination}`` stand for the place,
-        with ``_host`` for its name in the inventory, and ``{playbook}`` for what begins to run a playbook.
+    :param code: the finding's code, which stays the same across releases.
+    :param next_step: the next command. ``{cluster}``, ``{source}`` and ``{destination}`` stand for the place,
+        and with ``_host`` for its name in the inventory. ``{playbook}`` stands for the beginning of the
+        command that runs a playbook.
     :param check: for a finding about a pair, the check that failed.
-    :param breaks_out: for a finding about a cluster, the first check that fails for pairs that begin there
-        as a consequence; None where none does.
+    :param breaks_out: for a finding about a cluster, the first check that fails as a consequence for pairs
+        that begin there; None if no check fails.
     :param breaks_in: the same for pairs that end there.
-    :param settles: it may come right by waiting a moment.
+    :param settles: whether the fault may come right by itself after a moment.
     """
 
     code: str
@@ -578,15 +579,15 @@ IDENTITY_MISMATCH = Kind(
 )
 
 KINDS: tuple[Kind, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Kind))
-"""All of them, in the order of this file."""
+"""All kinds of findings, in the order of this file."""
 
 
 @dataclass(frozen=True)
 class Finding:
     """Something that is wrong with one cluster, or with the way from one to another.
 
-    :param breaks: where this one breaks more than its kind does: the first check that fails as a consequence,
-        for pairs that begin or end there.
+    :param breaks: the first check that fails as a consequence, for pairs that begin or end there; set if this
+        finding breaks more than its kind does.
     """
 
     kind: Kind
@@ -605,7 +606,7 @@ class Finding:
         return self.severity == ERROR
 
     def next_step(self, members: Mapping[str, Member]) -> str:
-        """The next command, as it can be run from where the members are known.
+        """Return the next command, with the names and the playbook command of the members filled in.
 
         :param members: all members by name.
         """
@@ -620,7 +621,7 @@ class Finding:
         )
 
     def explains(self, check: str, source: str, destination: str) -> bool:
-        """Whether a failure of this check between these two follows from this finding."""
+        """Return whether a failure of this check between these two clusters follows from this finding."""
         out, into = self.breaks or self.kind.breaks_out, self.breaks or self.kind.breaks_in
         first = (out if self.cluster == source else None, into if self.cluster == destination else None)
         return any(begin and CHECKS.index(check) >= CHECKS.index(begin) for begin in first)
@@ -644,6 +645,6 @@ class Finding:
 
 
 def some(evidence: Sequence[str]) -> list[str]:
-    """Evidence that stays readable: the first lines, and how many more there are."""
+    """Return evidence that stays readable: the first lines, and the number of further ones."""
     more = len(evidence) - _NAMED
     return [*evidence[:_NAMED], *([f"and {more} more"] if more > 0 else [])]

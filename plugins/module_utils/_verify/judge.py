@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with a mesh, by what was seen of it (private to the collection).
+"""Find what is wrong with a mesh from the state that was seen (private to the collection).
 
-Nothing here asks a cluster. Each check is a function from what was seen to findings. What follows from
-another finding is not reported: a gateway without pods is one finding, not one for every peer.
+Nothing here asks a cluster. Each check is a function from that state to findings. A finding that follows from
+another one is not reported: a gateway without pods is one finding, not one for every peer.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .state import MeshState, PairState
 
 @dataclass(frozen=True)
 class PairVerdict:
-    """What is good of one pair.
+    """The outcome for one pair.
 
-    :param passed: by check; None where something else kept it from being looked at.
+    :param passed: by check, whether it passed; None if another fault kept it from being looked at.
     """
 
     pair: PairState
@@ -34,7 +34,7 @@ class PairVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome for the whole mesh; findings worst first."""
+    """The outcome for the whole mesh, with the worst findings first."""
 
     findings: list[Finding]
     pairs: list[PairVerdict]
@@ -46,7 +46,7 @@ class Verdict:
 
 
 def judge(mesh: MeshState) -> Verdict:
-    """Everything that is wrong, and nothing that follows from it."""
+    """Return everything that is wrong, without what only follows from it."""
     of_clusters = about_clusters(mesh)
     verdicts, of_pairs = [], []
     for pair in mesh.pairs:
@@ -66,7 +66,10 @@ def judge(mesh: MeshState) -> Verdict:
 def judge_pair(
     pair: PairState, mesh: MeshState, of_clusters: Iterable[Finding]
 ) -> tuple[PairVerdict, list[Finding]]:
-    """The first check on the way that fails; what comes after it follows from it, or cannot be told."""
+    """Judge a pair up to the first check that fails, and return the verdict with its findings.
+
+    The checks behind it fail as a consequence, or cannot be decided.
+    """
     passed: dict[str, bool | None] = dict.fromkeys(CHECKS)
     found: list[Finding] = []
     state = "ok"
@@ -87,7 +90,7 @@ def judge_pair(
 
 
 def about_clusters(mesh: MeshState) -> list[Finding]:
-    """What is wrong with clusters, without what follows from something else about the same one."""
+    """Return the findings about clusters, without those that follow from another about the same cluster."""
     found = list(about_mesh(mesh))
     for cluster in mesh.clusters.values():
         found += about_cluster(cluster, mesh)
@@ -107,7 +110,7 @@ _CAUSES: dict[Kind, tuple[Kind, ...]] = {
     findings.GATEWAY_NOT_EXPOSED: (findings.GATEWAY_NOT_READY, findings.GATEWAY_MISSING),
     findings.GATEWAY_WITHOUT_ADDRESS: (findings.GATEWAY_MISSING,),
 }
-"""Findings about a cluster, and what else about the same one explains them."""
+"""For findings about a cluster: the other findings about the same cluster that explain them."""
 
 
 def _worst(found: Iterable[Finding]) -> str:

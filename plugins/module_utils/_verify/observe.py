@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Look at the clusters of a mesh, without changing them and without a word on what is good (private)."""
+"""Read the state of the clusters of a mesh, without changing or judging it (private)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ENVOY_ADMIN_PORT = 15000
 _ISTIOD_DEBUG_PORT = 15014
 _ANSWER_SECONDS = 10.0
 _PROXIES = 8
-"""So many proxies of workloads are asked for their certificate; the oldest, which had most time to fail."""
+"""The number of workload proxies whose certificate is read: the oldest, which had most time to fail."""
 
 RIGHTS = {
     "list namespaces": ("", "namespaces"),
@@ -51,13 +51,13 @@ RIGHTS = {
     "list endpointslices": ("discovery.k8s.io", "endpointslices"),
     "list secrets": ("", "secrets"),
 }
-"""What is asked of a reader account: its API group and resource."""
+"""The rights of a reader account that are checked, each with its API group and resource."""
 
 _READ_SECRETS = "list secrets"
 
 
 def reach_cluster(member: Member) -> ClusterState:
-    """One cluster with its remote secrets only."""
+    """Return the state of one cluster, with only its remote secrets read."""
     state = ClusterState(member)
     try:
         client = KubernetesClient(member.kubeconfig, name=member.name)
@@ -71,7 +71,10 @@ def reach_cluster(member: Member) -> ClusterState:
 
 
 def observe_cluster(member: Member, policies: bool = False) -> ClusterState:
-    """All that can be read of one cluster; on demand also what istiod applies to the whole mesh."""
+    """Return the state of one cluster, with everything read that can be read.
+
+    :param policies: also read what istiod applies to the whole mesh.
+    """
     state = ClusterState(member)
     try:
         client = KubernetesClient(member.kubeconfig, name=member.name)
@@ -95,7 +98,7 @@ def observe_cluster(member: Member, policies: bool = False) -> ClusterState:
 
 
 def ask_istiod(client: KubernetesClient, istiod: Istiod) -> None:
-    """Have a replica of istiod tell which clusters and gateways it knows."""
+    """Ask a replica of istiod which clusters and gateways it knows."""
     if istiod.unmet and "Ready" not in istiod.unmet:
         return
     istiod.silent = None
@@ -115,7 +118,7 @@ def ask_istiod(client: KubernetesClient, istiod: Istiod) -> None:
 
 
 def read_policies(state: ClusterState, client: KubernetesClient) -> None:
-    """Have an istiod tell its configuration of the root namespace, which is that of every workload."""
+    """Ask an istiod for its configuration of the root namespace, which applies to every workload."""
     ready = next((istiod.name for istiod in state.istiods if istiod.unmet is None), None)
     if ready is None:
         return
@@ -132,12 +135,12 @@ def read_policies(state: ClusterState, client: KubernetesClient) -> None:
 
 
 def observe_credentials(pair: PairState, source: ClusterState, destination: ClusterState) -> None:
-    """Ask the destination's API what the token in the source's remote secret is good for."""
+    """Ask the destination's API whose token is in the source's remote secret, and what its account may do."""
     access = access_to(source, destination.name)
     client = destination.client
     if access is None or client is None:
         return
-    with suppress(ExomeshError):  # not all users may ask; istiod's own state tells in its way
+    with suppress(ExomeshError):  # not all users may ask; istiod's own state then shows a bad token
         try:
             known = _ask_account(pair, client.with_token(access.token), account_of(access.token))
         except ApiError as error:
@@ -150,7 +153,10 @@ def observe_credentials(pair: PairState, source: ClusterState, destination: Clus
 
 
 def account_of(token: str) -> str:
-    """Whose token it says to be, to be believed once an API took it; empty where it does not say."""
+    """Return the account that a token names, or an empty string if it names none.
+
+    Only trust it after an API has accepted the token.
+    """
     payload = token.split(".")[1] if token.count(".") == 2 else ""
     with suppress(*MALFORMED):
         claims = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
@@ -159,9 +165,11 @@ def account_of(token: str) -> str:
 
 
 def _ask_account(pair: PairState, reader: KubernetesClient, account: str) -> bool:
-    """Have the account itself ask for all its rights at once; False where the API does not know them all.
+    """Ask for all rights of the account at once, as the account itself.
 
-    :raises ApiError: the API does not take the token (401), or does not let the account ask.
+    Return False if the API does not know them all, or the account has no name.
+
+    :raises ApiError: the API rejects the token (401), or does not let the account ask.
     """
 
     def rules(namespace: str) -> tuple[list[Object], bool]:
@@ -175,7 +183,7 @@ def _ask_account(pair: PairState, reader: KubernetesClient, account: str) -> boo
         )["status"]
         return answer.get("resourceRules") or [], not answer.get("incomplete")
 
-    # Nobody is given rights in this namespace alone: what it has here, it has in the whole cluster.
+    # Nobody gets rights in this namespace alone. A right in this namespace holds in the whole cluster.
     everywhere, complete = rules(VERIFY_NAMESPACE)
     if not (complete and account):
         return False
@@ -198,7 +206,7 @@ def _allowed(rules: Iterable[Object], right: str) -> bool:
 
 
 def _ask_for_account(pair: PairState, client: KubernetesClient, token: str) -> None:
-    """Ask as an administrator whose token it is, and for each right."""
+    """Ask, as an administrator, whose token it is, and which of the rights its account has."""
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {"name": ""}}
     status = client.create({**review, "spec": {"token": token}}).get("status", {})
     user = status.get("user") or {}
@@ -210,7 +218,7 @@ def _ask_for_account(pair: PairState, client: KubernetesClient, token: str) -> N
 
 
 def access_to(source: ClusterState, destination: str) -> Access | None:
-    """What the source's istiod has of the destination."""
+    """Return the access to the destination in the source's remote secret, or None."""
     return next((secret.access for secret in source.secrets if destination in secret.keys), None)
 
 
@@ -218,7 +226,7 @@ def _may(client: KubernetesClient, user: Mapping[str, Any], right: str) -> bool:
     group, resource = RIGHTS[right]
     attributes = {"verb": "list", "group": group, "resource": resource}
     if resource == "secrets":
-        # Where they are worst to be read; who may everywhere may here, too.
+        # Secrets are most sensitive in this namespace. A right for all namespaces holds here, too.
         attributes["namespace"] = ISTIO_NAMESPACE
     answer = client.create(
         {
@@ -235,7 +243,7 @@ def _may(client: KubernetesClient, user: Mapping[str, Any], right: str) -> bool:
     return bool(answer["status"].get("allowed"))
 
 
-# Readers: each fills in a part
+# Readers: each fills in a part of the state
 
 
 def _lists(
@@ -271,10 +279,10 @@ def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
         state.record = Record.parse({"data": data}, client.name)
         require_identity(state.record, client.name, state.member.mesh)
     state.api_ca = by_name.get("kube-root-ca.crt", {}).get("ca.crt", "")
-    # With a revision it is istio-REVISION.
+    # With a revision, the ConfigMap is named istio-REVISION.
     names = ["istio", *sorted(name for name in by_name if name.startswith("istio-"))]
     text = next((by_name[name]["mesh"] for name in names if "mesh" in by_name.get(name, {})), "")
-    with suppress(*MALFORMED):  # istiod goes on with what it read before
+    with suppress(*MALFORMED):  # istiod keeps the configuration that it read before
         state.mesh_config = dict(load_yaml(text, "The mesh configuration") or {})
 
 
@@ -297,7 +305,7 @@ _READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
 
 
 def read_certificates(state: ClusterState, client: KubernetesClient) -> None:
-    """The certificates that a cluster has and serves."""
+    """Read the certificates that a cluster has and serves."""
     try:
         found = look_at_cluster(client)
         state.certificates, state.running_roots = found.seen, found.running_roots
@@ -314,7 +322,7 @@ def read_certificates(state: ClusterState, client: KubernetesClient) -> None:
 
     def leaf(pod: Object) -> Seen | None:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        with suppress(ExomeshError):  # it may go away at this very moment
+        with suppress(ExomeshError):  # the pod may be deleted at this moment
             return Seen(
                 state.name, WORKLOAD, f"pod {namespace}/{name}", proxy_chain(client, namespace, name)[0]
             )
@@ -324,7 +332,7 @@ def read_certificates(state: ClusterState, client: KubernetesClient) -> None:
 
 
 def remote_secret(secret: Object) -> RemoteSecret:
-    """A Secret as a remote secret."""
+    """Return a Secret, parsed as a remote secret."""
     data = secret.get("data") or {}
     keys = tuple(sorted(data))
     return RemoteSecret(
@@ -341,7 +349,7 @@ def _access(content: str) -> Access | None:
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
         ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
         server, token = cluster["server"], user["token"]
-        # Both go into requests.
+        # Both the server and the token become part of requests.
         if not (is_plain_url(server, ("https", "http")) and is_token(token)):
             return None
         return Access(server, ca, token)
@@ -350,7 +358,7 @@ def _access(content: str) -> Access | None:
 
 
 def _version_of(istiod: Object) -> str | None:
-    """The version in the tag of its image; None where that is none, as with a digest."""
+    """Return the version in the tag of istiod's image; None if there is none, as with a digest."""
     images = [str(container.get("image", "")) for container in istiod["spec"]["containers"]]
     found = (re.search(r":(\d+\.\d+\.\d+[^@/]*)", image) for image in images)
     return next((match[1] for match in found if match), None)

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A proof by requests that is kept: it holds while nothing changes that the requests depended on (private).
+"""Keep a proof that the requests of every pair succeeded (private).
 
-What they depend on is read anew each time, and compared by one hash. What cannot be read through the API, a
-firewall between the clusters for example, is why a proof ends by itself after a while.
+The proof holds while everything that the requests depended on stays the same. That is read again each time,
+and compared by one hash. Some of it, such as a firewall between the clusters, cannot be read through the API.
+For that reason a proof expires after a while.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ from .state import ClusterState, MeshState, labels_of
 
 @dataclass(frozen=True)
 class Proof:
-    """Requests of every pair got through.
+    """The proof that the requests of every pair succeeded.
 
-    :param subject: the hash of all that they depended on.
-    :param proved: when.
+    :param subject: the hash of everything that the requests depended on.
+    :param proved: the time at which they succeeded.
     """
 
     subject: str
     proved: datetime
 
     def holds(self, mesh: MeshState, max_age: timedelta) -> bool:
-        """Whether it is still good for what was seen now."""
+        """Return whether the proof is recent enough, and still valid for the mesh as it was seen now."""
         age = mesh.now - self.proved
         return timedelta() <= age <= max_age and self.subject == subject_of(mesh)
 
 
 class ProofFile:
-    """The last proof of one mesh, in a file. What cannot be read or written is no proof."""
+    """The file with the last proof of one mesh. A proof that cannot be read or written counts as none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -57,7 +58,10 @@ class ProofFile:
         return None
 
     def keep(self, mesh: MeshState) -> None:
-        """Keep that the requests for what was seen got through, or nothing where that cannot be told."""
+        """Write the proof that the requests succeeded in the mesh as it was seen.
+
+        Remove the file instead if something that the requests depend on is not known.
+        """
         subject = subject_of(mesh)
         if subject is None:
             self.forget()
@@ -72,7 +76,7 @@ class ProofFile:
 
 
 def subject_of(mesh: MeshState) -> str | None:
-    """The hash of all that requests between the clusters depend on; None where some of it is not known."""
+    """Return the hash of everything that requests between the clusters depend on; None if some is unknown."""
     if any(cluster.policies is None for cluster in mesh.clusters.values()):
         return None
     subject = {
@@ -121,7 +125,7 @@ def _access(access: Any) -> Sequence[str]:
 
 
 def _content(objects: Iterable[Object]) -> list[list[Any]]:
-    """What objects say and what became of it, without who wrote it and when."""
+    """Return the labels, spec and load balancer status of objects, without who wrote them and when."""
     return [
         [obj["metadata"]["name"], labels_of(obj), obj.get("spec"), obj.get("status", {}).get("loadBalancer")]
         for obj in sorted(objects, key=lambda obj: str(obj["metadata"]["name"]))

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A verification as data, as lines for a terminal, and as JUnit XML (private to the collection).
+"""Present a verification as data, as lines for a terminal, and as JUnit XML (private to the collection).
 
-:func:`result` gives the form that ``docs/schema/verification.schema.json`` describes; all else is made from
-it alone.
+:func:`result` returns the form that ``docs/schema/verification.schema.json`` describes. The other forms are
+made from that result alone.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Result = dict[str, Any]
 _CELLS = {"ok": "ok", "warning": "warn", "failed": "FAIL", "unknown": "?"}
 _RANKS = ("failed", "unknown", "warning", "ok")
 _WIDEST = 100
-"""A matrix of more columns than this names its columns by number."""
+"""A matrix that is wider than this many characters shows numbers as its column titles."""
 _SLOWEST = 12
-"""So many pairs have their latency in the terminal."""
+"""The number of pairs whose latency is shown in the terminal, slowest first."""
 
 
 def result(mesh: MeshState, verdict: Verdict, seconds: float, only: Sequence[str] = ()) -> Result:
-    """The verification as plain data, safe to show: much of it are words of the clusters."""
+    """Return the verification as plain data. Its texts are safe to show, although clusters wrote many."""
     reached = mesh.reached
     members = {name: cluster.member for name, cluster in mesh.clusters.items()}
     told: Result = {
@@ -59,7 +59,7 @@ def result(mesh: MeshState, verdict: Verdict, seconds: float, only: Sequence[str
 
 
 def lines(verification: Result) -> list[str]:
-    """The verification for people: matrix of the pairs, latencies, findings."""
+    """Return the verification as lines for people: the matrix of pairs, latencies, rights and findings."""
     told = matrix(verification) + latencies(verification) + rights(verification)
     if proved := verification["mesh"].get("proved"):
         told += [
@@ -79,14 +79,14 @@ def lines(verification: Result) -> list[str]:
 
 
 def matrix(verification: Result) -> list[str]:
-    """A table of all pairs: sources down, worst first; destinations across."""
+    """Return a table of all pairs: a row for each source, worst first, and a column for each destination."""
     states = {(pair["source"], pair["destination"]): pair["state"] for pair in verification["pairs"]}
     sent = verification["mesh"]["mode"] == "full" or "proved" in verification["mesh"]
     good = _CELLS["ok"] if sent else "ready"
     names = [cluster["name"] for cluster in verification["clusters"]]
 
     def badness(source: str) -> list[int]:
-        # Most failures first; equals keep the order of the inventory.
+        # Most failures first. Sources with equal counts keep the order of the inventory.
         mine = [state for (begin, _end), state in states.items() if begin == source]
         return [-mine.count(state) for state in _RANKS[:-1]]
 
@@ -109,7 +109,7 @@ def matrix(verification: Result) -> list[str]:
 
 
 def latencies(verification: Result) -> list[str]:
-    """Median and 99th percentile of the slowest pairs; none where nothing was measured."""
+    """Return lines with the median and 99th percentile of the slowest pairs; none if nothing was measured."""
     measured = [pair for pair in verification["pairs"] if pair["latency"] and pair["latency"]["kept"]]
     measured.sort(key=lambda pair: float(pair["latency"]["kept"]["median_ms"]), reverse=True)
     if not measured:
@@ -131,7 +131,7 @@ def latencies(verification: Result) -> list[str]:
 
 
 def rights(verification: Result) -> list[str]:
-    """What the accounts of the remote secrets may read in the peers; equal pairs on one line."""
+    """Return what the accounts of the remote secrets may read in the peers. Equal pairs share a line."""
     pairs: dict[tuple[tuple[str, bool], ...], list[str]] = {}
     for pair in verification["pairs"]:
         if pair["rights"]:
@@ -146,8 +146,8 @@ def rights(verification: Result) -> list[str]:
 
 
 def junit(verification: Result) -> str:
-    """The verification as JUnit XML: a test suite for the clusters, and one for the pairs of every source."""
-    verification = printable_data(verification)  # XML has no way to write some characters
+    """Return the verification as JUnit XML: a test suite for the clusters, and one for each source."""
+    verification = printable_data(verification)  # XML cannot represent some characters
     root = ElementTree.Element("testsuites", name="mesh")
     findings = verification["findings"]
     clusters = [cluster["name"] for cluster in verification["clusters"]]

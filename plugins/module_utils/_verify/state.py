@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was seen of a mesh (private to the collection).
+"""The state of a mesh, as it was seen (private to the collection).
 
-Filled in by :mod:`observe` and :mod:`workload`, judged by :mod:`judge`, told by
-:mod:`report`. Objects of the clusters stay as they are.
+:mod:`observe` and :mod:`workload` fill it in, :mod:`judge` judges it, and :mod:`report` reports it. Objects
+of the clusters are kept unchanged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROXY = "istio-proxy"
 SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
 VERIFY_NAMESPACE = "exomesh-verify"
 EXPIRES_ANNOTATION = "exomesh.istio/expires"
-"""Unix time after which a workload that is still there was left behind."""
+"""Annotation with a Unix time. A workload that still exists after that time was left behind."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Access:
 class RemoteSecret:
     """A remote secret.
 
-    :param keys: what it names as clusters.
-    :param access: None where the first key does not hold a kubeconfig that istiod takes.
+    :param keys: its keys, each the name of a cluster.
+    :param access: the kubeconfig in the first key; None if that is not a kubeconfig that istiod accepts.
     """
 
     name: str
@@ -62,10 +62,10 @@ class RemoteSecret:
 class Istiod:
     """A replica of istiod, and what it knows.
 
-    :param unmet: what keeps it from being ready.
-    :param synced: state of every cluster that it reads.
+    :param unmet: what keeps it from being ready; None if it is ready.
+    :param synced: sync state of every cluster that it reads.
     :param gateways: network, address and port of every gateway that it knows.
-    :param silent: why it did not tell.
+    :param silent: why it did not answer; None if it did.
     """
 
     name: str
@@ -78,19 +78,19 @@ class Istiod:
 
 @dataclass
 class ClusterState:
-    """What was seen of one cluster.
+    """The state of one cluster, as it was seen.
 
-    :param error: why it was not seen at all.
-    :param clock_skew: seconds by which its clock is ahead of ours.
-    :param server: address of its API, as its peers must have it.
-    :param api_ca: PEM of the CA of its API.
-    :param record: what it is by its own record; None where it has none.
-    :param settings: data of Istio's ConfigMaps, by name.
-    :param policies: what istiod applies to the whole mesh; None where nobody asked, or it does not tell.
+    :param error: why the cluster could not be seen at all.
+    :param clock_skew: seconds by which its clock is ahead of this machine's.
+    :param server: address of its API, as its peers must use it.
+    :param api_ca: the CA of its API, as PEM.
+    :param record: the record that the cluster holds of its membership; None if it has none.
+    :param settings: data of the ConfigMaps in Istio's namespace, by name.
+    :param policies: what istiod applies to the whole mesh; None if it was not asked or did not answer.
     :param certificates_problem: why its secret cacerts cannot be read.
     :param gateway_events: newest Events of its gateway's Service.
     :param workload_problem: why the test workload does not run.
-    :param sidecar_problem: why the test workload's sidecar does not tell its endpoints.
+    :param sidecar_problem: why the test workload's sidecar does not report its endpoints.
     """
 
     member: Member
@@ -126,7 +126,7 @@ class ClusterState:
 
     @property
     def reached(self) -> KubernetesClient:
-        """The client of a cluster that answered."""
+        """Return the client of the cluster, which must have answered."""
         if self.client is None:
             raise RuntimeError(f"{self.name} did not answer")
         return self.client
@@ -141,13 +141,13 @@ class ClusterState:
 
     @property
     def dns_capture(self) -> bool:
-        """Whether new proxies capture DNS."""
+        """Return whether new proxies capture DNS."""
         metadata = (self.mesh_config.get("defaultConfig") or {}).get("proxyMetadata") or {}
         return str(metadata.get("ISTIO_META_DNS_CAPTURE")).lower() == "true"
 
     @property
     def gateway_services(self) -> list[Object]:
-        """The Services that are the gateway of the cluster's network."""
+        """Return the Services that are labelled as the gateway of the cluster's network."""
         return [
             service
             for service in self.services
@@ -160,7 +160,7 @@ class ClusterState:
         return [address for service in self.gateway_services for address in service_addresses(service)]
 
     def gateway_pods(self, service: Object) -> list[Object]:
-        """The pods behind a gateway's Service, those that are going away left out."""
+        """Return the pods behind a gateway's Service that are not being deleted."""
         selector = service["spec"].get("selector") or {}
         return [
             pod
@@ -173,16 +173,16 @@ class ClusterState:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request.
+    """The result of a request.
 
-    :param exit_code: curl's.
-    :param error: curl's words; for a request that was answered, the body of what is no 200.
-    :param details: flags and words of the source's proxy.
-    :param upstream: where the source's proxy sent it.
-    :param cluster: which one answered, by the word of its proxy.
-    :param source_identity: as the destination's proxy verified it.
-    :param destination_identity: as the source's proxy verified it.
-    :param certificate: of the destination's proxy on the wire, as PEM.
+    :param exit_code: curl's exit code.
+    :param error: curl's error; if it has none, the body of an answer whose status is not 200.
+    :param details: response flags and failure reason of the source's proxy.
+    :param upstream: the address to which the source's proxy sent the request.
+    :param cluster: the cluster that answered, as its proxy names itself.
+    :param source_identity: the source's identity, as the destination's proxy verified it.
+    :param destination_identity: the destination's identity, as the source's proxy verified it.
+    :param certificate: the certificate that the destination's proxy showed on the wire, as PEM.
     """
 
     exit_code: int
@@ -198,11 +198,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reach:
-    """What became of a connection from a pod to an address, past the sidecar.
+    """The result of a connection from a pod to an address, past the sidecar.
 
-    :param connected: whether TCP came about.
-    :param status: of HTTP; 0 where there was no answer.
-    :param certificates: PEM of what was served.
+    :param connected: whether the TCP connection was established.
+    :param status: HTTP status; 0 if there was no answer.
+    :param certificates: the served certificates, as PEM.
     """
 
     address: str
@@ -219,17 +219,17 @@ class Sample:
     times: tuple[float, ...]
 
     def quantile(self, share: float) -> float:
-        """The nearest-rank quantile."""
+        """Return the nearest-rank quantile."""
         ranked = sorted(self.times)
         return ranked[max(0, -int(-share * len(ranked) // 1) - 1)]
 
 
 @dataclass
 class PairState:
-    """What was seen of the way from one cluster to another. None: not looked at.
+    """The state of the way from one cluster to another, as it was seen. None means not looked at.
 
-    :param user: the account of the remote secret, as the destination knows it; "" when it refuses the token.
-    :param rights: what that account may do there.
+    :param user: the account of the remote secret, as the destination knows it; "" if it rejects the token.
+    :param rights: by right, whether that account has it in the destination.
     :param endpoints: addresses that the source's sidecar knows for the destination's test service.
     """
 
@@ -247,13 +247,13 @@ class PairState:
 
 @dataclass(frozen=True)
 class MeshState:
-    """What was seen of the whole mesh.
+    """The state of the whole mesh, as it was seen.
 
-    :param now: when.
+    :param now: the time at which it was seen.
     :param full: whether requests were sent.
-    :param least_privilege: whether reader accounts must not read Secrets.
-    :param proved: when requests got through that depended on what is there still; None where none did.
-    :param left_out: names of members that have no part in this run.
+    :param least_privilege: whether it is a fault if reader accounts may read Secrets.
+    :param proved: when requests last succeeded, if all that they depended on is unchanged; otherwise None.
+    :param left_out: names of members that do not take part in this run.
     """
 
     clusters: Mapping[str, ClusterState]
@@ -278,19 +278,19 @@ def annotations_of(obj: Object) -> dict[str, str]:
 
 
 def is_selected(pod: Object, selector: dict[str, str]) -> bool:
-    """Whether a selector by labels names the pod; an empty one names none."""
+    """Return whether a label selector selects the pod. An empty selector selects no pod."""
     return bool(selector) and selector.items() <= labels_of(pod).items()
 
 
 def sidecar_of(pod: Object) -> Object | None:
-    """The pod's proxy; a native sidecar sits among the init containers."""
+    """Return the container of the pod's proxy, or None. A native sidecar is one of the init containers."""
     spec = pod.get("spec", {})
     containers = spec.get("initContainers", []) + spec.get("containers", [])
     return next((container for container in containers if container["name"] == PROXY), None)
 
 
 def is_running(pod: Object) -> bool:
-    """Whether the pod runs and is to go on."""
+    """Return whether the pod runs and is not being deleted."""
     return pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
@@ -299,12 +299,12 @@ def is_ready(pod: Object) -> bool:
 
 
 def name_of(obj: Object) -> str:
-    """Namespace and name."""
+    """Return the object's name as ``namespace/name``."""
     return f"{obj['metadata'].get('namespace')}/{obj['metadata']['name']}"
 
 
 def workload_name(cluster: str) -> str:
-    """Name of the test pod, account and Service of a cluster; a DNS label, also for long names."""
+    """Return the name of a cluster's test pod, account and Service. It is a DNS label even for long names."""
     name = f"verify-{cluster}"
     if len(name) <= 63:
         return name

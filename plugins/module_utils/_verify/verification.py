@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the mesh work? Evidence for every ordered pair of clusters (private to the collection).
+"""Verify that the mesh works, with evidence for every ordered pair of clusters (private to the collection).
 
-Three steps, each of its own module: look at all clusters at once (:mod:`observe`, and with a test
-workload :mod:`workload`), judge what was seen (:mod:`judge`), tell it (:mod:`report`).
-This one gives the order: what takes a moment to come right is looked at again until it is, or the time is up.
+There are three steps, each with its own module: look at all clusters at once (:mod:`observe`, and
+:mod:`workload` if there is a test workload), judge what was seen (:mod:`judge`), and report it
+(:mod:`report`). This module runs the steps. Some things take a moment to come right: it looks at them again
+until they are right, or the time is up.
 """
 
 from __future__ import annotations
@@ -38,24 +39,26 @@ from .workload import (
 
 _CLEARING_SECONDS = 30.0
 _FOR_THE_OTHERS = (0.5, 120.0)
-"""Part of the time left, and seconds at most, that each look at all clusters leaves: one may be silent."""
+"""The time that each look at all clusters leaves for later steps: a share of the time left, and the most in
+seconds. Without it, one silent cluster could use up all the time."""
 
 _PAIRS = 10
-"""So many pairs for one command; its arguments are part of a URL, for which proxies have limits."""
+"""The number of pairs for one command. Its arguments are part of a URL, whose length proxies limit."""
 
 
 class Verification:
-    """Verifications of one mesh; as context manager, so that the test workload goes in any case.
+    """Verifications of one mesh, as a context manager that removes the test workload in any case.
 
-    Who verifies has the test workload's namespace for itself in all clusters: it waits for another one.
+    Only one verification at a time may use the test workload's namespace. It waits until any other has ended
+    in all clusters.
 
-    :param workload: None to read only: no test workload, no requests.
-    :param only: names of members; only pairs with one of them are looked at. All when empty.
+    :param workload: the test workload; None to only read, without a test workload and without requests.
+    :param only: names of members; only pairs with one of them are looked at. All pairs if empty.
     :param timeout: seconds that the mesh may take to settle.
-    :param started: the workload was started before, and is taken where it is there.
-    :param policies: also read what istiod applies to the whole mesh, which a proof is about.
-    :param silent: why members are known not to answer, by name; they are not asked.
-    :param left_out: names of further members, of which nothing is to be said.
+    :param started: whether the workload was started before; it is used where it exists.
+    :param policies: also read what istiod applies to the whole mesh, because a proof depends on it.
+    :param silent: members that are known not to answer, with the reason by name; they are not asked.
+    :param left_out: names of further members, about which nothing is reported.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class Verification:
         release_all(list(self._locks.values()))
 
     def look(self) -> tuple[MeshState, Verdict]:
-        """Look at everything once, and judge. The test workload is started the first time."""
+        """Look at everything once, and judge it. The first call starts the test workload."""
         to_start = self._reserve() if self._workload and not self._started else []
         deadline = time.monotonic() + self._timeout
         with sparing(*_FOR_THE_OTHERS):
@@ -137,11 +140,11 @@ class Verification:
         return mesh, judge(mesh)
 
     def _reserve(self) -> list[ClusterState]:
-        """Wait until nobody else verifies; gives the members as they were reached."""
+        """Wait until no other verification runs, and lock the clusters. Return the state of each member."""
         with sparing(*_FOR_THE_OTHERS):
             reached = concurrently(lambda member: self._known(member) or reach_cluster(member), self._members)
         self._locks = _locks_of(reached)
-        # What is left of the time is for the verification itself.
+        # The other half of the time is for the verification itself.
         problems: dict[ClusterLock, ExomeshError] = {}
         try:
             with sparing(*_FOR_THE_OTHERS):
@@ -156,7 +159,7 @@ class Verification:
         return reached
 
     def _known(self, member: Member) -> ClusterState | None:
-        """What there is to see of a member that does not answer, where that is known."""
+        """Return the state of a member that is known not to answer; None for any other member."""
         return ClusterState(member, error=self._silent[member.name]) if member.name in self._silent else None
 
     def _start(self, cluster: ClusterState, deadline: float) -> None:
@@ -194,9 +197,9 @@ class Verification:
 
 
 def start_only(members: Sequence[Member], workload: Workload, timeout: float) -> None:
-    """Start the workload for a verification that comes later, and wait for nothing.
+    """Start the workload for a later verification, without waiting until it is ready.
 
-    :raises ExomeshError: naming the cluster in which it cannot be started.
+    :raises ExomeshError: the workload cannot be started in a cluster, which the error names.
     """
 
     def begin(cluster: ClusterState) -> None:
@@ -216,7 +219,7 @@ def _locks_of(reached: Iterable[ClusterState]) -> dict[str, ClusterLock]:
 
 
 def has_workload(cluster: ClusterState) -> bool:
-    """Whether the test workload can send requests and answer them."""
+    """Return whether the cluster's test workload can send and answer requests."""
     return cluster.client is not None and any(
         is_ready(pod) and sidecar_of(pod)
         for pod in cluster.pods
@@ -226,7 +229,7 @@ def has_workload(cluster: ClusterState) -> bool:
 
 
 def _settle(mesh: MeshState, deadline: float, go_on: Callable[[], None]) -> None:
-    """Send requests, and look again where an answer may come right by waiting."""
+    """Send requests, and look again at what may come right after a moment."""
     clusters, pairs = mesh.clusters, list(mesh.pairs)
     while True:
         go_on()
@@ -244,7 +247,7 @@ def _settle(mesh: MeshState, deadline: float, go_on: Callable[[], None]) -> None
                 ),
             )
         of_clusters = about_clusters(mesh)
-        # An istiod takes up a new CA within about a minute.
+        # An istiod loads a new CA within about a minute.
         late = {finding.cluster for finding in of_clusters if finding.cluster and finding.kind.settles}
         pairs = [
             pair
@@ -282,7 +285,7 @@ def _ask(pairs: Sequence[PairState], source: ClusterState) -> None:
 
 
 def _by_source(pairs: Iterable[PairState]) -> list[list[PairState]]:
-    """Pairs that one command in the source's pod takes: to start it costs more than its requests."""
+    """Group the pairs by source. One command serves a group, as its start costs more than its requests."""
     found = defaultdict(list)
     for pair in pairs:
         found[pair.source].append(pair)

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The test workload of a verification, and the requests that it sends (private to the collection).
+"""Run the test workload of a verification, and send its requests (private to the collection).
 
-Every cluster gets one pod with a server, a client and a sidecar, behind a Service of its own name that no
-other cluster has. The proxies themselves say, in headers of the answer, whom they verified on the other side:
-nobody but the two ends of the mutual TLS can know that.
+Every cluster gets one pod with a server, a client and a sidecar. The pod is behind a Service whose name no
+other cluster has. The proxies write into headers of the answer which identity they verified on the other
+side: only the two ends of the mutual TLS can know that.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .state import (
 
 SERVICE_PORT = 3000
 NEW_CONNECTION_PORT = 3001
-"""The same server; the sidecars open a new connection to it for every request."""
+"""Another port of the same server. The sidecars open a new connection for every request to this port."""
 
 NAMESPACE_REF = ObjectRef("v1", "Namespace", VERIFY_NAMESPACE)
 _REQUEST_SECONDS = 5
@@ -61,20 +61,20 @@ _HEADERS = ("cluster", "source", "destination", "certificate", "upstream", "deta
 
 @dataclass(frozen=True)
 class Marks:
-    """What tells transfers, and the fields of each, apart in what curl writes; no server can know them."""
+    """Random marks that separate transfers and their fields in curl's output. No server can know them."""
 
     secret: str = field(default_factory=new_mark)
 
     @property
     def transfer(self) -> str:
-        return f"~{self.secret}~"  # not @, which is a file for curl
+        return f"~{self.secret}~"  # not @, which curl takes for a file
 
     @property
     def separator(self) -> str:
         return f"~{self.secret}|"
 
     def told(self, *fields: str) -> str:
-        """What curl is to write of a transfer."""
+        """Return the format in which curl is to report a transfer."""
         return self.transfer + self.separator.join(fields)
 
 
@@ -89,11 +89,11 @@ _CONNECTED = ("%{time_connect}", "%{http_code}", "%{errormsg}", "%{certs}")
 
 @dataclass(frozen=True)
 class Workload:
-    """Images of the test workload, and how long it may live.
+    """The images of the test workload, and how long it may live.
 
-    :param server_image: answers HTTP on port 3000.
-    :param client_image: has curl (7.84 or newer) and sleep.
-    :param lifetime: seconds after which the kubelet ends the pod, should nobody remove it.
+    :param server_image: image that answers HTTP on port 3000.
+    :param client_image: image with curl (7.84 or newer) and sleep.
+    :param lifetime: seconds after which the kubelet ends the pod if nobody has removed it.
     """
 
     server_image: str
@@ -108,7 +108,7 @@ class Workload:
 def start(
     client: KubernetesClient, cluster: str, workload: Workload, api_ports: Iterable[int], timeout: float
 ) -> None:
-    """Start the workload in a cluster, in place of one that was left behind; see :func:`await_ready`."""
+    """Start the workload in a cluster, and replace one that was left behind; see :func:`await_ready`."""
     deadline = time.monotonic() + timeout
     remove(client)
     _await_removal(client)
@@ -117,13 +117,13 @@ def start(
 
 
 def is_started(client: KubernetesClient, cluster: str) -> bool:
-    """Whether there is a workload that was started, and is not about to go."""
+    """Return whether the workload was started and is not being deleted."""
     pod = client.get(_pod_ref(cluster))
     return pod is not None and not pod["metadata"].get("deletionTimestamp")
 
 
 def await_ready(client: KubernetesClient, cluster: str, timeout: float) -> str | None:
-    """Wait until the workload is ready; gives what is missing when the time is up."""
+    """Wait until the workload is ready. Return what is still missing when the time is up, or None."""
     ref = _pod_ref(cluster)
     missing = wait_until_met(lambda: pod_unmet(client.get(ref)), timeout)
     if missing:
@@ -137,9 +137,9 @@ def _pod_ref(cluster: str) -> ObjectRef:
 
 
 def remove(client: KubernetesClient) -> None:
-    """Delete our namespace. It goes by itself then, which takes its controller some five seconds.
+    """Delete the verification's namespace, without waiting for the five seconds or so that this takes.
 
-    :raises ExomeshError: it is not ours.
+    :raises ExomeshError: the namespace was not made by this collection.
     """
     namespace = client.get(NAMESPACE_REF)
     if namespace is None:
@@ -152,7 +152,7 @@ def remove(client: KubernetesClient) -> None:
         )
     if namespace["metadata"].get("deletionTimestamp"):
         return
-    # Its controller begins after five seconds; pods that are gone by then spare it a second round.
+    # The namespace controller begins after five seconds. Pods that are gone by then save it a second round.
     with afterwards(partial(delete_for_sure, client, NAMESPACE_REF)):
         for pod in client.list_objects("v1", "Pod", VERIFY_NAMESPACE):
             client.delete(ObjectRef.of(pod))
@@ -171,9 +171,9 @@ def _await_removal(client: KubernetesClient) -> None:
 
 
 def read_endpoints(cluster: ClusterState) -> dict[str, list[str]]:
-    """Addresses that the cluster's sidecar knows, by test service.
+    """Return the addresses that the sidecar of the cluster's test workload knows, by test service.
 
-    :raises ExomeshError: it does not tell.
+    :raises ExomeshError: the sidecar does not report them.
     """
     query = f"resource=dynamic_endpoint_configs&include_eds&name_regex=.*[.]{VERIFY_NAMESPACE}[.]svc[.].*"
     answer = cluster.reached.get_from_pod(
@@ -187,9 +187,9 @@ def read_endpoints(cluster: ClusterState) -> dict[str, list[str]]:
 
 
 def ask(source: ClusterState, destinations: Sequence[str]) -> dict[str, Answer]:
-    """Send a request from the source's pod to the service of each destination, over a new connection each.
+    """Send a request from the source's pod to the service of each destination, each over a new connection.
 
-    What does not succeed is sent again by itself, as only then what came instead can be told.
+    A request that fails is sent again on its own, as only then curl's output has the body of the answer.
     """
     urls = [url_of(destination, NEW_CONNECTION_PORT) for destination in destinations]
     marks = Marks()
@@ -216,12 +216,12 @@ def _ask_one(source: ClusterState, destination: str) -> Answer:
 
 
 def measure(source: ClusterState, pairs: Sequence[PairState], clusters: Mapping[str, ClusterState]) -> None:
-    """What takes one more look: how long requests take, and what is there past the sidecar.
+    """Measure how long requests take, and what answers at the gateways and APIs past the sidecar.
 
-    :param pairs: all from this source.
+    :param pairs: pairs that all begin at this source.
     """
     marks = Marks()
-    # One after the other: a request is not to wait for another one.
+    # One after the other, so that no request waits for another one.
     timed = [
         (pair, port, attribute, requests)
         for pair in pairs
@@ -232,11 +232,11 @@ def measure(source: ClusterState, pairs: Sequence[PairState], clusters: Mapping[
         )
     ]
     urls = [f"{url_of(pair.destination, port)}?[0-{requests}]" for pair, port, _attribute, requests in timed]
-    with suppress(ExomeshError, ValueError):  # it took too long; what is to be judged was seen before
+    with suppress(ExomeshError, ValueError):  # it took too long; what is judged was seen before
         command = _curl(marks, ("%{http_code}", "%{time_total}"), urls)
         told = parse_transfers(_run(source, command), marks) if urls else {}
         for number, (pair, _port, attribute, _requests) in enumerate(timed):
-            # The first of each connects to the sidecar, too.
+            # The first request of each also has to connect to the sidecar, and is not counted.
             times = tuple(float(time) * 1000 for status, time in told[number] if status == "200")[1:]
             setattr(pair, attribute, Sample(times) if times else None)
 
@@ -268,7 +268,7 @@ def url_of(cluster: str, port: int) -> str:
 
 
 def parse_answer(output: str, marks: Marks) -> Answer:
-    """The answer to a request, out of what curl wrote."""
+    """Return the answer to a request, read from curl's output."""
     body, _mark, told = output.rpartition(marks.transfer)
     fields = told.split(marks.separator)
     if len(fields) != len(_HEADERS) + 3:
@@ -296,7 +296,7 @@ def _answer(fields: Sequence[str], body: str) -> Answer:
 
 
 def parse_transfers(output: str, marks: Marks) -> dict[int, list[list[str]]]:
-    """What curl told of its transfers: the fields of each, by the number of its URL."""
+    """Return the transfers in curl's output: the fields of each, by the number of its URL."""
     seen: dict[int, list[list[str]]] = defaultdict(list)
     for part in output.split(marks.transfer)[1:]:
         number, *fields = part.split(marks.separator)
@@ -305,7 +305,7 @@ def parse_transfers(output: str, marks: Marks) -> dict[int, list[list[str]]]:
 
 
 def parse_endpoints(config_dump: str) -> dict[str, list[str]]:
-    """Addresses (``ip:port``) by host of the service, out of Envoy's ``config_dump`` of endpoints."""
+    """Return addresses (``ip:port``) by host of the service, from Envoy's ``config_dump`` of endpoints."""
     known: dict[str, list[str]] = {}
     try:
         for entry in load_json(config_dump, "What the proxy tells").get("configs", []):
@@ -323,9 +323,9 @@ def parse_endpoints(config_dump: str) -> dict[str, list[str]]:
 
 
 def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int]) -> list[Object]:
-    """The test workload of one cluster, in the order of its making.
+    """Return the objects of one cluster's test workload, in the order in which they are created.
 
-    :param api_ports: ports of the peers' APIs, which the client asks past its sidecar.
+    :param api_ports: ports of the peers' APIs. The client calls these APIs past its sidecar.
     """
     name = workload_name(cluster)
     owned = {MANAGED_BY_LABEL: MANAGED_BY}
@@ -398,7 +398,7 @@ def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int])
 
 
 def api_ports_of(cluster: ClusterState) -> set[int]:
-    """Ports of the APIs that the cluster's remote secrets name."""
+    """Return the ports of the APIs that the cluster's remote secrets name."""
     ports = set()
     for secret in cluster.secrets:
         try:
@@ -409,7 +409,7 @@ def api_ports_of(cluster: ClusterState) -> set[int]:
 
 
 def _evidence_patches() -> list[dict[str, Any]]:
-    """Have both proxies write into the answer what they know of each other."""
+    """Return patches with which both proxies write into the answer what they know of each other."""
 
     def headers(context: str, values: dict[str, str]) -> dict[str, Any]:
         added = [{"header": {"key": f"x-exomesh-{key}", "value": value}} for key, value in values.items()]
@@ -453,9 +453,10 @@ def _evidence_patches() -> list[dict[str, Any]]:
 def _curl(
     marks: Marks, told: Iterable[str], urls: Iterable[str], *options: str, together: bool = False
 ) -> list[str]:
-    """Fetch all, and write of each transfer the number of its URL and what is to be told.
+    """Return a curl command that fetches all URLs, and reports the URL's number and fields of each transfer.
 
-    :param together: all at once, instead of one after the other.
+    :param told: the fields to report.
+    :param together: fetch all at once, instead of one after the other.
     """
     command = ["curl", "--silent", "--max-time", str(_REQUEST_SECONDS), *options]
     command += ["--parallel", "--parallel-immediate"] if together else []
@@ -466,16 +467,16 @@ def _curl(
 def _reach(address: str, fields: Sequence[str]) -> Reach:
     connect, status, error, certificates = fields
     blocks = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", certificates, re.DOTALL)
-    # curl tells no time of a connection whose TLS failed, but its words differ.
+    # curl reports no connect time if TLS failed, but its error then differs from those for a failed connect.
     refused = re.search(r"Failed to connect|Could not|timed out|timeout|resolve", error, re.IGNORECASE)
     connected = float(connect) > 0 or not refused
     return Reach(address, connected, int(status), error, "\n".join(blocks))
 
 
 def _run(source: ClusterState, command: list[str]) -> str:
-    """What a command in the source's client container writes.
+    """Run a command in the source's client container, and return its output.
 
-    :raises ExomeshError: it cannot be run.
+    :raises ExomeshError: the command cannot be run.
     """
     pod = workload_name(source.name)
     return source.reached.exec(VERIFY_NAMESPACE, pod, "client", command, _EXEC_SECONDS).stdout
