@@ -549,6 +549,7 @@ def test_the_backend_may_change_under_the_same_root(mesh: Mesh) -> None:
         "certificates_backend": "provided",
         "certificates_root_certificate": "kept/root-cert.pem",
         "certificates_root_key": "kept/root-key.pem",
+        "certificates_root_passphrase": "that of another key",
     }
     assert mesh.run(**given).changed == {"east": 0, "west": 0}
     renewed = mesh.run(certificates_renew=True, **given)
