@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: this_run
-short_description: This run of Ansible, as others can know it again
+short_description: Return an ID of this run of Ansible
 version_added: 0.1.0
 description:
   - Returns which process of which machine runs the playbook, who started it, and which playbook it is. All

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: eastwest_gateway
-short_description: The east-west gateway of a cluster, ready and with an address
+short_description: Ensure the east-west gateway of a cluster, ready and with an address
 version_added: 0.1.0
 description:
   - Creates the gateway through which other networks reach this cluster's services, and exposes services by

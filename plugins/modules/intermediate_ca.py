@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: intermediate_ca
-short_description: Give a cluster its intermediate CA, anew only for a reason that it tells
+short_description: Ensure the intermediate CA of a cluster, and request a new one only when it is due
 version_added: 0.1.0
 description:
   - Ensures an intermediate CA of the mesh's root in secret C(cacerts) of namespace C(istio-system), where

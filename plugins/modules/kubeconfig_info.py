@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Report what a kubeconfig is good for, and check it against its API server."""
+"""Report what a kubeconfig allows, and check it against its API server."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kubeconfig_info
-short_description: Report what a kubeconfig is good for, and check it against its API server
+short_description: Report what a kubeconfig allows, and check it against its API server
 version_added: 0.1.0
 description:
   - Reads one context of a kubeconfig. Asks its API server who the user is, which version the server has, what

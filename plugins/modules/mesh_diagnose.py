@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mesh_diagnose
-short_description: Walk the way of one request through the mesh, and say where it stops
+short_description: Follow one request through the mesh, and report where it stops
 version_added: 0.1.0
 description:
   - Looks at how the proxies on the way of a request were really configured, from a sidecar in one cluster to

@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remove a cluster from a mesh that goes on."""
+"""Remove a cluster from a mesh that stays."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mesh_leave
-short_description: Remove a cluster from a mesh that goes on
+short_description: Remove a cluster from a mesh that stays
 version_added: 0.1.0
 description:
   - Deletes the remote secret for the leaving cluster in all other members at once. Waits until every replica

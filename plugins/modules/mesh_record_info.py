@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read what a cluster is in its mesh, and who its peers are."""
+"""Read the record that a cluster keeps of its mesh and its peers."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mesh_record_info
-short_description: Read what a cluster is in its mesh, and who its peers are
+short_description: Read the record that a cluster keeps of its mesh and its peers
 version_added: 0.1.0
 description:
   - Reads the record that the collection keeps in every cluster of a mesh, and the mesh's root certificate.

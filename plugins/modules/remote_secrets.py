@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: remote_secrets
-short_description: Give a cluster the remote secrets of its peers, and see that istiod has read them
+short_description: Ensure the remote secrets of a cluster's peers, and check that istiod has read them
 version_added: 0.1.0
 description:
   - Creates the remote secrets with which istiod of this cluster reads the endpoints of its peers, all in one

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: root_ca
-short_description: Make the one root CA of a mesh, or judge yours, against what every cluster trusts
+short_description: Create the one root CA of a mesh, or check yours, against the roots that the clusters trust
 version_added: 0.1.0
 description:
   - Creates the root CA of a mesh once, in files on the controller, or checks the one that is given in

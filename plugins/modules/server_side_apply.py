@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: server_side_apply
-short_description: Make Kubernetes objects as given, by server-side apply, or absent
+short_description: Ensure Kubernetes objects by server-side apply, or remove them
 version_added: 0.1.0
 description:
   - Compares every object with the result of a server-side dry run, and applies the objects that differ.

@@ -2,13 +2,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Create one archive of what helps to find a fault of a mesh, without secrets."""
+"""Create one archive for the diagnosis of a mesh, without secrets."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: support_bundle
-short_description: Create one archive of what helps to find a fault of a mesh, without secrets
+short_description: Create one archive for the diagnosis of a mesh, without secrets
 version_added: 0.1.0
 description:
   - Reads from all members concurrently their nodes, the objects of Istio and of the Gateway API, the objects
