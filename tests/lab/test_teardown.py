@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from .copies import Making
+from .former_names import OWNER, RENAMED_LAST, by_the_names_of_before
 from .outcomes import run
 from .runs import (
     RunningLab,
@@ -37,26 +37,6 @@ ENDS = (
     (24, signal.SIGTERM, {}),
 )
 """After how many tasks a run is ended, and in which way; `make soak` ends more, anywhere."""
-
-OWNER = "install.operator.istio.io/owning-resource"
-NAMES_OF_BEFORE = {"exomesh": "installed-state", "exomesh-eastwest": "eastwest"}
-RENAMED_LAST = {"exomesh": "deployment", "exomesh-eastwest": "service"}
-"""Of each part the kind of what is its proof."""
-
-KINDS = (
-    "customresourcedefinition,deployment,service,configmap,serviceaccount,role,rolebinding,clusterrole,"
-    "clusterrolebinding,horizontalpodautoscaler,mutatingwebhookconfiguration,validatingwebhookconfiguration"
-)
-
-
-def by_the_names_of_before(lab: RunningLab, cluster: str, kinds: Mapping[str, str] | None = None) -> None:
-    """Leave in a cluster what istioctl installed as the collection did before it had names of its own.
-
-    :param kinds: of each part, where the renaming was interrupted.
-    """
-    for name, before in NAMES_OF_BEFORE.items():
-        selected = ((kinds or {}).get(name, KINDS), "--all-namespaces", f"--selector={OWNER}={name}")
-        lab.kubectl(cluster, "label", *selected, "--overwrite", f"{OWNER}={before}")
 
 
 def pods_and_services(lab: RunningLab, cluster: str) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from ..copies import up_mesh
+from ..former_names import by_the_names_of_before
 from ..runs import (
     RunningLab,
     Traffic,
+    changes,
     end,
     run_playbook,
     started_playbook,
@@ -30,6 +32,7 @@ WORK = (
     ("playbooks/gateway.yml",),
 )
 STREAMS = 3
+TAKEOVER_REQUESTS = 2000
 
 
 def answers(streams: list[Traffic]) -> Counter[str]:
@@ -85,3 +88,20 @@ def test_no_request_fails_while_clusters_come_and_go(lab: RunningLab) -> None:
             codes = answers(streams)
         assert set(codes) == {"200"}, codes
         found |= {"times it left and joined": count, "requests": codes.total(), "requests failed": 0}
+
+
+def test_no_request_fails_while_a_mesh_by_former_names_is_taken_over(lab: RunningLab) -> None:
+    up_mesh(lab, 2)
+    for name in ("cluster1", "cluster2"):
+        by_the_names_of_before(lab, name)
+    with figures("takeover", "a mesh by the names of before, taken over", "test_teardown") as found:
+        with requests(lab, STREAMS) as streams:
+            taken = changes(succeed(run_playbook(lab, "playbooks/install.yml")).stdout)
+            while sum(answers(streams).values()) < TAKEOVER_REQUESTS:
+                time.sleep(1)
+            answered = answers(streams)
+        assert taken["cluster1"] > 0
+        assert set(answered) == {"200"}
+        assert set(changes(succeed(run_playbook(lab, "playbooks/install.yml")).stdout).values()) == {0}
+        found |= {"requests": answered.total(), "requests that failed": 0, "changes of the second run": 0}
+    lab.down()
