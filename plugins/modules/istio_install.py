@@ -127,8 +127,8 @@ options:
     description:
       - Whether istiod also reads Secrets in the other clusters. Only proxies of clusters without an istiod
         need that.
-      - Istio 1.31 is the first release that can do without. But istiod of 1.31.0 then crashes once it has a
-        peer.
+      - Istio 1.31 is the first release that can do without. But istiod up to 1.31.1 then ends with a panic as
+        soon as it has a peer.
     type: bool
     default: true
   resources:

@@ -54,9 +54,6 @@ _ABOUT_OTHERS = (findings.GATEWAY_HOSTS_RESTRICTED,)
 """Findings about the gateway that only concern the test workload's name."""
 
 
-# Looking
-
-
 # Judging
 
 
@@ -484,6 +481,3 @@ def _show(kind: str, rule: str | None, cluster_name: str) -> str:
         return f"kubectl get {kind}s -A, in {cluster_name}"
     namespace, _slash, name = rule.partition("/")
     return f"kubectl -n {namespace} get {kind} {name} -o yaml, in {cluster_name}"
-
-
-# Telling
