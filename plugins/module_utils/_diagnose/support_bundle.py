@@ -34,10 +34,10 @@ from .._base.waiting import concurrently
 from .._istio import istiod
 from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import Object
-from .._kubernetes.client import KubernetesClient
+from .._kubernetes.client import KubernetesClient, labels_of
 from .._verify import report as verification_report
 from .._verify.observe import ENVOY_ADMIN_PORT
-from .._verify.state import is_running, labels_of, sidecar_of
+from .._verify.state import is_running, sidecar_of
 from .._verify.verification import Verification
 from .redact import Redactor, printable
 

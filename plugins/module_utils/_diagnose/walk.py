@@ -17,6 +17,7 @@ from typing import Any
 from .._base.certificates import time_text
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
 from .._kubernetes.api import Object
+from .._kubernetes.client import labels_of
 from .._kubernetes.readiness import pod_unmet
 from .._verify import findings
 from .._verify.checks_cluster import gateways
@@ -28,7 +29,6 @@ from .._verify.state import (
     is_ready,
     is_running,
     is_selected,
-    labels_of,
     name_of,
     sidecar_of,
 )

@@ -24,7 +24,7 @@ from typing import Any
 from .._base.documents import MALFORMED, load_yaml
 from .._base.waiting import concurrently
 from .._kubernetes.api import ApiError, Object, ObjectRef
-from .._kubernetes.client import FIELD_MANAGER, KubernetesClient, is_ours
+from .._kubernetes.client import FIELD_MANAGER, KubernetesClient, is_ours, labels_of
 from .._kubernetes.objects import NOT_FOUND, UNCHANGED, UPDATE, ObjectChange
 from .gateway_settings import ADDRESS_ANNOTATION, EXPOSING, NAME
 from .manifest import is_istiod
@@ -41,12 +41,9 @@ from .names import (
     OWNER_NAMESPACE_LABEL,
     REVISION_LABEL,
 )
-from .ownership import is_marked, labels_of, revision_of
+from .ownership import is_marked, revision_of
 
 _NAMESPACE = ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)
-
-_DERIVED = ("Event", "Endpoints", "EndpointSlice")
-"""Kinds that Kubernetes derives from other objects, whose labels it copies."""
 
 _GATEWAYS = "IngressGateways"
 """The installer's name of the gateway component.
@@ -168,7 +165,9 @@ def _of_control_plane(client: KubernetesClient, mesh_id: str | None, cluster: st
     if not ours:
         return []
     revisions = ",".join(sorted(set(map(revision_of, ours))))
-    found = _find(client, f"{_made_by(*FORMER_NAMES.values())},{REVISION_LABEL} in ({revisions})")
+    found = client.find(
+        client.kinds(), f"{_made_by(*FORMER_NAMES.values())},{REVISION_LABEL} in ({revisions})"
+    )
     name = FORMER_NAMES[CONTROL_PLANE]
     rest = [
         obj
@@ -212,7 +211,7 @@ def _of_eastwest_gateway(client: KubernetesClient) -> list[Object]:
         exposing = client.get(ObjectRef("networking.istio.io/v1", "Gateway", EXPOSING, ISTIO_NAMESPACE))
         if not exposing or not is_ours(exposing):
             return []
-    found = _find(client, f"{_made_by(name)},{COMPONENT_LABEL}={_GATEWAYS}")
+    found = client.find(client.kinds(), f"{_made_by(name)},{COMPONENT_LABEL}={_GATEWAYS}")
     main = ObjectRef.of(service)
     return [*(obj for obj in found if ObjectRef.of(obj) != main), service]
 
@@ -225,21 +224,13 @@ def _of_ingress_gateway(client: KubernetesClient) -> list[Object]:
     ours = {obj["metadata"]["name"] for obj in namespaces if obj and is_ours(obj)}
     if not ours:
         return []
-    found = [obj for obj in _find(client, selector) if obj["metadata"].get("namespace") in ours]
+    found = [obj for obj in client.find(client.kinds(), selector) if obj["metadata"].get("namespace") in ours]
     return sorted(found, key=lambda obj: bool(obj["kind"] == "Service"))
 
 
 def _made_by(*names: str) -> str:
     """Return a label selector for objects that were installed from IstioOperators of these names."""
     return f"{OWNER_LABEL} in ({','.join(names)}),{OWNER_NAMESPACE_LABEL}={ISTIO_NAMESPACE}"
-
-
-def _find(client: KubernetesClient, selector: str) -> list[Object]:
-    kinds = [kind for kind in client.kinds() if kind.name not in _DERIVED]
-    lists = concurrently(
-        lambda kind: client.list_objects(kind.api_version, kind.name, labels=selector), kinds
-    )
-    return [obj for found in lists for obj in found if not obj["metadata"].get("ownerReferences")]
 
 
 def _labels_in(entry: Mapping[str, Any]) -> Mapping[str, Any]:

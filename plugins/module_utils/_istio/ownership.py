@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from .._base.errors import ExomeshError
 from .._base.waiting import concurrently
 from .._kubernetes.api import Object, ObjectRef
-from .._kubernetes.client import KubernetesClient
+from .._kubernetes.client import KubernetesClient, labels_of
 from .manifest import is_istiod
 from .names import (
     COMPONENT_LABEL,
@@ -41,10 +41,6 @@ _BESIDE = {
 
 _CHARTS_ALONE = "unknown"
 """The owner that Istio's charts write. Newer istioctl keeps it if the IstioOperator has no name."""
-
-
-def labels_of(obj: Object) -> dict[str, str]:
-    return obj["metadata"].get("labels") or {}
 
 
 def revision_of(obj: Object) -> str:

@@ -273,8 +273,7 @@ def fingerprints(certificates: str) -> str:
             der = ssl.PEM_cert_to_DER_cert(part[part.index("-----BEGIN") :] + _ENDING)
         except ValueError:
             continue
-        digest = hashlib.sha256(der).hexdigest()
-        found.append(":".join(digest[at : at + 2] for at in range(0, len(digest), 2)))
+        found.append(hashlib.sha256(der).digest().hex(":"))
     return ",".join(sorted(set(found)))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -38,9 +38,23 @@ EVENTS_UNREAD = "its Events cannot be read"
 """The line that replaces an object's Events when they cannot be read."""
 
 
+_DERIVED = ("Event", "Endpoints", "EndpointSlice")
+"""Kinds that Kubernetes derives from other objects, whose labels it copies."""
+
+
+def labels_of(obj: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of an object; empty if it has none."""
+    return obj["metadata"].get("labels") or {}
+
+
 def is_ours(obj: Mapping[str, Any]) -> bool:
     """Return whether the object has the label that this collection sets on its objects."""
-    return bool((obj["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY)
+    return labels_of(obj).get(MANAGED_BY_LABEL) == MANAGED_BY
+
+
+def is_derived(obj: Mapping[str, Any]) -> bool:
+    """Return whether an object is made from another one, and goes with it."""
+    return obj["kind"] in _DERIVED or bool(obj["metadata"].get("ownerReferences"))
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,14 @@ class KubernetesClient(Api):
         return [
             {**item, "apiVersion": api_version, "kind": kind} for item in checked_list(answer, f"the {kind}s")
         ]
+
+    def find(self, kinds: Iterable[Kind], labels: str) -> list[Object]:
+        """Return the objects of these kinds that match a label selector, but no derived ones."""
+        wanted = [kind for kind in kinds if kind.name not in _DERIVED]
+        lists = concurrently(
+            lambda kind: self.list_objects(kind.api_version, kind.name, labels=labels), wanted
+        )
+        return [obj for found in lists for obj in found if not is_derived(obj)]
 
     def list_rows(self, api_version: str, kind: str, namespace: str) -> list[dict[str, Any]]:
         """Return the objects of a kind as rows of ``kubectl get``: of a Secret its type, but no data."""

@@ -30,7 +30,7 @@ with suppress(ImportError):  # require() reports it
     import yaml
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives import serialization
     from cryptography.x509.oid import NameOID
 
 RECORD_NAME = "exomesh.istio"
@@ -78,9 +78,12 @@ class Certificate:
     not_before: datetime
     not_after: datetime
     fingerprint: str
-    sha256: str
-    """The fingerprint without colons, as it is in the records of kubeconfigs."""
     public_key: bytes = field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint without colons, as it is in the records of kubeconfigs."""
+        return self.fingerprint.replace(":", "")
 
     @classmethod
     def load_all(cls, pem: bytes) -> list[Certificate]:
@@ -101,7 +104,6 @@ class Certificate:
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
             fingerprint=fingerprint(certificate),
-            sha256=certificate.fingerprint(hashes.SHA256()).hex(),
             public_key=certificate.public_key().public_bytes(
                 serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
             ),

@@ -25,22 +25,28 @@ from .._istio.former import former_objects, labelled_by_us, mesh_id_in, mesh_of,
 from .._istio.manifest import is_istiod
 from .._istio.names import COMPONENT_LABEL, CONTROL_PLANE, FORMER_NAMES, ISTIO_NAMESPACE, OWNER_LABEL
 from .._istio.ownership import foreign_owner, revision_of
-from .._kubernetes.api import ApiError, Object, ObjectRef
-from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, Kind, KubernetesClient, is_ours
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import (
+    FIELD_MANAGER,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    Kind,
+    KubernetesClient,
+    is_derived,
+    is_ours,
+    labels_of,
+)
 from .._kubernetes.lease import lock_ref
 from .._kubernetes.load_balancer import likely_cause
 from .._kubernetes.lock import INSTALL_LOCK, RUN_LOCK, ClusterLock
 from .._kubernetes.objects import DELETE, UNCHANGED, ObjectChange, compare_all
 from .._trust.cluster import CACERTS_REF
-from .._verify.state import SIDECAR_LABEL, labels_of
+from .._verify.state import SIDECAR_LABEL
 
 _LEADER_ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
 _BACKUP_PREFIX = f"{CACERTS_REF.name}-backup-"
 
 _WEBHOOKS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
-_DERIVED = ("Event", "Endpoints", "EndpointSlice")
-"""Kinds that Kubernetes derives from other objects, whose labels it copies."""
-
 _ROOT_CONFIG_MAPS = ("istio-ca-root-cert", "istio-ca-crl")
 _BORN_WITH_A_NAMESPACE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 
@@ -116,11 +122,11 @@ class Teardown:
         """
         client = self._client
         kinds = client.kinds()
-        ours = self._find(kinds, f"{MANAGED_BY_LABEL}={MANAGED_BY}")
+        ours = client.find(kinds, f"{MANAGED_BY_LABEL}={MANAGED_BY}")
         # Locks that are held disappear when they are released.
         held = {lock_ref(RUN_LOCK), *([lock_ref(INSTALL_LOCK)] if self._is_locked else [])}
         ours = [obj for obj in ours if ObjectRef.of(obj) not in held]
-        installed = self._find(kinds, self._installed)
+        installed = client.find(kinds, self._installed)
         installed += [obj for _operator, former in self._former() for obj in former]
         self._refuse_foreign(installed)
         installed += self._default_tag_of(installed)
@@ -198,19 +204,8 @@ class Teardown:
 
     # Finding
 
-    def _find(self, kinds: Iterable[Kind], selector: str) -> list[Object]:
-        def of(kind: Kind) -> list[Object]:
-            return [obj for obj in self._list(kind, labels=selector) if not _is_derived(obj)]
-
-        return [obj for found in concurrently(of, kinds) for obj in found]
-
-    def _list(self, kind: Kind, namespace: str | None = None, labels: str | None = None) -> list[Object]:
-        try:
-            return self._client.list_objects(kind.api_version, kind.name, namespace, labels=labels)
-        except ApiError as error:
-            if error.status == 404:  # the kind was just deleted
-                return []
-            raise
+    def _list(self, kind: Kind, namespace: str | None = None) -> list[Object]:
+        return self._client.list_objects(kind.api_version, kind.name, namespace)
 
     def _former(self) -> list[tuple[str, list[Object]]]:
         """Return the current names, each with those of our objects that carry the former name."""
@@ -418,10 +413,6 @@ def _key(obj: Object) -> _Key:
     return obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]
 
 
-def _is_derived(obj: Object) -> bool:
-    return obj["kind"] in _DERIVED or bool(obj["metadata"].get("ownerReferences"))
-
-
 def _is_balancer(obj: Object) -> bool:
     if obj["kind"] == "Gateway":
         return str(obj["apiVersion"]).startswith("gateway.networking.k8s.io/")
@@ -435,7 +426,7 @@ def _is_backup(obj: Object) -> bool:
 def _goes_with_its_namespace(obj: Object) -> bool:
     name = obj["metadata"]["name"]
     return (
-        _is_derived(obj)
+        is_derived(obj)
         or (obj["kind"], name) in _BORN_WITH_A_NAMESPACE
         or (obj["kind"] == "ConfigMap" and name in _ROOT_CONFIG_MAPS)
     )

@@ -12,6 +12,7 @@ from .._base.certificates import time_text
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
 from .._istio.registries import retired
 from .._kubernetes.api import Object
+from .._kubernetes.client import labels_of
 from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import secret_ref
 from .._trust.inventory import INTERMEDIATE, ISTIOD, ROOT, WORKLOAD
@@ -28,7 +29,6 @@ from .state import (
     is_ready,
     is_running,
     is_selected,
-    labels_of,
     name_of,
     sidecar_of,
     workload_name,

@@ -20,7 +20,7 @@ from .._base.waiting import concurrently
 from .._istio.names import ISTIO_NAMESPACE
 from .._istio.record import RECORD_REF, Record, require_cluster, require_identity
 from .._kubernetes.api import ApiError, Object
-from .._kubernetes.client import KubernetesClient
+from .._kubernetes.client import KubernetesClient, labels_of
 from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL
 from .._trust.inventory import WORKLOAD, Seen, look_at_cluster, proxy_chain
@@ -33,7 +33,6 @@ from .state import (
     RemoteSecret,
     annotations_of,
     is_running,
-    labels_of,
     sidecar_of,
 )
 

@@ -23,8 +23,9 @@ from .._base.certificates import fingerprint
 from .._base.files import FileError, locked, read_text, write_private
 from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import Object
+from .._kubernetes.client import labels_of
 from .._trust.inventory import INTERMEDIATE, ROOT
-from .state import ClusterState, MeshState, labels_of
+from .state import ClusterState, MeshState
 
 
 @dataclass(frozen=True)

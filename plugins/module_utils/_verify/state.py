@@ -19,7 +19,7 @@ from .._base.members import Member
 from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
 from .._istio.record import Record
 from .._kubernetes.api import Object
-from .._kubernetes.client import KubernetesClient
+from .._kubernetes.client import KubernetesClient, labels_of
 from .._kubernetes.load_balancer import service_addresses
 from .._kubernetes.readiness import pod_unmet
 
@@ -267,10 +267,6 @@ class MeshState:
     @property
     def reached(self) -> list[ClusterState]:
         return [cluster for cluster in self.clusters.values() if cluster.client]
-
-
-def labels_of(obj: Object) -> dict[str, str]:
-    return obj["metadata"].get("labels") or {}
 
 
 def annotations_of(obj: Object) -> dict[str, str]:
