@@ -31,6 +31,17 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / ".exomesh"
 
 
+def from_exoscale(api: Any, exo_path: Path) -> dict[str, Any]:
+    """The role's variables. The clusters of this API are names only: there is no API server to ask."""
+    return {
+        "kubeconfig_exo_path": str(exo_path),
+        "kubeconfig_api_key": api.key,
+        "kubeconfig_api_secret": api.secret,
+        "kubeconfig_api_endpoint": api.url,
+        "kubeconfig_preflight": False,
+    }
+
+
 def secrets_of(path: Path) -> list[str]:
     """Parts of the keys and tokens in a kubeconfig."""
     users = [item["user"] for item in yaml.safe_load(path.read_text())["users"]]
@@ -42,13 +53,8 @@ def test_from_exoscale(play: Play, exoscale_api: Any, exo_path: Path, state: Pat
         "alpha": {"sks_cluster": "alpha", "sks_zone": "de-fra-1"},
         "vienna": {"sks_cluster": "beta", "sks_zone": "at-vie-2"},
     }
-    # The clusters of this API are names only: there is no API server to ask.
     settings = {
-        "kubeconfig_exo_path": str(exo_path),
-        "kubeconfig_api_key": exoscale_api.key,
-        "kubeconfig_api_secret": exoscale_api.secret,
-        "kubeconfig_api_endpoint": exoscale_api.url,
-        "kubeconfig_preflight": False,
+        **from_exoscale(exoscale_api, exo_path),
         "kubeconfig_merged_file": str(tmp_path / "merged"),
     }
     foretold = play(hosts, "--check", "--diff", kubeconfig_held_in_check_mode=False, **settings)
@@ -81,11 +87,7 @@ def test_where_nothing_outlives_a_run(
     """As in AWX: check mode needs a kubeconfig, too, and a day-2 playbook fetches those that are missing."""
     hosts = {"alpha": {"sks_cluster": "alpha", "sks_zone": "de-fra-1"}}
     settings = {
-        "kubeconfig_exo_path": str(exo_path),
-        "kubeconfig_api_key": exoscale_api.key,
-        "kubeconfig_api_secret": exoscale_api.secret,
-        "kubeconfig_api_endpoint": exoscale_api.url,
-        "kubeconfig_preflight": False,
+        **from_exoscale(exoscale_api, exo_path),
         # As AWX sends the answers of a survey.
         "kubeconfig_fetch_in_check_mode": "true",
     }
@@ -105,13 +107,7 @@ def test_check_mode_looks_into_a_cluster_whose_kubeconfig_is_still_to_come(
     play: Play, exoscale_api: Any, exo_path: Path, state: Path, temporary_folder: Path
 ) -> None:
     hosts = {"alpha": {"sks_cluster": "alpha", "sks_zone": "de-fra-1"}}
-    settings = {
-        "kubeconfig_exo_path": str(exo_path),
-        "kubeconfig_api_key": exoscale_api.key,
-        "kubeconfig_api_secret": exoscale_api.secret,
-        "kubeconfig_api_endpoint": exoscale_api.url,
-        "kubeconfig_preflight": False,
-    }
+    settings = from_exoscale(exoscale_api, exo_path)
     folder = {"TMPDIR": str(temporary_folder), "HOME": str(temporary_folder)}
     check = partial(play, hosts, "--check", "-vvv", environment=folder)
     forbidden = check(kubeconfig_held_in_check_mode=False, **settings)
