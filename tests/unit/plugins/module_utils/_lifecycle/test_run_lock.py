@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -87,17 +88,34 @@ class Place:
             time.sleep(0.02)
 
     def keeper(self, running: subprocess.Popen[str]) -> int:
-        """The process that holds the locks of a run, or 0: its arguments are the run's, its parent is not."""
+        """Return the process that holds the locks of a run, or 0 while there is none.
+
+        Its arguments are those of the run. Its parent is none of the run's processes, unlike the parents of a
+        task, of what a task starts, and of the process between task and keeper.
+        """
         mine = Path(f"/proc/{running.pid}/cmdline").read_bytes()
+        parents = {}
         for process in Path("/proc").glob("[0-9]*"):
-            try:
-                told = (process / "cmdline").read_bytes(), (process / "stat").read_text()
-            except OSError:
-                continue
-            parent = int(told[1].rpartition(")")[2].split()[1])
-            if told[0] == mine and int(process.name) != running.pid and parent != running.pid:
-                return int(process.name)
-        return 0
+            with suppress(OSError):
+                if (process / "cmdline").read_bytes() == mine:
+                    stat = (process / "stat").read_text()
+                    parents[int(process.name)] = int(stat.rpartition(")")[2].split()[1])
+        strangers = [pid for pid, parent in parents.items() if pid != running.pid and parent not in parents]
+        return next(iter(strangers), 0)
+
+    def kill_keeper(self, running: subprocess.Popen[str]) -> None:
+        """Kill the keeper as soon as the run knows of it: then its pipe to the run is closed."""
+        self.until(lambda: bool(self.keeper(running)))
+        keeper = self.keeper(running)
+
+        def has_told() -> bool:
+            with suppress(FileNotFoundError):  # a file that is closed meanwhile
+                files = Path(f"/proc/{keeper}/fd").iterdir()
+                return not any(os.readlink(file).startswith("pipe:") for file in files)
+            return False
+
+        self.until(has_told)
+        os.kill(keeper, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -181,9 +199,7 @@ def test_a_run_that_is_ended_keeps_nobody_waiting(place: Place, number: signal.S
 
 def test_what_was_killed_with_its_keeper_is_followed_at_once(place: Place) -> None:
     running = place.holding()
-    keeper = place.keeper(running)
-    assert keeper
-    os.kill(keeper, signal.SIGKILL)
+    place.kill_keeper(running)
     running.kill()
     running.communicate()
     assert place.held == 2
@@ -194,9 +210,7 @@ def test_what_was_killed_with_its_keeper_is_followed_at_once(place: Place) -> No
 
 def test_a_run_that_lost_its_keeper_stops_at_its_next_step(place: Place) -> None:
     running = place.holding()
-    keeper = place.keeper(running)
-    assert keeper
-    os.kill(keeper, signal.SIGKILL)
+    place.kill_keeper(running)
     place.go_on()
     output = running.communicate()[0]
     assert running.returncode != 0
