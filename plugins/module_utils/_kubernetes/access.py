@@ -97,6 +97,11 @@ class Access:
         """Return access to the same API with the identity of a token, and nothing of this identity."""
         return replace(self, tls=client_context(self._ca, None, None, self.verifies), _token=token)
 
+    @property
+    def credentials(self) -> str:
+        """The name of what authenticates us, for messages."""
+        return "token" if self._token is not None else "kubeconfig's credentials"
+
     def headers(self) -> Mapping[str, str]:
         """Return the headers that authenticate us; none when a certificate does that."""
         if self._token is not None:

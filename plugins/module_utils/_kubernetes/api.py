@@ -24,6 +24,7 @@ from .._base.errors import ExomeshError
 from .._base.requirements import require
 from .._base.waiting import TimeUpError, remaining
 from .access import Access, kubeconfig_entry
+from .unreached import Trouble, trouble_of
 
 with suppress(ImportError):  # require("kubernetes") reports it
     import urllib3
@@ -53,7 +54,8 @@ class ApiError(ExomeshError):
 
     def __init__(self, message: str, status: int, reason: str, *, cluster: str | None = None) -> None:
         next_step = {
-            401: "Renew the kubeconfig: its credentials are not accepted, or no longer",
+            401: "Fetch a new kubeconfig (playbook exomesh.istio.kubeconfig, or module sks_kubeconfig with "
+            "force=true), or give another file",
             403: "Use a kubeconfig whose user may do this (for example one of group system:masters)",
             409: "See who else changes the same, and run it again",
             429: "Run it again later, and see who else asks this API so often",
@@ -66,8 +68,9 @@ class ApiError(ExomeshError):
             next_step = "See whether the cluster's control plane is well, and its admission webhooks"
         super().__init__(
             message,
-            "kubernetes_api_error",
+            "credentials_rejected" if status == 401 else "kubernetes_api_error",
             cluster=cluster,
+            cause="They have expired, or are of another cluster" if status == 401 else None,
             next_step=next_step,
             details={"status": status, "reason": reason},
         )
@@ -81,15 +84,24 @@ class ApiError(ExomeshError):
 
 
 class ClusterUnreachableError(ExomeshError):
-    """No answer came from the cluster's API."""
+    """No answer came from the cluster's API, or from a server that cannot be trusted.
 
-    def __init__(self, server: str, cause: str, *, cluster: str | None = None) -> None:
+    :param cause: what failed, in the library's words.
+    :param trouble: the known reason, which says more.
+    """
+
+    def __init__(
+        self, server: str, cause: str, trouble: Trouble | None = None, *, cluster: str | None = None
+    ) -> None:
+        trusted = not (trouble and trouble.distrust)
         super().__init__(
-            f"The API server {server} does not answer",
-            "cluster_unreachable",
+            f"The API server {server} {'does not answer' if trusted else 'cannot be trusted'}",
+            "cluster_unreachable" if trusted else "untrusted_server",
             cluster=cluster,
-            cause=cause,
-            next_step="Check that the address is right and that firewalls let this machine through",
+            cause=trouble.cause if trouble else cause,
+            next_step=trouble.next_step
+            if trouble
+            else "Check that the address is right and that firewalls and proxies let this machine through",
         )
 
 
@@ -193,6 +205,7 @@ class Api:
             raise error.about(cluster=self.name) from None
         self._pool = self._new_pool()
         self._retries = retries()
+        self._patience = REQUEST_TIMEOUT
         self._resources = dict(_BUILT_IN)
         self._discovered: dict[str, float] = {}
         """When each group was last asked for its kinds, by the monotonic clock."""
@@ -252,6 +265,9 @@ class Api:
         if body is not None and body.get("kind") in ("Secret", "TokenReview"):
             # The API may quote what it could not read.
             message = f"{reason} (its words are left out, as they may quote the secret)"
+        if response.status == 401:
+            message = f"The API server {self.server} does not accept the {self._access.credentials}"
+            raise ApiError(message, 401, reason, cluster=self.name)
         raise ApiError(f"{method} {path} failed: {message}", response.status, reason, cluster=self.name)
 
     def _send(
@@ -277,8 +293,9 @@ class Api:
                     raise
                 answer = self._ask_once(method, url, content, headers)
         except urllib3.exceptions.HTTPError as error:
-            cause = f"{method} {path}: {getattr(error, 'reason', None) or error}"
-            raise ClusterUnreachableError(self.server, cause, cluster=self.name) from None
+            reason = str(getattr(error, "reason", None) or error)
+            cause = f"{method} {path}: {reason}"
+            raise ClusterUnreachableError(self.server, cause, trouble_of(reason), cluster=self.name) from None
         except (BusyServerError, TimeUpError) as error:
             raise self._told(error, f"{method} {path}") from None
         self.clock_skew = _clock_skew(answer.headers.get("Date"))
@@ -290,7 +307,7 @@ class Api:
             url,
             body=body,
             headers=headers,
-            timeout=remaining(REQUEST_TIMEOUT),
+            timeout=remaining(self._patience),
             retries=self._retries,
             preload_content=False,
             decode_content=False,

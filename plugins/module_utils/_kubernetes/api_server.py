@@ -5,27 +5,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 
-from .._base.connections import BusyServerError
-from .._base.documents import load_json
 from .._base.errors import ExomeshError
-from .._base.waiting import TimeUpError, concurrently, remaining
+from .._base.waiting import concurrently
 from .client import KubernetesClient
-
-with suppress(ImportError):  # require("kubernetes") reports it
-    import urllib3
 
 
 class ApiServerError(ExomeshError):
-    """The API server cannot be reached, cannot be trusted, or does not let us in."""
+    """The API server is too old, or lets us do too little."""
 
 
 @dataclass(frozen=True)
@@ -84,27 +73,29 @@ class ApiServer(KubernetesClient):
     :param kubeconfig: path of the file.
     :param context: context of that file; its current one when None.
     :param name: the cluster's name in messages.
-    :param timeout: seconds to wait for one answer.
+    :param patience: seconds for which the server may send nothing.
     """
 
-    def __init__(self, kubeconfig: str, context: str | None, name: str | None, timeout: float) -> None:
+    def __init__(self, kubeconfig: str, context: str | None, name: str | None, patience: float) -> None:
         super().__init__(kubeconfig, context, name)
-        self._timeout = timeout
+        self._patience = patience
+        # Who only wants to know whether the server answers wants to know it soon.
+        self._retries = self._retries.new(connect=1, read=0, status=0)
 
     def identity(self) -> Identity:
-        """Ask who we are. Raise ApiServerError when the server is unreachable, untrusted, or refuses us."""
-        asked_at = datetime.now(UTC)
+        """Ask who we are.
+
+        :raises ClusterUnreachableError: the server does not answer, or cannot be trusted.
+        :raises ApiError: it refuses us.
+        """
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        headers, answer = self._ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
-        _headers, version = self._ask("GET", "/version")
+        answer = self._request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
         user = answer.get("status", {}).get("userInfo", {})
-        date = headers.get("Date")
-        skew = (parsedate_to_datetime(date) - asked_at).total_seconds() if date else None
         return Identity(
             username=str(user.get("username", "")),
             groups=[str(group) for group in user.get("groups", [])],
-            version=str(version.get("gitVersion", "")).removeprefix("v"),
-            clock_skew=skew,
+            version=self.version().removeprefix("v"),
+            clock_skew=self.clock_skew,
         )
 
     def warnings(self, identity: Identity, window: Window, max_clock_skew: float) -> list[str]:
@@ -154,113 +145,11 @@ class ApiServer(KubernetesClient):
                 "kind": "SelfSubjectAccessReview",
                 "spec": {"resourceAttributes": attributes},
             }
-            _headers, answer = self._ask(
-                "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review
-            )
+            path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+            answer = self._request("POST", path, body=review)
             return bool(answer.get("status", {}).get("allowed"))
 
         # A user who may do everything, such as one in system:masters, needs no check of each right.
         if not rights or allowed(Right("*", "*", "*")):
             return []
         return [right for right, ok in zip(rights, concurrently(allowed, rights), strict=True) if not ok]
-
-    def _ask(
-        self, method: str, path: str, body: dict[str, Any] | None = None
-    ) -> tuple[Mapping[str, str], dict[str, Any]]:
-        headers = {
-            "accept": "application/json",
-            "content-type": "application/json",
-            **self._access.headers(),
-        }
-        try:
-            response = self._pool.request(
-                method,
-                f"{self._access.server}{path}",
-                body=json.dumps(body) if body else None,
-                headers=headers,
-                timeout=remaining(self._timeout),
-                retries=self._retries.new(connect=1, read=0, status=0),
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise self._unreached(str(getattr(error, "reason", None) or error)) from None
-        except (BusyServerError, TimeUpError) as error:
-            raise self._told(error, f"{method} {path}") from None
-        try:
-            answer = load_json(response.data, path)
-        except ValueError:
-            answer = None
-        if response.status == 401:
-            raise ApiServerError(
-                f"the API server {self.server} does not accept the kubeconfig's credentials",
-                "credentials_rejected",
-                cluster=self.name,
-                cause="They have expired, or are of another cluster",
-                next_step="Mint a new kubeconfig (sks_kubeconfig with force=true), or give another file",
-            )
-        if response.status >= 400 or not isinstance(answer, dict):
-            said = answer.get("message") if isinstance(answer, dict) else "no answer of Kubernetes"
-            raise ApiServerError(
-                f"the API server {self.server} answered {response.status} to {method} {path}: {said}",
-                "api_server_failed",
-                cluster=self.name,
-                next_step="See whether the cluster's state is running",
-            )
-        return response.headers, answer
-
-    def _unreached(self, reason: str) -> ApiServerError:
-        trouble = next((known for known in _TROUBLES if known.sign in reason), None)
-        distrust = trouble is not None and trouble.distrust
-        return ApiServerError(
-            f"the API server {self.server} cannot be {'trusted' if distrust else 'reached'}",
-            "untrusted_server" if distrust else "unreachable_server",
-            cluster=self.name,
-            cause=trouble.cause if trouble else reason,
-            next_step=trouble.next_step
-            if trouble
-            else "Check that firewalls and proxies let this machine reach the address",
-        )
-
-
-@dataclass(frozen=True)
-class _Trouble:
-    """A known reason why a connection fails, and the sign to recognise it by."""
-
-    sign: str
-    distrust: bool
-    cause: str
-    next_step: str
-
-
-_TROUBLES = (
-    _Trouble(
-        "not yet valid",
-        True,
-        "The server's certificate is not valid yet: this machine's clock may be behind",
-        "Set the clock of this machine",
-    ),
-    _Trouble(
-        "certificate has expired",
-        True,
-        "The server's certificate has expired, or this machine's clock is ahead",
-        "Set the clock of this machine, or have the cluster's certificates renewed",
-    ),
-    _Trouble(
-        "mismatch",
-        True,
-        "The server's certificate is for another name or address",
-        "Check the server's address in the kubeconfig",
-    ),
-    _Trouble(
-        "CERTIFICATE_VERIFY_FAILED",
-        True,
-        "The kubeconfig's CA did not sign its certificate: another server, a cluster made anew, or a proxy",
-        "Mint a new kubeconfig, and let no proxy stand between this machine and the API server",
-    ),
-    _Trouble(
-        "resolve",
-        False,
-        "Its name cannot be resolved",
-        "Check the DNS of this machine, and that the cluster still exists",
-    ),
-    _Trouble("refused", False, "Nothing listens there", "Check that the cluster is running"),
-)

@@ -135,21 +135,29 @@ def test_a_good_one(cluster: Cluster) -> None:
 
 def test_nothing_listens(cluster: Cluster) -> None:
     result = cluster.check(cluster.kubeconfig(server="https://127.0.0.1:1"))
-    assert result["failure"]["code"] == "unreachable_server"
-    assert result["msg"].startswith("cluster vienna: the API server https://127.0.0.1:1 cannot be reached.")
+    assert result["failure"]["code"] == "cluster_unreachable"
+    assert result["msg"].startswith("cluster vienna: The API server https://127.0.0.1:1 does not answer.")
     assert "Nothing listens there" in result["msg"]
 
 
 def test_a_name_that_is_none(cluster: Cluster) -> None:
     result = cluster.check(cluster.kubeconfig(server="https://gone.invalid:443"))
-    assert result["failure"]["code"] == "unreachable_server"
+    assert result["failure"]["code"] == "cluster_unreachable"
+    assert "Its name cannot be resolved" in result["msg"]
+
+
+def test_a_proxy_that_is_none(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    result = cluster.check()
+    assert result["failure"]["code"] == "cluster_unreachable"
+    assert "The proxy to it does not answer" in result["msg"]
 
 
 def test_another_ca(cluster: Cluster) -> None:
     other = issue("control-plane-ca", not_after=NOW + timedelta(days=9))
     result = cluster.check(cluster.kubeconfig(ca=other))
     assert result["failure"]["code"] == "untrusted_server"
-    assert "Mint a new kubeconfig" in result["msg"]
+    assert "Fetch a new kubeconfig" in result["msg"]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +210,10 @@ def test_credentials_that_are_not_accepted(cluster: Cluster) -> None:
 
 def test_a_server_that_fails(cluster: Cluster) -> None:
     cluster.behaviour.status = 503
-    assert "answered 503" in cluster.check()["msg"]
+    result = cluster.check()
+    assert result["failure"]["code"] == "kubernetes_api_error"
+    assert result["failure"]["details"]["status"] == 503
+    assert "control plane" in result["msg"]
 
 
 def test_versions(cluster: Cluster) -> None:
