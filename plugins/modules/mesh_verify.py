@@ -14,6 +14,9 @@ description:
   - Looks at all members concurrently. In each member, it checks the clock, trust, istiod and what each of its
     replicas knows, the east-west gateway, the remote secrets, and what their accounts may do in the peers. It
     also finds services that silently do not cross networks.
+  - Asks one running proxy of each workload, and all proxies of the east-west gateway, for the root that they
+    trust, their certificate, and the configuration that they rejected. Judges whether NetworkPolicies refuse
+    what the mesh needs.
   - Then starts a small workload of its own in every member and sends requests from each to each, over the way
     that all requests of the mesh take. The two proxies of a request write into its answer which identity they
     verified on the other side, and which cluster answered.
@@ -133,8 +136,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 healthy:
-  description: Whether there is no finding of severity V(error).
+  description: Whether there is no finding of severity V(error) or V(unknown).
   type: bool
+  returned: success, except with O(workload=start)
+state:
+  description:
+    - V(unhealthy) with a finding of severity V(error). V(unknown) if there is none, but something could not be
+      looked at. Otherwise V(healthy).
+  type: str
   returned: success, except with O(workload=start)
 verification:
   description:
@@ -172,7 +181,8 @@ findings:
           R(Findings, ansible_collections.exomesh.istio.docsite.findings).
       type: str
     severity:
-      description: V(error) or V(warning).
+      description:
+        - V(error) if it is wrong; V(unknown) if it could not be looked at; V(warning) if it works.
       type: str
     cluster:
       description: The cluster that the finding is about, if it is about one cluster.
@@ -297,6 +307,7 @@ def run(task: Task) -> Result:
     return {
         "changed": False,
         "healthy": verdict.healthy,
+        "state": verdict.state,
         "verification": told,
         "findings": told["findings"],
         "failed_pairs": [
@@ -311,7 +322,8 @@ def run(task: Task) -> Result:
 def _not_looked_at(names: list[str]) -> Result:
     """Return the result of check mode before the first run: nothing is found, and nothing is proved."""
     told = f"The mesh was not looked at, as kubeconfigs are still to come: {', '.join(names)}"
-    return {"changed": False, "healthy": False, "findings": [], "failed_pairs": [], "report": [told]}
+    nothing: Result = {"findings": [], "failed_pairs": [], "report": [told]}
+    return {"changed": False, "healthy": False, "state": "unknown", **nothing}
 
 
 def write(folder: Path, told: report.Result) -> None:

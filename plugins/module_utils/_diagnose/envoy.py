@@ -5,26 +5,24 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
 from .._base.waiting import concurrently
+from .._istio.envoy import ADMIN_PORT, Dump, rejected
 from .._kubernetes.client import KubernetesClient
-from .._trust.x509 import CertificateError, read_chain
+from .._trust.proxies import own_chain, trusted_roots
+from .._trust.x509 import CertificateError
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-Dump = dict[str, Any]
-
-_ADMIN_PORT = 15000
 _ANSWER_SECONDS = 20.0
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - what Envoy calls its listeners
 _HTTP = "HttpConnectionManager"
@@ -84,28 +82,19 @@ class EnvoyConfig:
 
     def certificate_chain(self) -> tuple[x509.Certificate, ...]:
         """Return the proxy's own certificate and those above it; nothing if it has no certificate."""
-        return self._certificates("default", "tls_certificate", "certificate_chain")
+        with suppress(CertificateError):
+            return own_chain(self.secrets, "the proxy's certificate")
+        return ()
 
     def trusted(self) -> tuple[x509.Certificate, ...]:
         """Return the roots that the proxy trusts."""
-        return self._certificates("ROOTCA", "validation_context", "trusted_ca")
-
-    def _certificates(self, name: str, kind: str, part: str) -> tuple[x509.Certificate, ...]:
-        with suppress(CertificateError, *MALFORMED):
-            for entry in self.secrets:
-                data = entry.get("secret", {}).get(kind, {}).get(part, {}).get("inline_bytes")
-                if entry.get("name") == name and data:
-                    return read_chain(base64.b64decode(data).decode(), f"the proxy's {name}")
+        with suppress(CertificateError):
+            return trusted_roots(self.secrets, "the proxy's roots")
         return ()
 
     def rejected(self) -> dict[str, str]:
         """Return why the proxy rejected resources, by the name of the resource."""
-        refused = {}
-        for entry in (*self.listeners, *self.routes, *self.clusters):
-            if details := entry.get("error_state", {}).get("details"):
-                named = entry.get("name") or _resource(entry).get("name") or "?"
-                refused[str(named)] = str(details)
-        return refused
+        return rejected((*self.listeners, *self.routes, *self.clusters))
 
     def listener(self, addresses: Sequence[str], port: int) -> Listener | None:
         """Return the listener for a connection to one of ``addresses``, or None.
@@ -203,7 +192,7 @@ def read_config(client: KubernetesClient, namespace: str, pod: str) -> EnvoyConf
     paths = [f"/config_dump?resource=dynamic_{dump}" for dump in dumps] + ["/clusters?format=json"]
 
     def ask(path: str) -> list[Dump]:
-        answer = client.get_from_pod(namespace, pod, _ADMIN_PORT, path, _ANSWER_SECONDS)
+        answer = client.get_from_pod(namespace, pod, ADMIN_PORT, path, _ANSWER_SECONDS)
         try:
             told = load_json(answer, f"What the proxy of pod {namespace}/{pod} tells")
             return [dict(entry) for entry in told.get("configs") or told.get("cluster_statuses") or []]
@@ -237,11 +226,6 @@ def rule_of(resource: Dump) -> str | None:
     config = resource.get("metadata", {}).get("filter_metadata", {}).get("istio", {}).get("config", "")
     match = re.search(r"/namespaces/([^/]+)/[^/]+/([^/]+)$", config)
     return f"{match[1]}/{match[2]}" if match else None
-
-
-def _resource(entry: Dump) -> Dump:
-    resource: Dump = entry.get("error_state", {}).get("failed_configuration") or {}
-    return resource
 
 
 def _listener(told: Dump) -> Listener:

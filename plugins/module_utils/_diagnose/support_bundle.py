@@ -32,11 +32,11 @@ from .._base.files import FILE_MODE, locked, write_private
 from .._base.members import Member
 from .._base.waiting import concurrently
 from .._istio import istiod
+from .._istio.envoy import ADMIN_PORT
 from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import Object
 from .._kubernetes.client import KubernetesClient, labels_of
 from .._verify import report as verification_report
-from .._verify.observe import ENVOY_ADMIN_PORT
 from .._verify.state import is_running, sidecar_of
 from .._verify.verification import Verification
 from .redact import Redactor, printable
@@ -328,7 +328,7 @@ def _pods(client: KubernetesClient, log_lines: int) -> dict[str, Source]:
 def _config_dump(client: KubernetesClient, namespace: str, pod: str) -> Any:
     """Return the configuration of a gateway's proxy, without the part that holds its keys."""
     path = "/config_dump?include_eds"
-    answer = client.get_from_pod(namespace, pod, ENVOY_ADMIN_PORT, path, _ANSWER_SECONDS)
+    answer = client.get_from_pod(namespace, pod, ADMIN_PORT, path, _ANSWER_SECONDS)
     try:
         configs = json.loads(answer)["configs"]
         return [config for config in configs if not str(config.get("@type")).endswith("SecretsConfigDump")]

@@ -167,6 +167,8 @@ _BUILT_IN = {
 _READ_AS = {
     (api_version, kind): _Resource(_plural(kind), True)
     for api_version, kinds in (
+        ("cilium.io/v2", "CiliumClusterwideNetworkPolicy CiliumNetworkPolicy"),
+        ("crd.projectcalico.org/v1", "GlobalNetworkPolicy NetworkPolicy"),
         ("gateway.networking.k8s.io/v1", "Gateway"),
         ("networking.istio.io/v1", "DestinationRule Gateway VirtualService"),
         ("security.istio.io/v1", "AuthorizationPolicy PeerAuthentication"),

@@ -20,6 +20,7 @@ from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.waiting import concurrently, pause, wait_until_met
 from .._istio import istiod
+from .._istio.envoy import ADMIN_PORT
 from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
 from .._istio.record import RECORD_REF, Record, forget_member, require_cluster
 from .._kubernetes.api import Object, ObjectRef
@@ -28,7 +29,6 @@ from .._kubernetes.load_balancer import service_addresses
 from .._kubernetes.objects import DELETE, UPDATE, ObjectChange
 from .._peering.reader_access import readers
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, annotations_of, secret_ref
-from .._verify.observe import ENVOY_ADMIN_PORT
 from .._verify.state import SIDECAR_LABEL, VERIFY_NAMESPACE
 from .._verify.workload import parse_endpoints
 
@@ -397,7 +397,7 @@ class Departure:
         def ask(pod: Object) -> str | None:
             namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
             try:
-                answer = client.get_from_pod(namespace, name, ENVOY_ADMIN_PORT, _ENDPOINTS, _ANSWER_SECONDS)
+                answer = client.get_from_pod(namespace, name, ADMIN_PORT, _ENDPOINTS, _ANSWER_SECONDS)
                 endpoints = parse_endpoints(answer.decode())
             except ExomeshError:
                 return None  # the pod is ending, or has just started

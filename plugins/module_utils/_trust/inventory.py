@@ -8,7 +8,6 @@ Private to the collection.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,13 +22,15 @@ from .._base.members import Member
 from .._base.text import printable_line
 from .._base.waiting import concurrently, wait_until_met
 from .._istio import istiod
+from .._istio.envoy import ADMIN_PORT, SECRETS
 from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import ApiError, Object, ObjectRef
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import apply_patiently, delete_for_sure
 from .._kubernetes.readiness import pod_unmet
 from .cluster import read_trust
-from .x509 import ISTIOD_NAME, CertificateError, describe, issued_by, read_chain
+from .proxies import own_chain
+from .x509 import ISTIOD_NAME, CertificateError, describe, issued_by
 
 with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
@@ -39,7 +40,6 @@ SEVERITIES = ("ok", "notice", "warning", "critical", "expired")
 
 _TLS_PORT = 15012
 _PROXY = "istio-proxy"
-_ENVOY_ADMIN_PORT = 15000
 _ANSWER_SECONDS = 20.0
 _PROBE = "exomesh-certificate-probe"
 _PROBE_REF = ObjectRef("v1", "Pod", _PROBE, ISTIO_NAMESPACE)
@@ -101,12 +101,14 @@ class ClusterCertificates:
 
     :param running_roots: the roots that istiod gives to workloads.
     :param problems: descriptions of what does not fit together, or could not be seen.
+    :param unread: only what could not be seen.
     """
 
     name: str
     seen: list[Seen] = field(default_factory=list)
     running_roots: tuple[x509.Certificate, ...] = ()
     problems: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     def of(self, role: str) -> list[x509.Certificate]:
         return [item.certificate for item in self.seen if item.role == role]
@@ -252,17 +254,13 @@ def proxy_chain(client: KubernetesClient, namespace: str, pod: str) -> tuple[x50
 
     :raises ExomeshError: the proxy cannot be asked, or has no certificate.
     """
-    path = "/config_dump?resource=dynamic_active_secrets"
+    answer = client.get_from_pod(namespace, pod, ADMIN_PORT, SECRETS, _ANSWER_SECONDS)
     try:
-        answer = client.get_from_pod(namespace, pod, _ENVOY_ADMIN_PORT, path, _ANSWER_SECONDS)
         entries = load_json(answer, f"What the proxy of pod {namespace}/{pod} tells").get("configs", [])
-        held = (entry["secret"]["tls_certificate"] for entry in entries if entry.get("name") == "default")
-        data = next((secret["certificate_chain"]["inline_bytes"] for secret in held), "")
-        chain = base64.b64decode(data).decode()
     except MALFORMED:
-        chain = ""
-    if chain:
-        return read_chain(chain, f"the certificate of pod {namespace}/{pod}")
+        entries = []
+    if chain := own_chain(entries, f"the certificate of pod {namespace}/{pod}"):
+        return chain
     raise CertificateError(f"Pod {namespace}/{pod} shows no certificate", "proxy_silent", cluster=client.name)
 
 
@@ -325,6 +323,7 @@ def _noted(found: ClusterCertificates) -> Iterator[None]:
     try:
         yield
     except ExomeshError as error:
+        found.unread.append(str(error))
         found.problems.append(str(error.about(cluster=found.name)))
 
 

@@ -19,7 +19,8 @@ from .._trust.inventory import INTERMEDIATE, ISTIOD, ROOT, WORKLOAD
 from .._trust.x509 import issued_by
 from . import findings
 from .checks_mesh import told_roots
-from .findings import Finding, Kind, some
+from .checks_proxies import Found, network_policies, proxies
+from .findings import Finding, some
 from .state import (
     EXPIRES_ANNOTATION,
     VERIFY_NAMESPACE,
@@ -47,9 +48,6 @@ def about_cluster(cluster: ClusterState, mesh: MeshState) -> Iterator[Finding]:
         for kind, evidence in check(cluster, mesh):
             yield Finding(kind, cluster=cluster.name, evidence=some(evidence))
     yield from destination_rules(cluster, mesh)
-
-
-Found = Iterator[tuple[Kind, list[str]]]
 
 
 # Checks: each yields kinds of findings, with their evidence
@@ -170,8 +168,8 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
             f"{p['port']} to {p.get('targetPort', p['port'])}" for s in services for p in s["spec"]["ports"]
         ]
         yield findings.GATEWAY_PORT_WRONG, [f"its ports: {', '.join(ports)}"]
+    unready = [f"{name_of(pod)}: {unmet}" for pod in pods if (unmet := pod_unmet(pod))]
     if not any(map(is_ready, pods)):
-        unready = [f"{name_of(pod)}: {pod_unmet(pod)}" for pod in pods]
         yield (
             findings.GATEWAY_NOT_READY,
             unready or [f"no pod has the labels {services[0]['spec'].get('selector')}"],
@@ -184,9 +182,8 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
         yield findings.GATEWAY_NOT_EXPOSED, told or [f"no Gateway in {ISTIO_NAMESPACE}"]
     elif hosts := _too_narrow(cluster):
         yield findings.GATEWAY_HOSTS_RESTRICTED, [f"its hosts: {', '.join(hosts)}"]
-    blocking = _blocking(cluster.network_policies, pods)
-    if blocking:
-        yield findings.GATEWAY_BLOCKED, [f"NetworkPolicy {name_of(policy)}" for policy in blocking]
+    if any(map(is_ready, pods)) and unready:
+        yield findings.GATEWAY_DEGRADED, unready
 
 
 def services(cluster: ClusterState, _mesh: MeshState) -> Found:
@@ -270,6 +267,12 @@ def workload(cluster: ClusterState, mesh: MeshState) -> Found:
         yield findings.SIDECAR_UNRESPONSIVE, [cluster.sidecar_problem]
 
 
+def untold(cluster: ClusterState, _mesh: MeshState) -> Found:
+    """Report what could not be looked at, so that nobody takes it for well."""
+    if reasons := [reason for part in cluster.untold.values() for reason in part]:
+        yield findings.NOT_TOLD, reasons
+
+
 _CLUSTER_CHECKS: tuple[Callable[[ClusterState, MeshState], Found], ...] = (
     certificates,
     istiods,
@@ -277,10 +280,13 @@ _CLUSTER_CHECKS: tuple[Callable[[ClusterState, MeshState], Found], ...] = (
     dns_capture,
     registries,
     gateways,
+    proxies,
+    network_policies,
     services,
     mtls,
     foreign_secrets,
     workload,
+    untold,
 )
 
 
@@ -380,31 +386,3 @@ def _too_narrow(cluster: ClusterState) -> list[str]:
         ]
     tested = f"{workload_name(cluster.name)}.{VERIFY_NAMESPACE}.svc.cluster.local"
     return [] if any(_covers(host, tested) for host in hosts) else hosts
-
-
-def _blocking(policies: Sequence[Object], pods: Sequence[Object]) -> list[Object]:
-    """Return the policies that select a gateway's pods if none of them allows its port; otherwise none."""
-    selecting = []
-    for policy in policies:
-        spec = policy.get("spec") or {}
-        selector = spec.get("podSelector") or {}
-        labels = selector.get("matchLabels") or {}
-        everyone = not labels and not selector.get("matchExpressions")
-        if "Ingress" in (spec.get("policyTypes") or ["Ingress"]) and any(
-            everyone or is_selected(pod, labels) for pod in pods
-        ):
-            selecting.append(policy)
-    allowed = any(
-        not rule.get("ports")
-        or any(
-            port.get("port") in (None, GATEWAY_PORT, "tls")
-            or (
-                isinstance(port.get("port"), int)
-                and port["port"] <= GATEWAY_PORT <= port.get("endPort", port["port"])
-            )
-            for port in rule["ports"]
-        )
-        for policy in selecting
-        for rule in policy["spec"].get("ingress") or []
-    )
-    return [] if allowed else selecting

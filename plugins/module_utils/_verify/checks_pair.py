@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find what is wrong on the way from one cluster to another (private).
 
-Every check returns whether it passed, and its findings. None means that the check cannot be decided.
+Every check returns whether it passed, and its findings. It returns None if there is nothing to decide, and
+a text that says why if the check could not be made.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 _RESOLVE_FAILED = 6  # curl's exit code
 
 
-Checked: TypeAlias = "tuple[bool | None, list[Finding]]"
+Outcome: TypeAlias = "bool | str | None"
+Checked: TypeAlias = "tuple[Outcome, list[Finding]]"
 
 
 def _secret(pair: PairState, mesh: MeshState) -> Checked:
@@ -61,7 +63,7 @@ def _form_problem(secret: RemoteSecret, destination: str) -> str | None:
 
 def _credentials(pair: PairState, mesh: MeshState) -> Checked:
     if pair.user is None:
-        return None, []
+        return pair.untold, []
     if not pair.user:
         told = f"a TokenReview in {pair.destination} does not know the token"
         return False, [_about(pair, findings.CREDENTIALS_REJECTED, told)]
@@ -96,9 +98,9 @@ def _api(pair: PairState, mesh: MeshState) -> Checked:
 
 
 def _sync(pair: PairState, mesh: MeshState) -> Checked:
-    known = [istiod for istiod in mesh.clusters[pair.source].istiods if istiod.synced]
+    known = [istiod for istiod in mesh.clusters[pair.source].istiods if istiod.answered]
     if not known:
-        return None, []
+        return f"no istiod of {pair.source} answered", []
     stale = [
         f"{istiod.name} says {pair.destination} is {state}"
         for istiod in known
@@ -109,9 +111,9 @@ def _sync(pair: PairState, mesh: MeshState) -> Checked:
 
 def _gateway(pair: PairState, mesh: MeshState) -> Checked:
     destination = mesh.clusters[pair.destination]
-    istiods_there = [istiod for istiod in mesh.clusters[pair.source].istiods if istiod.gateways]
+    istiods_there = [istiod for istiod in mesh.clusters[pair.source].istiods if istiod.answered]
     if not istiods_there:
-        return None, []
+        return f"no istiod of {pair.source} answered", []
     addresses = set(destination.gateway_addresses)
     # istiod resolves host names itself. The addresses that it gets may differ from those seen here.
     by_name = not all(re.fullmatch(r"[0-9.]+|.*:.*", address) for address in addresses)
@@ -128,7 +130,9 @@ def _gateway(pair: PairState, mesh: MeshState) -> Checked:
 
 def _endpoints(pair: PairState, mesh: MeshState) -> Checked:
     if pair.endpoints is None:
-        return None, []
+        return _not_asked(
+            mesh, f"the sidecar of {pair.source}'s test workload did not show its endpoints"
+        ), []
     gateways_there = {f"{a}:{GATEWAY_PORT}" for a in mesh.clusters[pair.destination].gateway_addresses}
     expected = f"the gateway is {', '.join(sorted(gateways_there))}"
     if not pair.endpoints:
@@ -197,10 +201,10 @@ def _wire_problem(answer: Answer, pair: PairState) -> Kind | None:
     return None
 
 
-def _request(pair: PairState, _mesh: MeshState) -> Checked:
+def _request(pair: PairState, mesh: MeshState) -> Checked:
     answer = pair.answer
     if answer is None:
-        return None, []
+        return _not_asked(mesh, "no request was sent"), []
     if answer.status != 200:
         told = f"status {answer.status}: {answer.details} {answer.error}".strip()
         return False, [_about(pair, findings.REQUEST_FAILED, told)]
@@ -228,6 +232,11 @@ def _identity(pair: PairState, mesh: MeshState) -> Checked:
         if seen != (expected := _identity_of(mesh.clusters[name]))
     ]
     return not wrong, [_about(pair, findings.IDENTITY_MISMATCH, *wrong)] if wrong else []
+
+
+def _not_asked(mesh: MeshState, why: str) -> str | None:
+    """Return why a request was not sent; None in a verification that only reads."""
+    return why if mesh.full else None
 
 
 PAIR_CHECKS: dict[str, Callable[[PairState, MeshState], Checked]] = {

@@ -14,7 +14,8 @@ from typing import Any
 
 from .._base.members import Member
 
-ERROR, WARNING = "error", "warning"
+ERROR, UNKNOWN, WARNING = "error", "unknown", "warning"
+"""Severities: it is wrong; whether it is wrong cannot be told; it works, but look at it. Worst first."""
 
 CHECKS = (
     "secret",
@@ -90,6 +91,14 @@ CLOCK_SKEW = Kind(
     _ISSUES + "25108",
     breaks_out="wire",
     breaks_in="wire",
+)
+NOT_TOLD = Kind(
+    "not-told",
+    "Something could not be looked at: whether it is well cannot be told",
+    "it did not answer, or the user of the kubeconfig may not look at it",
+    "{playbook}.status again, when what the evidence names answers",
+    _MULTICLUSTER,
+    severity=UNKNOWN,
 )
 MEMBER_NOT_IN_INVENTORY = Kind(
     "member-not-in-inventory",
@@ -283,6 +292,22 @@ GATEWAY_NOT_READY = Kind(
     _INSTALL,
     breaks_in="gateway",
 )
+GATEWAY_DEGRADED = Kind(
+    "gateway-degraded",
+    "Not all pods of the east-west gateway are ready",
+    "a pod does not start, or its proxy rejects its configuration",
+    "kubectl -n istio-system describe pod, for the pods that the evidence names, in {cluster}",
+    _INSTALL,
+    severity=WARNING,
+)
+GATEWAY_CONFIG_REJECTED = Kind(
+    "gateway-config-rejected",
+    "The east-west gateway rejects its configuration: it exposes no new Services, and new pods do not start",
+    "two Gateways on port 15443 have hosts that overlap, or an EnvoyFilter makes what Envoy does not accept",
+    "kubectl get gateways.networking.istio.io,envoyfilters -A -o yaml, in {cluster}; leave one Gateway for "
+    "each host on port 15443",
+    _ISSUES + "46021",
+)
 GATEWAY_NOT_EXPOSED = Kind(
     "gateway-not-exposed",
     "No Gateway exposes the cluster's services to other networks",
@@ -309,6 +334,57 @@ GATEWAY_BLOCKED = Kind(
     "kubectl -n istio-system get networkpolicy -o yaml, in {cluster}; allow ingress to port 15443",
     "https://kubernetes.io/docs/concepts/services-networking/network-policies/",
     breaks_in="wire",
+)
+
+ISTIOD_BLOCKED = Kind(
+    "istiod-blocked",
+    "NetworkPolicies keep proxies from istiod: they get no new configuration and no new certificates",
+    "a policy allows egress of the pods, or ingress of istiod, without port 15012",
+    "kubectl get networkpolicy -A -o yaml, in {cluster}; allow the pods of the mesh TCP 15012 of istiod",
+    "https://istio.io/latest/docs/ops/deployment/application-requirements/",
+)
+PEERS_BLOCKED = Kind(
+    "peers-blocked",
+    "NetworkPolicies keep workloads from the gateways of peers: their requests to other clusters fail",
+    "a policy allows egress of the pods, but not to the addresses of the peers' gateways",
+    "kubectl get networkpolicy -A -o yaml, in {cluster}; allow egress to TCP 15443 of the peers' gateways",
+    "https://kubernetes.io/docs/concepts/services-networking/network-policies/",
+    severity=WARNING,
+)
+ENDPOINT_BLOCKED = Kind(
+    "endpoint-blocked",
+    "NetworkPolicies keep the east-west gateway from workloads: requests of peers to their Services fail",
+    "a policy allows ingress of the pods only from their own cluster's workloads, but requests of peers come "
+    "from the pods of the gateway",
+    "kubectl get networkpolicy -A -o yaml, in {cluster}; allow ingress from the gateway's pods",
+    "https://kubernetes.io/docs/concepts/services-networking/network-policies/",
+    severity=WARNING,
+)
+POLICIES_NOT_JUDGED = Kind(
+    "policies-not-judged",
+    "The cluster has policies for its network of kinds that are not judged here",
+    "Cilium or Calico has policies of its own; they may close what the mesh needs",
+    "{playbook}.verify sends requests for every pair; it fails if they close a way of the test workload",
+    "https://docs.cilium.io/en/stable/security/policy/",
+    severity=WARNING,
+)
+
+# Running proxies
+
+PROXY_ROOT_DIFFERS = Kind(
+    "proxy-root-differs",
+    "Running proxies have another root than istiod gives out: requests to them and from them fail",
+    "they run since before the root was changed, or have lost istiod",
+    "kubectl rollout restart the workloads that the evidence names, in {cluster}",
+    _CA,
+)
+PROXY_CONFIG_REJECTED = Kind(
+    "proxy-config-rejected",
+    "Proxies reject their new configuration: they keep an older one",
+    "an EnvoyFilter, VirtualService, DestinationRule or ServiceEntry makes what Envoy does not accept",
+    "kubectl get envoyfilters,virtualservices,destinationrules,serviceentries -A, in {cluster}; correct what "
+    "the evidence names",
+    "https://istio.io/latest/docs/ops/diagnostic-tools/proxy-cmd/",
 )
 
 # Services that do not cross, though nothing says so

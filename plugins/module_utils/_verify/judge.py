@@ -41,8 +41,14 @@ class Verdict:
     cluster_states: dict[str, str]
 
     @property
+    def state(self) -> str:
+        """Return ``healthy``, ``unhealthy``, or ``unknown`` if something could not be looked at."""
+        worst = _worst(self.findings)
+        return {"failed": "unhealthy", "unknown": "unknown"}.get(worst, "healthy")
+
+    @property
     def healthy(self) -> bool:
-        return not any(finding.is_error for finding in self.findings)
+        return self.state == "healthy"
 
 
 def judge(mesh: MeshState) -> Verdict:
@@ -53,7 +59,8 @@ def judge(mesh: MeshState) -> Verdict:
         verdict, found = judge_pair(pair, mesh, of_clusters)
         verdicts.append(verdict)
         of_pairs += found
-    ranked = sorted([*of_clusters, *of_pairs], key=lambda finding: not finding.is_error)
+    worst = list(_STATES)
+    ranked = sorted([*of_clusters, *of_pairs], key=lambda finding: worst.index(finding.severity))
     states = {
         name: "failed"
         if cluster.error
@@ -72,21 +79,26 @@ def judge_pair(
     """
     passed: dict[str, bool | None] = dict.fromkeys(CHECKS)
     found: list[Finding] = []
+    untold: list[str] = []
     state = "ok"
     for check in CHECKS:
         causes = [cause for cause in of_clusters if cause.explains(check, pair.source, pair.destination)]
         if causes:
             state = "failed" if any(cause.is_error for cause in causes) else "unknown"
             break
-        passed[check], problems = PAIR_CHECKS[check](pair, mesh)
+        outcome, problems = PAIR_CHECKS[check](pair, mesh)
         found += problems
-        if passed[check] is False:
+        if isinstance(outcome, str):
+            untold.append(f"{check}: {outcome}")
+        else:
+            passed[check] = outcome
+        if outcome is False:
             break
-    if any(finding.is_error for finding in found):
-        state = "failed"
-    elif found and state == "ok":
-        state = "warning"
-    return PairVerdict(pair, state, passed), found
+    if untold and state == "ok":
+        found.append(
+            Finding(findings.NOT_TOLD, source=pair.source, destination=pair.destination, evidence=untold)
+        )
+    return PairVerdict(pair, state if state != "ok" else _worst(found), passed), found
 
 
 def about_clusters(mesh: MeshState) -> list[Finding]:
@@ -115,6 +127,8 @@ _CAUSES: dict[Kind, tuple[Kind, ...]] = {
 
 def _worst(found: Iterable[Finding]) -> str:
     severities = {finding.severity for finding in found}
-    if findings.ERROR in severities:
-        return "failed"
-    return "warning" if severities else "ok"
+    return next((state for severity, state in _STATES.items() if severity in severities), "ok")
+
+
+_STATES = {findings.ERROR: "failed", findings.UNKNOWN: "unknown", findings.WARNING: "warning"}
+"""The state of a cluster or pair with a finding of this severity, worst first."""

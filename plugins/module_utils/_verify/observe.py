@@ -23,7 +23,8 @@ from .._kubernetes.api import ApiError, Object
 from .._kubernetes.client import KubernetesClient, labels_of
 from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL
-from .._trust.inventory import WORKLOAD, Seen, look_at_cluster, proxy_chain
+from .._trust.inventory import WORKLOAD, Seen, look_at_cluster
+from .proxies import look_at_proxies
 from .state import (
     VERIFY_NAMESPACE,
     Access,
@@ -32,16 +33,11 @@ from .state import (
     PairState,
     RemoteSecret,
     annotations_of,
-    is_running,
-    sidecar_of,
+    has_gateway_port,
 )
 
-ENVOY_ADMIN_PORT = 15000
 _ISTIOD_DEBUG_PORT = 15014
 _ANSWER_SECONDS = 10.0
-_PROXIES = 8
-"""The number of workload proxies whose certificate is read: the oldest, which had most time to fail."""
-
 RIGHTS = {
     "list namespaces": ("", "namespaces"),
     "list nodes": ("", "nodes"),
@@ -100,7 +96,7 @@ def ask_istiod(client: KubernetesClient, istiod: Istiod) -> None:
     """Ask a replica of istiod which clusters and gateways it knows."""
     if istiod.unmet and "Ready" not in istiod.unmet:
         return
-    istiod.silent = None
+    istiod.silent, istiod.answered = None, False
 
     pages = ("/debug/clusterz", "/debug/networkz")
     try:
@@ -112,6 +108,7 @@ def ask_istiod(client: KubernetesClient, istiod: Istiod) -> None:
         )
         istiod.synced = {entry["id"]: entry["syncStatus"] for entry in clusters}
         istiod.gateways = [(entry["Network"], entry["Addr"], entry["Port"]) for entry in gateways]
+        istiod.answered = True
     except (ExomeshError, *MALFORMED) as error:
         istiod.silent = str(error)
 
@@ -139,7 +136,7 @@ def observe_credentials(pair: PairState, source: ClusterState, destination: Clus
     client = destination.client
     if access is None or client is None:
         return
-    with suppress(ExomeshError):  # not all users may ask; istiod's own state then shows a bad token
+    try:
         try:
             known = _ask_account(pair, client.with_token(access.token), account_of(access.token))
         except ApiError as error:
@@ -149,6 +146,8 @@ def observe_credentials(pair: PairState, source: ClusterState, destination: Clus
             known = False
         if not known:
             _ask_for_account(pair, client, access.token)
+    except ExomeshError as error:
+        pair.untold = str(error)
 
 
 def account_of(token: str) -> str:
@@ -281,14 +280,41 @@ def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
     # With a revision, the ConfigMap is named istio-REVISION.
     names = ["istio", *sorted(name for name in by_name if name.startswith("istio-"))]
     text = next((by_name[name]["mesh"] for name in names if "mesh" in by_name.get(name, {})), "")
-    with suppress(*MALFORMED):  # istiod keeps the configuration that it read before
+    try:
         state.mesh_config = dict(load_yaml(text, "The mesh configuration") or {})
+    except MALFORMED as error:  # istiod keeps the configuration that it read before
+        state.untold["mesh configuration"] = [f"the mesh configuration in a ConfigMap istio: {error}"]
 
 
 def _read_gateways(state: ClusterState, client: KubernetesClient) -> None:
-    for group in ("networking.istio.io/v1", "gateway.networking.k8s.io/v1"):
-        state.gateways += client.list_objects(group, "Gateway", ISTIO_NAMESPACE)
+    found = client.list_objects("networking.istio.io/v1", "Gateway")
+    # A Gateway of another namespace is applied to these pods, too.
+    state.gateways += [gateway for gateway in found if _is_here(gateway) or has_gateway_port(gateway)]
+    state.gateways += client.list_objects("gateway.networking.k8s.io/v1", "Gateway", ISTIO_NAMESPACE)
 
+
+def _is_here(obj: Object) -> bool:
+    return bool(obj["metadata"]["namespace"] == ISTIO_NAMESPACE)
+
+
+def _read_foreign_policies(state: ClusterState, client: KubernetesClient) -> None:
+    for api_version, kind in _FOREIGN_POLICIES:
+        try:
+            if number := len(client.list_objects(api_version, kind)):
+                state.foreign_policies[f"{kind}.{api_version.partition('/')[0]}"] = number
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            state.untold["policies"] = [str(error)]
+
+
+_FOREIGN_POLICIES = (
+    ("cilium.io/v2", "CiliumNetworkPolicy"),
+    ("cilium.io/v2", "CiliumClusterwideNetworkPolicy"),
+    ("crd.projectcalico.org/v1", "NetworkPolicy"),
+    ("crd.projectcalico.org/v1", "GlobalNetworkPolicy"),
+)
+"""Kinds of policies for networks that are not judged here."""
 
 _READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
     _read_pods,
@@ -299,7 +325,8 @@ _READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
     _read_gateways,
     _lists("destination_rules", "networking.istio.io/v1", "DestinationRule"),
     _lists("peer_authentications", "security.istio.io/v1", "PeerAuthentication"),
-    _lists("network_policies", "networking.k8s.io/v1", "NetworkPolicy", ISTIO_NAMESPACE),
+    _lists("network_policies", "networking.k8s.io/v1", "NetworkPolicy"),
+    _read_foreign_policies,
 )
 
 
@@ -308,26 +335,18 @@ def read_certificates(state: ClusterState, client: KubernetesClient) -> None:
     try:
         found = look_at_cluster(client)
         state.certificates, state.running_roots = found.seen, found.running_roots
+        state.untold["certificates"] = found.unread
     except ExomeshError as error:
         if error.code not in ("cacerts_partial", "certificate_unreadable"):
             raise
         state.certificates_problem = str(error)
-    proxies = [
-        pod
-        for pod in state.pods
-        if pod["metadata"]["namespace"] != ISTIO_NAMESPACE and sidecar_of(pod) and is_running(pod)
+    look_at_proxies(state, client)
+    known = {seen.where for seen in state.certificates}
+    state.certificates += [
+        Seen(state.name, WORKLOAD, f"pod {proxy.pod}", proxy.chain[0])
+        for proxy in state.proxies
+        if proxy.chain and f"pod {proxy.pod}" not in known
     ]
-    oldest = sorted(proxies, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))[:_PROXIES]
-
-    def leaf(pod: Object) -> Seen | None:
-        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        with suppress(ExomeshError):  # the pod may be deleted at this moment
-            return Seen(
-                state.name, WORKLOAD, f"pod {namespace}/{name}", proxy_chain(client, namespace, name)[0]
-            )
-        return None
-
-    state.certificates += [seen for seen in concurrently(leaf, oldest) if seen]
 
 
 def remote_secret(secret: Object) -> RemoteSecret:

@@ -25,7 +25,7 @@ from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
 from .._trust.inventory import INTERMEDIATE, ROOT
-from .state import ClusterState, MeshState
+from .state import VERIFY_NAMESPACE, ClusterState, MeshState
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,11 @@ def _of_cluster(cluster: ClusterState) -> dict[str, Any]:
         ],
         "settings": cluster.settings,
         "policies": cluster.policies,
-        "network policies": _content(cluster.network_policies),
+        "network policies": _content(
+            policy
+            for policy in cluster.network_policies
+            if policy["metadata"]["namespace"] in (ISTIO_NAMESPACE, VERIFY_NAMESPACE)
+        ),
         "gateways": _content(cluster.gateways),
         "gateway services": _content(services),
         "gateway pods": sorted(

@@ -27,6 +27,8 @@ Result = dict[str, Any]
 
 _CELLS = {"ok": "ok", "warning": "warn", "failed": "FAIL", "unknown": "?"}
 _RANKS = ("failed", "unknown", "warning", "ok")
+_JUNIT = {"error": "failure", "unknown": "error"}
+"""JUnit's element for findings of a severity. An error in JUnit is a test that could not be made."""
 _WIDEST = 100
 """A matrix that is wider than this many characters shows numbers as its column titles."""
 _SLOWEST = 12
@@ -41,6 +43,7 @@ def result(mesh: MeshState, verdict: Verdict, seconds: float, only: Sequence[str
         "schema": SCHEMA,
         "mesh": {
             "healthy": verdict.healthy,
+            "state": verdict.state,
             "mode": "full" if mesh.full else "status",
             **({"proved": time_text(mesh.proved)} if mesh.proved else {}),
             "begun": time_text(mesh.now),
@@ -164,7 +167,7 @@ def junit(verification: Result) -> str:
                 rows.append((f"{source} -> {destination}", found, pair["state"]))
         if rows:
             _suite(root, f"pairs from {source}", rows)
-    for key in ("tests", "failures", "skipped"):
+    for key in ("tests", "failures", "errors", "skipped"):
         root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
     root.set("time", str(verification["mesh"]["seconds"]))
     ElementTree.indent(root)
@@ -175,24 +178,27 @@ def _suite(
     root: ElementTree.Element, name: str, cases: Sequence[tuple[str, list[Mapping[str, Any]], str | None]]
 ) -> None:
     suite = ElementTree.SubElement(root, "testsuite", name=name, tests=str(len(cases)))
-    failures = skipped = 0
+    counts = {"failure": 0, "error": 0, "skipped": 0}
     for title, found, state in cases:
         case = ElementTree.SubElement(suite, "testcase", classname=f"mesh.{name}", name=title)
-        errors = [finding for finding in found if finding["severity"] == "error"]
-        if errors:
-            failures += 1
-            message = "; ".join(f"{finding['code']}: {finding['message']}" for finding in errors)
-            failure = ElementTree.SubElement(case, "failure", type=errors[0]["code"], message=message)
-            failure.text = "\n\n".join(map(_explained, errors))
-        elif state in ("failed", "unknown"):
-            skipped += 1
-            ElementTree.SubElement(
-                case, "skipped", message="a finding about one of the two clusters explains it"
-            )
-        if warnings := [finding for finding in found if finding["severity"] != "error"]:
+        for severity, tag in _JUNIT.items():
+            if told := [finding for finding in found if finding["severity"] == severity]:
+                counts[tag] += 1
+                message = "; ".join(f"{finding['code']}: {finding['message']}" for finding in told)
+                failure = ElementTree.SubElement(case, tag, type=told[0]["code"], message=message)
+                failure.text = "\n\n".join(map(_explained, told))
+                break
+        else:
+            if state in ("failed", "unknown"):
+                counts["skipped"] += 1
+                ElementTree.SubElement(
+                    case, "skipped", message="a finding about one of the two clusters explains it"
+                )
+        if warnings := [finding for finding in found if finding["severity"] == "warning"]:
             ElementTree.SubElement(case, "system-out").text = "\n\n".join(map(_explained, warnings))
-    suite.set("failures", str(failures))
-    suite.set("skipped", str(skipped))
+    suite.set("failures", str(counts["failure"]))
+    suite.set("errors", str(counts["error"]))
+    suite.set("skipped", str(counts["skipped"]))
 
 
 def _explained(finding: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._base.members import Member
-from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
 from .._istio.record import Record
 from .._kubernetes.api import Object
 from .._kubernetes.client import KubernetesClient, labels_of
@@ -66,6 +66,7 @@ class Istiod:
     :param synced: sync state of every cluster that it reads.
     :param gateways: network, address and port of every gateway that it knows.
     :param silent: why it did not answer; None if it did.
+    :param answered: whether it answered.
     """
 
     name: str
@@ -74,6 +75,24 @@ class Istiod:
     synced: dict[str, str] = field(default_factory=dict)
     gateways: list[tuple[str, str, int]] = field(default_factory=list)
     silent: str | None = None
+    answered: bool = False
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A running proxy, as it describes itself.
+
+    :param pod: its pod, as ``namespace/name``.
+    :param chain: its certificate and those above it.
+    :param roots: the roots that it trusts.
+    :param rejected: why it rejected what istiod sent, by the name of the resource.
+    """
+
+    pod: str
+    is_gateway: bool
+    chain: tuple[x509.Certificate, ...]
+    roots: tuple[x509.Certificate, ...]
+    rejected: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -88,6 +107,9 @@ class ClusterState:
     :param settings: data of the ConfigMaps in Istio's namespace, by name.
     :param policies: what istiod applies to the whole mesh; None if it was not asked or did not answer.
     :param certificates_problem: why its secret cacerts cannot be read.
+    :param foreign_policies: kinds of policies for networks that are not judged here, each with their number.
+    :param proxies: the running proxies that were asked.
+    :param untold: what could not be looked at, and why, by the part that it belongs to.
     :param gateway_events: newest Events of its gateway's Service.
     :param workload_problem: why the test workload does not run.
     :param sidecar_problem: why the test workload's sidecar does not report its endpoints.
@@ -116,6 +138,9 @@ class ClusterState:
     destination_rules: list[Object] = field(default_factory=list)
     peer_authentications: list[Object] = field(default_factory=list)
     network_policies: list[Object] = field(default_factory=list)
+    foreign_policies: dict[str, int] = field(default_factory=dict)
+    proxies: list[Proxy] = field(default_factory=list)
+    untold: dict[str, list[str]] = field(default_factory=dict)
     gateway_events: list[str] = field(default_factory=list)
     workload_problem: str | None = None
     sidecar_problem: str | None = None
@@ -229,6 +254,7 @@ class PairState:
     """The state of the way from one cluster to another, as it was seen. None means not looked at.
 
     :param user: the account of the remote secret, as the destination knows it; "" if it rejects the token.
+    :param untold: why the destination could not be asked for that account.
     :param rights: by right, whether that account has it in the destination.
     :param endpoints: addresses that the source's sidecar knows for the destination's test service.
     """
@@ -236,6 +262,7 @@ class PairState:
     source: str
     destination: str
     user: str | None = None
+    untold: str | None = None
     rights: dict[str, bool] = field(default_factory=dict)
     endpoints: list[str] | None = None
     answer: Answer | None = None
@@ -267,6 +294,12 @@ class MeshState:
     @property
     def reached(self) -> list[ClusterState]:
         return [cluster for cluster in self.clusters.values() if cluster.client]
+
+
+def has_gateway_port(gateway: Object) -> bool:
+    """Return whether one of Istio's own Gateways has a server on the port of east-west gateways."""
+    servers = (gateway.get("spec") or {}).get("servers") or []
+    return any((server.get("port") or {}).get("number") == GATEWAY_PORT for server in servers)
 
 
 def annotations_of(obj: Object) -> dict[str, str]:

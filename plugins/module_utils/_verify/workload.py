@@ -25,6 +25,7 @@ from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
 from .._base.text import new_mark
 from .._base.waiting import concurrently, wait_until_met
+from .._istio.envoy import ADMIN_PORT
 from .._istio.names import GATEWAY_PORT
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
@@ -32,7 +33,7 @@ from .._kubernetes.containers import client_container, server_container
 from .._kubernetes.images import require_image
 from .._kubernetes.objects import apply_patiently, delete_for_sure
 from .._kubernetes.readiness import pod_unmet
-from .observe import ENVOY_ADMIN_PORT, access_to
+from .observe import access_to
 from .state import (
     EXPIRES_ANNOTATION,
     VERIFY_NAMESPACE,
@@ -179,7 +180,7 @@ def read_endpoints(cluster: ClusterState) -> dict[str, list[str]]:
     answer = cluster.reached.get_from_pod(
         VERIFY_NAMESPACE,
         workload_name(cluster.name),
-        ENVOY_ADMIN_PORT,
+        ADMIN_PORT,
         f"/config_dump?{query}",
         _ENVOY_SECONDS,
     )

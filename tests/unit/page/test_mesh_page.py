@@ -179,7 +179,7 @@ def test_says_when_no_requests_were_sent() -> None:
 
 def test_a_healthy_mesh_with_warnings_is_not_all_green() -> None:
     told = verifications.unhealthy()
-    told["mesh"]["healthy"] = True
+    told["mesh"].update(healthy=True, state="healthy")
     told["findings"] = told["findings"][1:]
     assert '<div class="banner warning">' in html(told)
 

@@ -33,6 +33,7 @@ def healthy(count: int) -> dict[str, Any]:
         "schema": 1,
         "mesh": {
             "healthy": True,
+            "state": "healthy",
             "mode": "full",
             "begun": text(NOW),
             "seconds": 9.4,
@@ -55,7 +56,7 @@ def healthy(count: int) -> dict[str, Any]:
 def unhealthy() -> dict[str, Any]:
     """Three clusters: one gateway is scaled to 0, one CA is about to end, a pod has no sidecar."""
     told = healthy(3)
-    told["mesh"]["healthy"] = False
+    told["mesh"].update(healthy=False, state="unhealthy")
     frankfurt, vienna, geneva = told["clusters"]
     geneva["state"] = "failed"
     geneva["gateways"][0].update(pods=0, ready_pods=0)

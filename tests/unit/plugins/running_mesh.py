@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._istio import envoy
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import Authority, KeyKind, Profile
 from kubeconfigs import CA_OF_TESTS, NOW, Pair, issue, run_module
@@ -96,6 +97,7 @@ class RunningCluster:
         }
         owned = {"app.kubernetes.io/managed-by": "exomesh.istio"}
         self.put("Secret", "cacerts", owned, data={key: text_of(value) for key, value in content.items()})
+        self.chain = chain
         return issue("istiod", not_after=NOW + timedelta(days=1), issuer=Pair(chain[0], key))
 
     def put(
@@ -136,8 +138,10 @@ class RunningCluster:
             self.api.listen(pod, 15000, self.proxy_pages())
 
     def proxy_pages(self) -> Object:
-        chain = {"inline_bytes": text_of(self.leaf.pem)}
+        chain = {"inline_bytes": text_of(self.leaf.pem + rules.chain_pem(self.chain).encode())}
         secret = {"name": "default", "secret": {"tls_certificate": {"certificate_chain": chain}}}
+        trusted = {"inline_bytes": text_of(rules.chain_pem(self.root.chain))}
+        roots = {"name": "ROOTCA", "secret": {"validation_context": {"trusted_ca": trusted}}}
         endpoints = [
             {
                 "endpoint_config": {
@@ -151,7 +155,9 @@ class RunningCluster:
         secrets = {"@type": "envoy.admin.v3.SecretsConfigDump", "key": "a key that nobody may see"}
         clusters = {"@type": "envoy.admin.v3.ClustersConfigDump", "version_info": "7"}
         return {
-            "/config_dump?resource=dynamic_active_secrets": {"configs": [secret]},
+            "/config_dump?resource=dynamic_active_secrets": {"configs": [secret, roots]},
+            envoy.UPDATES_REJECTED: {},
+            envoy.REJECTED_ROUTES: {},
             "/config_dump?include_eds": {"configs": [secrets, clusters]},
             f"/config_dump?{query}": {"configs": endpoints},
         }

@@ -280,7 +280,9 @@ def cluster(name: str, number: int) -> ClusterState:
         server=f"https://{name}:6443",
         api_ca="CA of " + name,
         mesh_config={"defaultConfig": {"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}},
-        istiods=[Istiod("istiod-1", "1.31.1", None, dict.fromkeys(NAMES, "synced"), networks)],
+        istiods=[
+            Istiod("istiod-1", "1.31.1", None, dict.fromkeys(NAMES, "synced"), networks, answered=True)
+        ],
         secrets=[
             RemoteSecret(
                 f"istio-remote-secret-{peer}",
@@ -568,6 +570,14 @@ WAY = "vie -> fra"
             [("istiod-not-synced", WAY)],
         ),
         (lambda mesh: mesh.clusters["vie"].istiods[0].gateways.pop(1), [("gateway-unknown", WAY)]),
+        (
+            lambda mesh: mesh.clusters["vie"].istiods[0].gateways.clear(),
+            [("gateway-unknown", WAY), ("gateway-unknown", "vie -> gva")],
+        ),
+        (
+            lambda mesh: mesh.clusters["vie"].istiods[0].synced.clear(),
+            [("istiod-not-synced", WAY), ("istiod-not-synced", "vie -> gva")],
+        ),
         (pair("endpoints", []), [("endpoint-missing", WAY)]),
         (pair("endpoints", ["192.168.0.7:3000"]), [("endpoint-not-gateway", WAY)]),
         (pair("endpoints", ["203.0.113.1:15443", "192.168.0.7:3000"]), [("endpoint-not-gateway", WAY)]),

@@ -1,0 +1,42 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read certificate and trusted roots of a proxy from what Envoy tells (private to the collection)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from contextlib import suppress
+
+from .._base.documents import MALFORMED
+from .._istio.envoy import Dump
+from .x509 import read_chain
+
+with suppress(ImportError):  # require("cryptography") reports it
+    from cryptography import x509
+
+
+def own_chain(secrets: Iterable[Dump], what: str) -> tuple[x509.Certificate, ...]:
+    """Return the proxy's own certificate and those above it; nothing if it has no certificate.
+
+    :param secrets: entries of the answer to ``_istio.envoy.SECRETS``.
+    :param what: name of the certificate in errors.
+    :raises CertificateError: it cannot be read.
+    """
+    return _certificates(secrets, "default", "tls_certificate", "certificate_chain", what)
+
+
+def trusted_roots(secrets: Iterable[Dump], what: str) -> tuple[x509.Certificate, ...]:
+    """Return the roots that the proxy trusts; nothing if it has none. See :func:`own_chain`."""
+    return _certificates(secrets, "ROOTCA", "validation_context", "trusted_ca", what)
+
+
+def _certificates(
+    secrets: Iterable[Dump], name: str, kind: str, part: str, what: str
+) -> tuple[x509.Certificate, ...]:
+    text = ""
+    with suppress(*MALFORMED):
+        held = (entry["secret"][kind][part]["inline_bytes"] for entry in secrets if entry.get("name") == name)
+        text = base64.b64decode(next(held, "")).decode()
+    return read_chain(text, what) if text else ()

@@ -1,0 +1,159 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find what is wrong with the running proxies of a cluster, and with the ways that they need (private)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE
+from .._kubernetes.api import Object
+from .._kubernetes.client import labels_of
+from .._trust.x509 import issued_by
+from . import findings
+from .checks_mesh import told_roots
+from .findings import Kind
+from .network_policies import EGRESS, INGRESS, OUTSIDE, NetworkPolicies, port_of
+from .proxies import sample
+from .state import ClusterState, MeshState, Proxy, has_gateway_port, is_running, is_selected, name_of
+
+Found = Iterator[tuple[Kind, list[str]]]
+
+_XDS_PORT = 15012
+"""The port at which istiod gives proxies their configuration and certificates."""
+
+
+def proxies(cluster: ClusterState, _mesh: MeshState) -> Found:
+    """Report the proxies that are not what istiod would make now."""
+    strangers = [told for proxy in cluster.proxies if (told := _stranger(proxy, cluster))]
+    if strangers:
+        yield findings.PROXY_ROOT_DIFFERS, strangers
+    for kind, of_gateway in (
+        (findings.GATEWAY_CONFIG_REJECTED, True),
+        (findings.PROXY_CONFIG_REJECTED, False),
+    ):
+        refused = [
+            f"{proxy.pod}: {resource}: {why}" if resource != why else f"{proxy.pod}: {why}"
+            for proxy in cluster.proxies
+            if proxy.is_gateway is of_gateway
+            for resource, why in proxy.rejected.items()
+        ]
+        if refused:
+            # Most often, two Gateways have the same hosts.
+            servers = [_told_servers(gateway) for gateway in cluster.gateways if has_gateway_port(gateway)]
+            yield kind, [*refused[:3], *(servers if of_gateway and len(servers) > 1 else []), *refused[3:]]
+
+
+def _stranger(proxy: Proxy, cluster: ClusterState) -> str | None:
+    """Return what is wrong with the root of a proxy; None if its root is that of its cluster."""
+    roots = cluster.running_roots
+    if roots and proxy.roots and not set(roots) <= set(proxy.roots):
+        return f"{proxy.pod} trusts {told_roots(proxy.roots)}, and istiod gives out {told_roots(roots)}"
+    if roots and proxy.chain and not any(issued_by(link, root) for link in proxy.chain for root in roots):
+        issuer = proxy.chain[-1].issuer.rfc4514_string()
+        return f"the certificate of {proxy.pod} is of {issuer}, and istiod gives out {told_roots(roots)}"
+    return None
+
+
+def _told_servers(gateway: Object) -> str:
+    hosts = [
+        host.rpartition("/")[2]
+        for server in gateway["spec"]["servers"]
+        if (server.get("port") or {}).get("number") == GATEWAY_PORT
+        for host in server.get("hosts") or []
+    ]
+    return f"Gateway {name_of(gateway)}: hosts {', '.join(hosts)} on port {GATEWAY_PORT}"
+
+
+def network_policies(cluster: ClusterState, mesh: MeshState) -> Found:
+    """Report connections of the mesh that NetworkPolicies refuse."""
+    if cluster.foreign_policies:
+        told = [f"{number} {kind}" for kind, number in cluster.foreign_policies.items()]
+        yield findings.POLICIES_NOT_JUDGED, told
+    if not cluster.network_policies:
+        return
+    policies = NetworkPolicies(cluster.network_policies, cluster.namespaces)
+    gateways = [
+        pod
+        for service in cluster.gateway_services
+        for pod in cluster.gateway_pods(service)
+        if is_running(pod)
+    ]
+    for kind, refused in (
+        (findings.GATEWAY_BLOCKED, _to_gateways(policies, gateways)),
+        (findings.ISTIOD_BLOCKED, _to_istiod(policies, cluster)),
+        (findings.PEERS_BLOCKED, _to_peers(policies, cluster, mesh)),
+        (findings.ENDPOINT_BLOCKED, _from_gateways(policies, cluster, gateways)),
+    ):
+        if refused:
+            yield kind, list(dict.fromkeys(refused))
+
+
+def _to_gateways(policies: NetworkPolicies, gateways: list[Object]) -> list[str]:
+    refused = ((pod, policies.refusing(pod, INGRESS, OUTSIDE, GATEWAY_PORT)) for pod in gateways)
+    return [f"{name_of(pod)}: {_told(by)}" for pod, by in refused if by]
+
+
+def _to_istiod(policies: NetworkPolicies, cluster: ClusterState) -> list[str]:
+    istiods = [
+        pod
+        for pod in cluster.pods
+        if pod["metadata"]["namespace"] == ISTIO_NAMESPACE
+        and labels_of(pod).get("app") == "istiod"
+        and is_running(pod)
+    ]
+    refused = []
+    for pod in sample(cluster):
+        ways = [_refusing(policies, pod, istiod, _XDS_PORT) for istiod in istiods]
+        if ways and all(ways):
+            refused.append(f"{name_of(pod)} to istiod, port {_XDS_PORT}: {_told(ways[0])}")
+    return refused
+
+
+def _to_peers(policies: NetworkPolicies, cluster: ClusterState, mesh: MeshState) -> list[str]:
+    """Report the workloads that may not connect to the gateway of a peer."""
+    refused = []
+    for peer in cluster.member.peers:
+        addresses = mesh.clusters[peer].gateway_addresses if peer in mesh.clusters else []
+        for pod in sample(cluster):
+            ways = [policies.refusing(pod, EGRESS, address, GATEWAY_PORT) for address in addresses]
+            if ways and all(ways) and not _is_istio(pod):
+                refused.append(f"{name_of(pod)} to the gateway of {peer}: {_told(ways[0])}")
+    return refused
+
+
+def _from_gateways(policies: NetworkPolicies, cluster: ClusterState, gateways: list[Object]) -> list[str]:
+    """Report the workloads that the gateway may not connect to, so that no peer reaches them."""
+    refused = []
+    sampled = [pod for pod in sample(cluster) if not _is_istio(pod)]
+    for service in cluster.services:
+        selector = service["spec"].get("selector") or {}
+        for pod in sampled:
+            there = pod["metadata"]["namespace"] == service["metadata"]["namespace"]
+            if not (there and is_selected(pod, selector) and gateways):
+                continue
+            for entry in service["spec"].get("ports") or []:
+                port = port_of(pod, entry.get("targetPort") or entry["port"])
+                by = _refusing(policies, gateways[0], pod, port) if port and _is_tcp(entry) else []
+                if by:
+                    refused.append(f"Service {name_of(service)}, port {port} of {name_of(pod)}: {_told(by)}")
+    return refused
+
+
+def _is_tcp(entry: Object) -> bool:
+    return bool(entry.get("protocol", "TCP") == "TCP")
+
+
+def _refusing(policies: NetworkPolicies, source: Object, target: Object, port: int) -> list[Object]:
+    """Return the policies that refuse a connection from pod to pod, at either of its ends."""
+    return policies.refusing(source, EGRESS, target, port) or policies.refusing(target, INGRESS, source, port)
+
+
+def _is_istio(pod: Object) -> bool:
+    """Return whether the pod is Istio's own. Only workloads of users call peers, or are called by them."""
+    return bool(pod["metadata"]["namespace"] == ISTIO_NAMESPACE)
+
+
+def _told(by: list[Object]) -> str:
+    return "NetworkPolicy " + ", ".join(name_of(policy) for policy in by)
