@@ -141,8 +141,8 @@ healthy:
   returned: success, except with O(workload=start)
 state:
   description:
-    - V(unhealthy) with a finding of severity V(error). V(unknown) if there is none, but something could not be
-      looked at. Otherwise V(healthy).
+    - V(unhealthy) with a finding of severity V(error). V(unknown) if there is none, but something could not
+      be looked at. Otherwise V(healthy).
   type: str
   returned: success, except with O(workload=start)
 verification:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,15 +29,17 @@ REJECTED_CLUSTERS = (
 
 def rejected(entries: Iterable[Dump]) -> dict[str, str]:
     """Return why the proxy rejects resources, by the name of the resource, or else by the reason."""
-    refused = {}
+    refused: dict[str, str] = {}
     for entry in entries:
         state = entry.get("error_state") or {}
         if details := state.get("details"):
-            named = entry.get("name") or (state.get("failed_configuration") or {}).get("name") or details
-            refused[str(named)] = str(details)
+            named = entry.get("name") or (state.get("failed_configuration") or {}).get("name")
+            # Envoy repeats the reason without a name where it replaces a resource of that name.
+            if named or details not in refused.values():
+                refused[str(named or details)] = str(details)
     return refused
 
 
 def has_rejected(stats: str) -> bool:
     """Return whether the answer to :data:`UPDATES_REJECTED` has a listener or cluster that was rejected."""
-    return any(line.rpartition(":")[2].strip() not in ("", "0") for line in stats.splitlines())
+    return re.search(r"update_rejected: [1-9]", stats) is not None

@@ -20,6 +20,8 @@ from .state import ClusterState, MeshState, Proxy, has_gateway_port, is_running,
 
 Found = Iterator[tuple[Kind, list[str]]]
 
+_LONGEST = 400
+"""Characters of a reason that are shown."""
 _XDS_PORT = 15012
 """The port at which istiod gives proxies their configuration and certificates."""
 
@@ -34,15 +36,25 @@ def proxies(cluster: ClusterState, _mesh: MeshState) -> Found:
         (findings.PROXY_CONFIG_REJECTED, False),
     ):
         refused = [
-            f"{proxy.pod}: {resource}: {why}" if resource != why else f"{proxy.pod}: {why}"
-            for proxy in cluster.proxies
-            if proxy.is_gateway is of_gateway
-            for resource, why in proxy.rejected.items()
+            told for proxy in cluster.proxies if proxy.is_gateway is of_gateway for told in _rejections(proxy)
         ]
         if refused:
             # Most often, two Gateways have the same hosts.
             servers = [_told_servers(gateway) for gateway in cluster.gateways if has_gateway_port(gateway)]
             yield kind, [*refused[:3], *(servers if of_gateway and len(servers) > 1 else []), *refused[3:]]
+
+
+def _rejections(proxy: Proxy) -> list[str]:
+    """Return why a proxy rejected resources: a line for each reason, with the first resource."""
+    by_reason: dict[str, list[str]] = {}
+    for resource, reason in proxy.rejected.items():
+        by_reason.setdefault(reason, []).append(resource)
+    lines = []
+    for reason, resources in by_reason.items():
+        named = f"{resources[0]}: " if resources[0] != reason else ""
+        more = f"(and {len(resources) - 1} more) " if len(resources) > 1 else ""
+        lines.append(f"{proxy.pod}: {named}{more}{' '.join(reason.split())[:_LONGEST]}")
+    return lines
 
 
 def _stranger(proxy: Proxy, cluster: ClusterState) -> str | None:

@@ -340,3 +340,15 @@ def test_needs_no_script(browser: Browser) -> None:
     assert page.get_by_role("heading", name="The mesh is not healthy").is_visible()
     assert len(page.screenshot(full_page=True)) > 50_000  # a blank page of this size is below 10 kB
     page.close()
+
+
+def test_what_could_not_be_told_is_not_green() -> None:
+    told = verifications.healthy(2)
+    told["mesh"].update(healthy=False, state="unknown")
+    finding = {**verifications.unhealthy()["findings"][0], "code": "not-told", "severity": "unknown"}
+    told["findings"] = [finding]
+    page = html(told)
+    assert '<div class="banner unknown">' in page
+    assert "Whether the mesh is healthy cannot be told" in page
+    assert '<article class="finding unknown">' in page
+    assert "0 errors, 1 unknown, 0 warnings" in page

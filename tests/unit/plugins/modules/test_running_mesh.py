@@ -42,7 +42,7 @@ def codes(result: Object) -> set[str]:
 
 def test_a_mesh_is_looked_at_without_changing_anything(mesh: RunningMesh) -> None:
     result = mesh.run("mesh_verify", read_only=True)
-    assert result["healthy"], result["report"]
+    assert result["healthy"], "\n".join(result["report"])
     assert [pair["state"] for pair in result["verification"]["pairs"]] == ["ok", "ok"]
     written = [request for request in mesh["vie"].api.requests if not request.startswith("GET")]
     reviews = {"selfsubjectrulesreviews", "tokenreviews", "subjectaccessreviews"}
@@ -154,7 +154,7 @@ def test_what_a_request_depends_on_ends_its_proof(
     sent(mesh)
     result = prove(mesh, tmp_path)
     assert sent(mesh)
-    assert result["healthy"], result["report"]
+    assert result["healthy"], "\n".join(result["report"])
     prove(mesh, tmp_path)
     assert not sent(mesh)
 
@@ -216,7 +216,7 @@ def test_a_workload_that_was_started_is_taken(mesh: RunningMesh) -> None:
 
     mesh["vie"].api.run_command = run  # type: ignore[assignment]
     result = mesh.run("mesh_verify", workload="started", timeout=20)
-    assert result["healthy"], result["report"]
+    assert result["healthy"], "\n".join(result["report"])
     assert set(seen) == {started["metadata"]["uid"]}
     assert VERIFY not in mesh["vie"].api.objects
     # Without the word for it, what is there was left behind by somebody.
@@ -304,7 +304,7 @@ def test_a_cluster_that_lets_nobody_lock_it_is_a_finding(mesh: RunningMesh) -> N
 
 def test_a_request_goes_both_ways_and_the_workload_goes_again(mesh: RunningMesh, tmp_path: Path) -> None:
     result = mesh.run("mesh_verify", timeout=20, output_dir=str(tmp_path / "out"))
-    assert result["healthy"], result["report"]
+    assert result["healthy"], "\n".join(result["report"])
     assert result["failed_pairs"] == []
     assert not {VERIFY, f"{VERIFY}/pods/verify-vie"} & set(mesh["vie"].api.objects)
     files = {"verification.json", "junit.xml"}

@@ -280,9 +280,7 @@ def cluster(name: str, number: int) -> ClusterState:
         server=f"https://{name}:6443",
         api_ca="CA of " + name,
         mesh_config={"defaultConfig": {"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}},
-        istiods=[
-            Istiod("istiod-1", "1.31.1", None, dict.fromkeys(NAMES, "synced"), networks, answered=True)
-        ],
+        istiods=[Istiod("istiod-1", "1.31.1", None, dict.fromkeys(NAMES, "synced"), networks, answered=True)],
         secrets=[
             RemoteSecret(
                 f"istio-remote-secret-{peer}",
@@ -725,3 +723,63 @@ def test_junit_survives_what_xml_cannot_write() -> None:
     mesh = healthy()
     mesh.clusters["fra"].error = "a\x00<b>&"
     assert r"a\x00&lt;b&gt;&amp;" in report.junit(told(mesh))
+
+
+# What could not be told
+
+
+def untold(mesh: MeshState) -> None:
+    mesh.clusters["fra"].untold["proxies"] = ["the proxy of pod shop/web-1: it does not answer"]
+
+
+def silent_istiod(mesh: MeshState) -> None:
+    mesh.clusters["vie"].istiods[0].answered = False
+
+
+def unknown_account(mesh: MeshState) -> None:
+    here = pair_of(mesh, "vie", "fra")
+    here.user, here.untold = None, "cluster fra: tokenreviews is forbidden"
+
+
+@pytest.mark.parametrize(
+    ("fault", "place", "why"),
+    [
+        (untold, "fra", "the proxy of pod shop/web-1: it does not answer"),
+        (silent_istiod, WAY, "sync: no istiod of vie answered"),
+        (unknown_account, WAY, "credentials: cluster fra: tokenreviews is forbidden"),
+        (pair("endpoints", None), WAY, "endpoints: the sidecar of vie's test workload did not show"),
+        (pair("answer", None), WAY, "request: no request was sent"),
+    ],
+)
+def test_what_could_not_be_looked_at_is_not_shown_as_well(
+    fault: Callable[[MeshState], None], place: str, why: str
+) -> None:
+    mesh = healthy()
+    fault(mesh)
+    verdict = judge(mesh)
+    assert (verdict.state, verdict.healthy) == ("unknown", False)
+    found = next(f for f in verdict.findings if place in (f.cluster, f"{f.source} -> {f.destination}"))
+    assert (found.kind.code, found.severity) == ("not-told", "unknown")
+    assert found.evidence[0].startswith(why)
+    told_ = told(mesh)
+    if place == WAY:
+        assert (
+            next(p for p in told_["pairs"] if (p["source"], p["destination"]) == ("vie", "fra"))["state"]
+            == "unknown"
+        )
+        assert report.matrix(told_)[1].split() == [
+            "vie",
+            "-",
+            "?",
+            "ok" if fault is not silent_istiod else "?",
+        ]
+    assert junitparser.JUnitXml.fromstring(report.junit(told_)).errors >= 1
+
+
+def test_an_error_counts_more_than_what_could_not_be_told() -> None:
+    mesh = healthy()
+    untold(mesh)
+    no_gateway_pods(mesh)
+    verdict = judge(mesh)
+    assert verdict.state == "unhealthy"
+    assert [finding.severity for finding in verdict.findings] == ["error", "unknown"]
