@@ -18,8 +18,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.kubeconfig
     Request,
     ensure_present,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import (
-    Kubeconfig,
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import Kubeconfig
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_certificates import (
     described,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_renewal import (

@@ -16,6 +16,9 @@ import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base import files
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import Kubeconfig
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_certificates import (
+    certificates_of,
+)
 from kubeconfigs import CA_OF_TESTS as CA
 from kubeconfigs import issue, kubeconfig, module_input, run_module, secrets_of, start_module
 
@@ -143,7 +146,7 @@ def test_many_at_once_lose_nothing(source: Path, dest: Path) -> None:
         assert process.wait(timeout=120) == 0
     config = Kubeconfig.parse(dest.read_text())
     assert sorted(config.context_names) == sorted([*names, "work"])
-    assert all(config.entry(name).certificates()[0] for name in names)
+    assert all(certificates_of(config.entry(name))[0] for name in names)
     assert config.current_context == "work"
     assert [entry.name for entry in dest.parent.iterdir()] == ["config"]
 
