@@ -67,11 +67,11 @@ class Access:
         :param entry: a context with all files embedded.
         :param folder: the kubeconfig's folder, where the relative path of a plugin starts.
         :raises ValueError: the kubeconfig cannot be used. The message quotes no secret.
-        :raises KubeconfigError: it has something else than base64 where it should.
+        :raises KubeconfigError: something in it is not base64, or the file with the token cannot be read.
         """
         ca, certificate, key = entry.certificate_authority, entry.client_certificate, entry.client_key
         cluster, user = (
-            {key: value for key, value in part.items() if key not in _READ_HERE}
+            {key: value for key, value in part.items() if key not in _READ_HERE and value not in (None, "")}
             for part in (entry.cluster, entry.user)
         )
         if command := entry.user.get("exec"):
@@ -89,6 +89,9 @@ class Access:
             )
         except (ConfigException, TypeError, AttributeError, binascii.Error) as error:
             raise ValueError(str(error)) from None
+        except OSError as error:
+            told = f"context {entry.name} refers to {error.filename}, which cannot be read: {error.strerror}"
+            raise KubeconfigError(told, "kubeconfig_incomplete") from None
         server = entry.server.rstrip("/")
         proxy = cluster.get("proxy-url") or configuration.proxy
         if proxy and should_bypass_proxies(server, configuration.no_proxy or ""):

@@ -142,6 +142,19 @@ def test_the_contexts_that_are_there_are_told(tmp_path: Path) -> None:
     assert error.next_step == "Its contexts: a"
 
 
+def test_a_token_in_a_file(api: ApiServer, tmp_path: Path) -> None:
+    def refer(document: dict[str, Any]) -> None:
+        document["users"][0]["user"] = {"tokenFile": "token", "token": ""}
+
+    text = changed(refer, api.kubeconfig.read_text())
+    error = error_of(api.kubeconfig, text)
+    assert error.code == "kubeconfig_incomplete"
+    told = f"context it refers to {tmp_path}/token, which cannot be read: No such file or directory"
+    assert error.cause == told
+    (tmp_path / "token").write_text("operator-token")
+    assert KubernetesClient(str(api.kubeconfig)).version() == "v1.36.3"
+
+
 @pytest.mark.parametrize(("content", "why"), [(None, "No such file or directory"), (b"", "it is empty")])
 def test_a_file_that_is_not_there_is_told(tmp_path: Path, content: bytes | None, why: str) -> None:
     def refer(document: dict[str, Any]) -> None:

@@ -111,6 +111,16 @@ def test_a_strangers_context_is_refused_by_name(source: Path, dest: Path) -> Non
     assert data_of(dest) == FOREIGN
 
 
+def test_the_only_context_is_taken_where_none_is_current(source: Path, dest: Path) -> None:
+    document = data_of(source)
+    del document["current-context"]
+    result = run_module("kubeconfig_merge", content=yaml.safe_dump(document), dest=str(dest))
+    assert result["context"] == "0f3c"
+    two = yaml.safe_load(dest.read_text()) | {"current-context": ""}
+    result = run_module("kubeconfig_merge", content=yaml.safe_dump(two), dest=str(dest))
+    assert result["failure"]["code"] == "context_not_found"
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
