@@ -188,6 +188,7 @@ from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._istio.releases import Release, kubernetes_window
 from ..module_utils._kubernetes.api_server import ApiServer, Right, Window
+from ..module_utils._kubernetes.kubeconfig_certificates import describe
 from ..module_utils._kubernetes.kubeconfig_merge import source_entry
 
 
@@ -215,7 +216,7 @@ def run(task: Task) -> Result:
     except ExomeshError as error:
         raise error.about(cluster=params["cluster"]) from None
     result = {
-        **entry.describe(),
+        **describe(entry),
         "username": identity.username,
         "user_groups": identity.groups,
         "version": identity.version,

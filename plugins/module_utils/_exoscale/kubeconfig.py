@@ -13,8 +13,8 @@ from typing import Any
 
 from .._base import files
 from .._base.errors import ExomeshError
-from .._kubernetes.access import same_server
-from .._kubernetes.kubeconfig import Entry, Kubeconfig, KubeconfigError, described
+from .._kubernetes.kubeconfig import Entry, Kubeconfig, KubeconfigError, same_server
+from .._kubernetes.kubeconfig_certificates import certificates_of, describe, described
 from .._kubernetes.kubeconfig_renewal import Renewal, Wanted, why_renew
 from .interface import Cluster, Exoscale, ExoscaleError
 
@@ -158,7 +158,7 @@ def _hold(exoscale: Exoscale, cluster: Cluster, request: Request, hold: Hold, ou
     ttl = SHORT_LIFE if request.ttl is None else min(request.ttl, SHORT_LIFE)
     text = exoscale.kubeconfig(cluster, request.user, list(request.groups), int(ttl.total_seconds()))
     config, entry = _prepared(text, request.context, cluster)
-    end = entry.describe().get("not_after")
+    end = describe(entry).get("not_after")
     outcome.result["held"] = {"kubeconfig": hold(config.dump()), "not_after": end}
     outcome.warnings.append(
         f"cluster {cluster.name}: for this check a kubeconfig was minted that ends at {end}. It is held in "
@@ -181,7 +181,7 @@ def _prepared(text: str, context: str, cluster: Cluster) -> tuple[Kubeconfig, En
                 next_step="Check EXOSCALE_API_ENDPOINT, api_endpoint and the proxy settings. A kubeconfig "
                 "that you trust can be given with kubeconfig_source: file",
             )
-        _client, authorities = entry.certificates()
+        _client, authorities = certificates_of(entry)
     except KubeconfigError as error:
         raise error.about(cluster.name, cluster.zone) from None
     record = {
@@ -189,8 +189,7 @@ def _prepared(text: str, context: str, cluster: Cluster) -> tuple[Kubeconfig, En
         "zone": cluster.zone,
         "ca": [authority.sha256 for authority in authorities],
     }
-    config = Kubeconfig()
-    config.put(entry.renamed(context, record), make_current=True)
+    config = Kubeconfig.of(entry.renamed(context, record))
     return config, config.entry()
 
 
@@ -241,7 +240,7 @@ def _result(
         "cluster_id": cluster.id,
         "zone": cluster.zone,
         "renewal": {"code": renewal.code, "text": renewal.text} if renewal else None,
-        **(entry.describe() if entry else predicted),
+        **(describe(entry) if entry else predicted),
     }
 
 

@@ -24,9 +24,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .._base.connections import client_context
-from .._base.documents import load_yaml
 from .._base.errors import ExomeshError
 from .._base.programs import run_program
+from .kubeconfig import Entry, Kubeconfig, KubeconfigError
 
 with suppress(ImportError):  # require("kubernetes") reports it
     import urllib3
@@ -36,6 +36,9 @@ with suppress(ImportError):  # require("kubernetes") reports it
     from requests.utils import should_bypass_proxies
 
 Part = dict[str, Any]
+
+_READ_HERE = {"certificate-authority-data", "client-certificate-data", "client-key-data", "exec"}
+"""Fields of a kubeconfig that the package kubernetes does not get."""
 
 _EXEC_SECONDS = 60.0
 """Seconds that a credential plugin may take. It may ask a service of its own, which can be slow."""
@@ -58,35 +61,38 @@ class Access:
     _token: str | None = None
 
     @classmethod
-    def of(cls, path: str, context: str | None) -> Access:
-        """Read a kubeconfig.
+    def of(cls, entry: Entry, folder: Path) -> Access:
+        """Return access with what a kubeconfig says.
 
-        :raises OSError: a file cannot be read.
+        :param entry: a context with all files embedded.
+        :param folder: the kubeconfig's folder, where the relative path of a plugin starts.
         :raises ValueError: the kubeconfig cannot be used. The message quotes no secret.
+        :raises KubeconfigError: something in it is not base64, or the file with the token cannot be read.
         """
-        folder = Path(path).expanduser().absolute().parent
-        with open(path, encoding="utf-8") as stream:
-            document = load_yaml(stream.read(), path)
-        name, cluster, user = _parts(document, context)
-        ca = _content(cluster, "certificate-authority", folder)
-        certificate, key = _content(user, "client-certificate", folder), _content(user, "client-key", folder)
-        if command := user.pop("exec", None):
+        ca, certificate, key = entry.certificate_authority, entry.client_certificate, entry.client_key
+        cluster, user = (
+            {key: value for key, value in part.items() if key not in _READ_HERE and value not in (None, "")}
+            for part in (entry.cluster, entry.user)
+        )
+        if command := entry.user.get("exec"):
             token, certificate, key = _asked(command, cluster, ca, folder)
             user |= {"token": token} if token else {}
-        if token_file := user.get("tokenFile"):
-            user["tokenFile"] = str(folder / Path(str(token_file)).expanduser())
         verifies = not cluster.get("insecure-skip-tls-verify")
         if not verifies:
             # Code that checks kubeconfigs warns of this once; not every connection should repeat it.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        document = Kubeconfig.of(replace(entry, cluster=cluster, user=user).renamed("it")).data
         configuration = Configuration()
         try:
             load_kube_config_from_dict(  # type: ignore[no-untyped-call]
-                document, context=name, client_configuration=configuration, persist_config=False
+                document, client_configuration=configuration, persist_config=False
             )
         except (ConfigException, TypeError, AttributeError, binascii.Error) as error:
             raise ValueError(str(error)) from None
-        server = str(cluster["server"]).rstrip("/")
+        except OSError as error:
+            told = f"context {entry.name} refers to {error.filename}, which cannot be read: {error.strerror}"
+            raise KubeconfigError(told, "kubeconfig_incomplete") from None
+        server = entry.server.rstrip("/")
         proxy = cluster.get("proxy-url") or configuration.proxy
         if proxy and should_bypass_proxies(server, configuration.no_proxy or ""):
             proxy = None
@@ -121,36 +127,6 @@ class Access:
             "http_proxy_auth": credentials,
             "proxy_type": proxy.scheme if proxy.scheme.startswith("socks") else "http",
         }
-
-
-def _parts(document: Any, context: str | None) -> tuple[str, Part, Part]:
-    """Return the name of the context, its cluster and its user, as they are in the document."""
-    try:
-        name = context or document["current-context"]
-        wanted = _named(document, "contexts", name)["context"]
-        cluster = _named(document, "clusters", wanted["cluster"])["cluster"]
-        users = {"users": document.get("users") or []}
-        user = _named(users, "users", wanted["user"]).setdefault("user", {}) if wanted.get("user") else {}
-    except (KeyError, TypeError, StopIteration):
-        raise ValueError(f"its context {context or 'current-context'} is incomplete") from None
-    if not isinstance(cluster, dict) or not isinstance(user, dict):
-        raise ValueError("its cluster or its user is empty")
-    return name, cluster, user
-
-
-def _named(document: Any, section: str, name: str) -> Part:
-    return next(item for item in document[section] if item["name"] == name)
-
-
-def _content(part: Part, key: str, folder: Path) -> bytes | None:
-    """Remove a PEM text from a part and return it. It is in the part or in a file that the part names."""
-    data, file = part.pop(f"{key}-data", None), part.pop(key, None)
-    try:
-        if data:
-            return base64.b64decode(data)
-    except (binascii.Error, TypeError, ValueError):
-        raise ValueError(f"{key}-data is no base64") from None
-    return (folder / Path(str(file)).expanduser()).read_bytes() if file else None
 
 
 def _asked(
@@ -202,60 +178,46 @@ def _asked(
     return status.get("token"), certificate and certificate.encode(), key and key.encode()
 
 
-@dataclass(frozen=True)
-class KubeconfigEntry:
-    """The entry of one cluster in a kubeconfig, without credentials."""
-
-    cluster: str
-    server: str
-    tls_server_name: str | None
-
-
-def kubeconfig_entry(path: str, context: str | None = None, name: str | None = None) -> KubeconfigEntry:
-    """Return the cluster of a kubeconfig's context (the current one when None).
+def read_entry(path: str, context: str | None = None, name: str | None = None) -> Entry:
+    """Return a context of a kubeconfig (the current one when None). Files that it refers to are embedded.
 
     :param name: the cluster's name in error messages.
-    :raises ExomeshError: ``kubeconfig_missing`` or ``kubeconfig_invalid``.
+    :raises ExomeshError: ``kubeconfig_missing``, or one of :func:`unusable`.
     """
     try:
-        with open(path, encoding="utf-8") as stream:
-            document = load_yaml(stream.read(), path)
-    except OSError as error:
+        with open(path, "rb") as stream:
+            content = stream.read()
+    except (OSError, ValueError) as error:
         raise ExomeshError(
             f"The kubeconfig {path} cannot be read",
             "kubeconfig_missing",
             cluster=name,
-            cause=error.strerror,
+            cause=getattr(error, "strerror", None) or "it is no path",
             next_step="Fetch it first (playbook exomesh.istio.kubeconfig), or correct mesh_kubeconfig",
         ) from None
-    except ValueError:
-        document = None
     try:
-        wanted = context or document["current-context"]
-        cluster = {entry["name"]: entry["context"] for entry in document["contexts"]}[wanted]["cluster"]
-        details = {entry["name"]: entry["cluster"] for entry in document["clusters"]}[cluster]
-        return KubeconfigEntry(cluster, details["server"], details.get("tls-server-name"))
-    except (KeyError, TypeError) as error:
-        raise ExomeshError(
-            f"The kubeconfig {path} cannot be used",
-            "kubeconfig_invalid",
-            cluster=name,
-            cause=f"no kubeconfig, or its context {context or 'current-context'} is incomplete ({error})",
-            next_step="Write it anew (role kubeconfig), or name another context",
-        ) from None
+        return Kubeconfig.parse(content, "it").entry(context).flattened(folder_of(path))
+    except KubeconfigError as error:
+        raise unusable(path, name, error) from None
 
 
-def same_server(one: str, other: str) -> bool:
-    """Return whether two URLs name the same API server. The API omits a port that a kubeconfig contains."""
+def folder_of(path: str) -> Path:
+    """Return the folder of a kubeconfig, where relative paths in it start."""
+    return Path(path).expanduser().absolute().parent
 
-    return place_of(one) == place_of(other)
 
+def unusable(path: str, name: str | None, error: ValueError | KubeconfigError) -> ExomeshError:
+    """Return the error for a kubeconfig with which a cluster cannot be reached.
 
-def place_of(url: str) -> tuple[str, str | None, int | None, str]:
-    """Return scheme, host, port and path of a URL. A text that is no URL becomes the path."""
-    try:
-        parts = urlsplit(url)
-        default = {"https": 443, "http": 80}.get(parts.scheme)
-        return parts.scheme, parts.hostname, parts.port or default, parts.path.rstrip("/")
-    except ValueError:
-        return "", None, None, url
+    Its code is ``kubeconfig_invalid``, ``kubeconfig_incomplete`` or ``context_not_found``.
+
+    :param name: the cluster's name.
+    """
+    known = error if isinstance(error, KubeconfigError) else KubeconfigError(str(error), "kubeconfig_invalid")
+    return ExomeshError(
+        f"The kubeconfig {path} cannot be used",
+        known.code,
+        cluster=name,
+        cause=known.message,
+        next_step=known.next_step or "Write it anew (role kubeconfig), or name another context",
+    )

@@ -23,7 +23,8 @@ from .._base.documents import load_json
 from .._base.errors import ExomeshError
 from .._base.requirements import require
 from .._base.waiting import TimeUpError, remaining
-from .access import Access, kubeconfig_entry
+from .access import Access, folder_of, read_entry, unusable
+from .kubeconfig import KubeconfigError
 from .unreached import Trouble, trouble_of
 
 with suppress(ImportError):  # require("kubernetes") reports it
@@ -184,25 +185,20 @@ class Api:
     :param kubeconfig: path of the file with address and credentials.
     :param context: context of that file; its current one when None.
     :param name: the cluster's name in messages; the name of the context's cluster when None.
-    :raises ExomeshError: ``kubeconfig_missing`` or ``kubeconfig_invalid``.
+    :raises ExomeshError: ``kubeconfig_missing``, ``kubeconfig_invalid``, ``kubeconfig_incomplete`` or
+        ``context_not_found``.
     """
 
     def __init__(self, kubeconfig: str, context: str | None = None, name: str | None = None) -> None:
         require("kubernetes")
-        entry = kubeconfig_entry(kubeconfig, context, name)
-        self.name = name or entry.cluster
+        entry = read_entry(kubeconfig, context, name)
+        self.name = name or entry.cluster_name
         self.server = entry.server
         self.tls_server_name = entry.tls_server_name
         try:
-            self._access = Access.of(kubeconfig, context)
-        except (OSError, ValueError) as error:
-            raise ExomeshError(
-                f"The kubeconfig {kubeconfig} cannot be used",
-                "kubeconfig_invalid",
-                cluster=self.name,
-                cause=str(error),
-                next_step="Write it anew (role kubeconfig)",
-            ) from None
+            self._access = Access.of(entry, folder_of(kubeconfig))
+        except (KubeconfigError, ValueError) as error:
+            raise unusable(kubeconfig, self.name, error) from None
         except TimeUpError as error:
             raise error.about(cluster=self.name) from None
         self._pool = self._new_pool()

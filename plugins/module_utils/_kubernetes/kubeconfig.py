@@ -3,35 +3,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Kubeconfigs: parse, check, rename and merge them (private to the collection).
 
-No code here puts a key, a token or a line of the file into a message or a description.
+All code that reads a kubeconfig reads it here: that of a file, of Exoscale and of a remote secret. Every
+client of a cluster needs this, so nothing here imports the package cryptography, which takes long. Module
+``kubeconfig_certificates`` reads the certificates.
+
+No code here puts a key, a token or a line of the file into a message.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import copy
-import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from .._base.certificates import fingerprint, serial, time_text
 from .._base.documents import DocumentError, load_yaml
 from .._base.errors import ExomeshError
 from .._base.requirements import require
-from .._base.text import is_plain_url, printable
-from .access import place_of, same_server
+from .._base.text import is_plain_url
 
-with suppress(ImportError):  # require() reports it
+with suppress(ImportError):  # require("PyYAML") reports it
     import yaml
-    from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.x509.oid import NameOID
 
 RECORD_NAME = "exomesh.istio"
 """Name of the extension with which this collection marks the contexts that it wrote."""
@@ -68,49 +64,6 @@ class KubeconfigError(ExomeshError):
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """The facts about an X.509 certificate that may be shown."""
-
-    subject: str
-    common_name: str
-    organizations: tuple[str, ...]
-    serial: str
-    not_before: datetime
-    not_after: datetime
-    fingerprint: str
-    public_key: bytes = field(repr=False)
-
-    @property
-    def sha256(self) -> str:
-        """The fingerprint without colons, as it is in the records of kubeconfigs."""
-        return self.fingerprint.replace(":", "")
-
-    @classmethod
-    def load_all(cls, pem: bytes) -> list[Certificate]:
-        """Return the certificates of a PEM bundle, in order. Raise ValueError when one is no certificate."""
-        return [cls._from_x509(certificate) for certificate in x509.load_pem_x509_certificates(pem)]
-
-    @classmethod
-    def _from_x509(cls, certificate: x509.Certificate) -> Certificate:
-        def values(oid: x509.ObjectIdentifier) -> tuple[str, ...]:
-            attributes = certificate.subject.get_attributes_for_oid(oid)
-            return tuple(str(attribute.value) for attribute in attributes)
-
-        return cls(
-            subject=certificate.subject.rfc4514_string(),
-            common_name=next(iter(values(NameOID.COMMON_NAME)), ""),
-            organizations=values(NameOID.ORGANIZATION_NAME),
-            serial=serial(certificate),
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
-            fingerprint=fingerprint(certificate),
-            public_key=certificate.public_key().public_bytes(
-                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-            ),
-        )
-
-
-@dataclass(frozen=True)
 class Entry:
     """One context of a kubeconfig with the cluster and the user that it names."""
 
@@ -123,6 +76,16 @@ class Entry:
     def server(self) -> str:
         """URL of the API server."""
         return str(self.cluster.get("server", ""))
+
+    @property
+    def cluster_name(self) -> str:
+        """Name of the cluster in the kubeconfig."""
+        return str(self.context.get("cluster", ""))
+
+    @property
+    def tls_server_name(self) -> str | None:
+        """Name that the API server's certificate has; None if it is the one in the server's URL."""
+        return self.cluster.get("tls-server-name") or None
 
     @property
     def certificate_authority(self) -> bytes | None:
@@ -199,39 +162,6 @@ class Entry:
             "change all that is sent. Give it the https address of the API server, and its CA"
         )
 
-    def certificates(self) -> tuple[Certificate | None, list[Certificate]]:
-        """Return the client certificate, if there is one, and the certificates of the CA bundle.
-
-        Raise KubeconfigError when one cannot be read, or when key and certificate are not a pair.
-        """
-        client: Certificate | None = None
-        authorities: list[Certificate] = []
-        part = "certificate-authority-data"
-        try:
-            if pem := self.certificate_authority:
-                authorities = Certificate.load_all(pem)
-            part = "client-certificate-data"
-            if pem := self.client_certificate:
-                client = Certificate.load_all(pem)[0]
-                part = "client-key-data"
-                # Skip the check of the key's primes, which takes long. A broken key fails when it is used.
-                key = serialization.load_pem_private_key(
-                    self.client_key or b"", password=None, unsafe_skip_rsa_key_validation=True
-                )
-                public_key = key.public_key().public_bytes(
-                    serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-                )
-                if public_key != client.public_key:
-                    raise KubeconfigError(
-                        f"client key and client certificate of context {self.name} are not a pair",
-                        "kubeconfig_invalid",
-                    )
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            # The library's own message might quote what it could not read.
-            message = f"{part} of context {self.name} cannot be read"
-            raise KubeconfigError(message, "kubeconfig_invalid") from None
-        return client, authorities
-
     def renamed(self, name: str, record: dict[str, Any] | None = None) -> Entry:
         """Return a copy whose cluster, user and context are all called ``name``, with the given record."""
         context = {**copy.deepcopy(self.context), "cluster": name, "user": name}
@@ -259,46 +189,26 @@ class Entry:
             if reference and not content.get(f"{key}-data"):
                 path = directory / Path(str(reference)).expanduser()
                 try:
-                    content[f"{key}-data"] = base64.b64encode(path.read_bytes()).decode()
-                except OSError as error:
+                    data = path.read_bytes()
+                    why = "" if data else "it is empty"
+                except (OSError, ValueError) as error:
+                    why = getattr(error, "strerror", None) or "it is no path"
+                if why:
                     raise KubeconfigError(
-                        f"context {self.name} refers to {path}, which cannot be read: {error.strerror}",
+                        f"context {self.name} refers to {path}, which cannot be read: {why}",
                         "kubeconfig_incomplete",
-                    ) from error
+                    )
+                content[f"{key}-data"] = base64.b64encode(data).decode()
         if token_file := sections["user"].get("tokenFile"):
             sections["user"]["tokenFile"] = str(directory / Path(str(token_file)).expanduser())
         return Entry(self.name, sections["cluster"], sections["user"], self.context)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what may be shown of the entry: no key, no token. RETURN of the modules lists the fields."""
-        client, authorities = self.certificates()
-        description: dict[str, Any] = {
-            "context": self.name,
-            "server": self.server,
-            "authentication": self.authentication,
-            "ca_fingerprints": [authority.fingerprint for authority in authorities],
-            "ca_not_after": time_text(min(each.not_after for each in authorities)) if authorities else None,
-        }
-        if token := self.user.get("token"):
-            description["token_sha256"] = hashlib.sha256(str(token).encode()).hexdigest()[:16]
-        if client:
-            description |= {
-                "subject": client.subject,
-                "user": client.common_name,
-                "groups": list(client.organizations),
-                "not_before": time_text(client.not_before),
-                "not_after": time_text(client.not_after),
-                "fingerprint": client.fingerprint,
-                "serial": client.serial,
-            }
-        return description
 
 
 class Kubeconfig:
     """A parsed kubeconfig. It keeps unknown fields and the order of the entries."""
 
     def __init__(self, data: dict[str, Any] | None = None) -> None:
-        require("PyYAML", "cryptography")
+        require("PyYAML")
         self.data: dict[str, Any] = (
             copy.deepcopy(data)
             if data
@@ -313,12 +223,12 @@ class Kubeconfig:
         )
 
     @classmethod
-    def parse(cls, text: str, source: str = "the kubeconfig") -> Kubeconfig:
+    def parse(cls, text: str | bytes, source: str = "the kubeconfig") -> Kubeconfig:
         """Read YAML or JSON. An empty text is an empty kubeconfig.
 
         :param source: name of the text in errors.
         """
-        require("PyYAML", "cryptography")
+        require("PyYAML")
 
         def invalid(why: str) -> KubeconfigError:
             return KubeconfigError(f"{source} is not a kubeconfig: {why}", "kubeconfig_invalid")
@@ -342,11 +252,20 @@ class Kubeconfig:
             for item in items:
                 if not (isinstance(item, dict) and isinstance(item.get("name"), str)):
                     raise invalid(f"an item of {section} has no name")
-                if not isinstance(item.get(item_key), dict):
+                if item.get(item_key) is None:
+                    item[item_key] = {}  # as for kubectl
+                if not isinstance(item[item_key], dict):
                     raise invalid(f"an item of {section} has no {item_key}")
         if not any(key in data for key in ("apiVersion", "kind", "current-context")) and not data["contexts"]:
             raise invalid("it has no contexts")
         return cls(data)
+
+    @classmethod
+    def of(cls, entry: Entry) -> Kubeconfig:
+        """Return a kubeconfig that has only this renamed entry."""
+        config = cls()
+        config.put(entry)
+        return config
 
     def dump(self) -> str:
         """Return the file's text."""
@@ -363,9 +282,12 @@ class Kubeconfig:
         return [item["name"] for item in self.data["contexts"]]
 
     def entry(self, context: str | None = None) -> Entry:
-        """Return the named context, or else the current one, or else the only one."""
+        """Return the named context, or else the current one.
+
+        :raises KubeconfigError: ``context_not_found``, or ``kubeconfig_invalid`` for an incomplete context.
+        """
         names = self.context_names
-        name = context or self.current_context or (names[0] if len(names) == 1 else "")
+        name = context or self.current_context
         if name not in names:
             raise KubeconfigError(
                 f"the kubeconfig has no context {name}" if name else "the kubeconfig has no current context",
@@ -376,6 +298,8 @@ class Kubeconfig:
         parts = {}
         for section, key in (("clusters", "cluster"), ("users", "user")):
             part = self._item(section, str(content.get(key, "")))
+            if part is None and key == "user" and not content.get(key):
+                part = {}  # as for kubectl: an API such as that of ``kubectl proxy`` needs no user
             if part is None:
                 raise KubeconfigError(f"context {name} names a {key} that is not there", "kubeconfig_invalid")
             parts[key] = part
@@ -448,22 +372,19 @@ class Kubeconfig:
                 )
 
 
-def described(text: str | None) -> str:
-    """Return the contexts of a kubeconfig without secrets, for a diff; empty for None, which is no file."""
-    if text is None:
-        return ""
+def same_server(one: str, other: str) -> bool:
+    """Return whether two URLs name the same API server. The API omits a port that a kubeconfig contains."""
+    return place_of(one) == place_of(other)
+
+
+def place_of(url: str) -> tuple[str, str | None, int | None, str]:
+    """Return scheme, host, port and path of a URL. A text that is no URL becomes the path."""
     try:
-        config = Kubeconfig.parse(text)
-    except KubeconfigError:
-        return "(not a kubeconfig)\n"
-    blocks = []
-    for name in config.context_names:
-        try:
-            description = config.entry(name).describe()
-        except KubeconfigError:
-            description = {"context": f"{name} (cannot be read)"}
-        blocks.append("".join(f"{key}: {value}\n" for key, value in description.items() if value is not None))
-    return printable("\n".join([*blocks, f"current-context: {config.current_context}\n"]), None)
+        parts = urlsplit(url)
+        default = {"https": 443, "http": 80}.get(parts.scheme)
+        return parts.scheme, parts.hostname, parts.port or default, parts.path.rstrip("/")
+    except ValueError:
+        return "", None, None, url
 
 
 def comma_list(names: Iterable[str]) -> str:
@@ -474,7 +395,9 @@ def _decoded(content: dict[str, Any], key: str, context: str) -> bytes | None:
     value = content.get(key)
     if not value:
         return None
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError, TypeError):
-        raise KubeconfigError(f"{key} of context {context} is not base64", "kubeconfig_invalid") from None
+    # As for kubectl, line ends may be within it, and nothing else.
+    lines = value.replace("\r", "").replace("\n", "") if isinstance(value, str) else ""
+    with suppress(ValueError):
+        if decoded := base64.b64decode(lines, validate=True):
+            return decoded
+    raise KubeconfigError(f"{key} of context {context} is not base64", "kubeconfig_invalid")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .._base import files
-from .kubeconfig import Entry, Kubeconfig, KubeconfigError, described
+from .kubeconfig import Entry, Kubeconfig, KubeconfigError
+from .kubeconfig_certificates import certificates_of, describe, described
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Target:
 def source_entry(path: Path | None, content: str | None, context: str | None) -> Entry:
     """Return the context to merge, from a file or from content. Files that a file refers to are embedded.
 
-    :param context: name of the context; the current one when None.
+    :param context: name of the context. When None, it is the current one, or else the only one.
     """
     if path is None:
-        return _checked(Kubeconfig.parse(content or "", "the content").entry(context))
+        return _checked(_chosen(Kubeconfig.parse(content or "", "the content"), context))
     text = files.read_text(path)
     if text is None:
         raise KubeconfigError(
@@ -39,7 +40,7 @@ def source_entry(path: Path | None, content: str | None, context: str | None) ->
             "kubeconfig_missing",
             next_step="Correct the path, or fetch it first",
         )
-    return _checked(Kubeconfig.parse(text, str(path)).entry(context).flattened(path.parent))
+    return _checked(_chosen(Kubeconfig.parse(text, str(path)), context).flattened(path.parent))
 
 
 def merge(target: Target, entry: Entry, name: str, *, make_current: bool, force: bool) -> dict[str, Any]:
@@ -49,14 +50,12 @@ def merge(target: Target, entry: Entry, name: str, *, make_current: bool, force:
     def put(config: Kubeconfig) -> None:
         config.put(renamed, make_current=make_current, force=force)
 
-    return {**_change(target, put), **renamed.describe()}
+    return {**_change(target, put), **describe(renamed)}
 
 
 def alone(entry: Entry, name: str) -> str:
     """Return the text of a kubeconfig that has only this context."""
-    config = Kubeconfig()
-    config.put(entry.renamed(name, entry.record or {"server": entry.server}), make_current=True)
-    return config.dump()
+    return Kubeconfig.of(entry.renamed(name, entry.record or {"server": entry.server})).dump()
 
 
 def remove(target: Target, name: str) -> dict[str, Any]:
@@ -95,6 +94,11 @@ def _change(target: Target, change: Callable[[Kubeconfig], None]) -> dict[str, A
         return result
 
 
+def _chosen(config: Kubeconfig, context: str | None) -> Entry:
+    only = config.context_names if len(config.context_names) == 1 else [None]
+    return config.entry(context or config.current_context or only[0])
+
+
 def _checked(entry: Entry) -> Entry:
-    entry.certificates()
+    certificates_of(entry)
     return entry

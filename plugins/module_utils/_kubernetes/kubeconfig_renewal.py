@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 
 from .._base.certificates import time_text
 from .._base.errors import ExomeshError
-from .access import same_server
-from .kubeconfig import Certificate, Entry, Kubeconfig, KubeconfigError, comma_list
+from .kubeconfig import Entry, Kubeconfig, KubeconfigError, comma_list, same_server
+from .kubeconfig_certificates import Certificate, certificates_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def why_renew(text: str | None, wanted: Wanted, now: datetime) -> Renewal | None
             names = comma_list(config.context_names)
             return Renewal("other_context", f"it does not hold context {wanted.context} alone, but {names}")
         entry = config.entry(wanted.context)
-        client, authorities = entry.certificates()
+        client, authorities = certificates_of(entry)
     except KubeconfigError as error:
         return Renewal("unreadable", error.message)
     if client is None:
@@ -69,7 +69,7 @@ def ends_soon(text: str, renew_before: timedelta | None, now: datetime) -> bool:
     :param renew_before: as in :class:`Wanted`.
     :raises KubeconfigError: there is no such context, or its certificates cannot be read.
     """
-    client, authorities = Kubeconfig.parse(text).entry().certificates()
+    client, authorities = certificates_of(Kubeconfig.parse(text).entry())
     return client is not None and next(_endings(client, authorities, renew_before, now), None) is not None
 
 

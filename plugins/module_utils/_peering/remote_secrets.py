@@ -11,18 +11,18 @@ each of its readers. Module ``reader_access`` creates these objects.
 from __future__ import annotations
 
 import base64
-import copy
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .._base.documents import MALFORMED, load_yaml
+from .._base.documents import MALFORMED
 from .._base.waiting import concurrently
 from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
+from .._kubernetes.kubeconfig import Kubeconfig, KubeconfigError
 from .._kubernetes.objects import CREATE, DELETE, UNCHANGED, UPDATE, Fields, ObjectChange, hash_of, write_anew
 
 with suppress(ImportError):  # require("kubernetes") reports it
@@ -271,7 +271,7 @@ def _fingerprint(access: Access) -> Fields:
         "label": "true",
         "annotation": access.cluster,
         "keys": [access.cluster],
-        **_kubeconfig_fingerprint(access.kubeconfig()),
+        **_kubeconfig_fingerprint(Kubeconfig(access.kubeconfig())),
     }
 
 
@@ -283,23 +283,32 @@ def _live_fingerprint(secret: Object, cluster: str) -> Fields:
         "keys": sorted(data),
     }
     try:
-        document = load_yaml(base64.b64decode(data[cluster]), "A remote secret")
-        return fields | _kubeconfig_fingerprint(document)
-    except MALFORMED:
+        return fields | _kubeconfig_fingerprint(parse_secret(data[cluster]))
+    except (KubeconfigError, *MALFORMED):
         return fields | {"kubeconfig": "not one with a certificate and a token"}
 
 
-def _kubeconfig_fingerprint(document: Any) -> Fields:
-    """Return the kubeconfig with hashes of certificate and token. ``rest`` is a hash of all other content."""
-    document = copy.deepcopy(document)
-    document.pop("preferences", None)  # an empty map that some versions of istioctl write
-    cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
-    ca, token = cluster.pop("certificate-authority-data"), user.pop("token")
+def parse_secret(content: str) -> Kubeconfig:
+    """Return the kubeconfig in one key of a remote secret's ``data``.
+
+    :raises KubeconfigError: it is none. One of MALFORMED is raised if it is not even base64.
+    """
+    return Kubeconfig.parse(base64.b64decode(content), "a remote secret")
+
+
+def _kubeconfig_fingerprint(config: Kubeconfig) -> Fields:
+    """Return the kubeconfig with hashes of certificate and token. ``rest`` is a hash of all other content.
+
+    What counts is the current context, as for istiod. This takes the parts out of ``config``.
+    """
+    config.data.pop("preferences", None)  # an empty map that some versions of istioctl write
+    entry = config.entry()
+    ca, token = entry.cluster.pop("certificate-authority-data"), entry.user.pop("token")
     return {
-        "server": cluster.pop("server"),
+        "server": entry.cluster.pop("server"),
         "ca": hash_of(ca) if ca else _UNKNOWN,
         "token": hash_of(token) if token else _UNKNOWN,
-        "rest": hash_of(json.dumps(document, sort_keys=True)),
+        "rest": hash_of(json.dumps(config.data, sort_keys=True)),
     }
 
 

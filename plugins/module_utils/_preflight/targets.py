@@ -44,10 +44,10 @@ def targets_of(peer: Member) -> tuple[list[PeerTarget], list[Check]]:
         name=f"{peer.name}-api",
         url=f"{server.rstrip('/')}/version",
         ca=entry.certificate_authority,
-        tls_server_name=entry.cluster.get("tls-server-name"),
+        tls_server_name=entry.tls_server_name,
         code="peer-api",
         what=f"the API server of {peer.name}",
-        api=api_hash(server, entry.certificate_authority or b"", entry.cluster.get("tls-server-name")),
+        api=api_hash(server, entry.certificate_authority or b"", entry.tls_server_name),
         cause="A firewall or a proxy stands between, or the address is for this machine only",
         next_step=(
             f"Let the nodes of this cluster connect to {server}, or set peering_server of {peer.name} to an "

@@ -21,8 +21,9 @@ from .._istio.names import ISTIO_NAMESPACE
 from .._istio.record import RECORD_REF, Record, require_cluster, require_identity
 from .._kubernetes.api import ApiError, Object
 from .._kubernetes.client import KubernetesClient, labels_of
+from .._kubernetes.kubeconfig import KubeconfigError
 from .._kubernetes.readiness import pod_unmet
-from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL
+from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, parse_secret
 from .._trust.inventory import WORKLOAD, Seen, look_at_cluster
 from .proxies import look_at_proxies
 from .state import (
@@ -363,15 +364,13 @@ def remote_secret(secret: Object) -> RemoteSecret:
 
 def _access(content: str) -> Access | None:
     try:
-        document = load_yaml(base64.b64decode(content), "A remote secret")
-        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
-        ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        server, token = cluster["server"], user["token"]
+        entry = parse_secret(content).entry()
+        ca, server, token = entry.certificate_authority, entry.server, entry.user["token"]
         # Both the server and the token become part of requests.
-        if not (is_plain_url(server, ("https", "http")) and is_token(token)):
+        if not (ca and is_plain_url(server, ("https", "http")) and is_token(token)):
             return None
-        return Access(server, ca, token)
-    except MALFORMED:
+        return Access(server, ca.decode(), token)
+    except (KubeconfigError, *MALFORMED):
         return None
 
 

@@ -177,6 +177,8 @@ def test_what_a_remote_secret_names_gets_into_no_request(mesh: RunningMesh, serv
     mesh["vie"].api.run_command = remember
     document = {
         "clusters": [{"name": "fra", "cluster": {"server": server, "certificate-authority-data": "YQ=="}}],
+        "contexts": [{"name": "fra", "context": {"cluster": "fra", "user": "fra"}}],
+        "current-context": "fra",
         "users": [{"name": "fra", "user": {"token": "a"}}],
     }
     path = "/api/v1/namespaces/istio-system/secrets/istio-remote-secret-fra"

@@ -18,8 +18,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.kubeconfig
     Request,
     ensure_present,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import (
-    Kubeconfig,
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import Kubeconfig
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_certificates import (
     described,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_renewal import (
@@ -162,6 +163,17 @@ def test_what_is_none_is_told_so(here: Path, text: str | bytes) -> None:
             work()
         assert_safe(refused.value.fail_arguments())
     assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("text", [*DOCUMENTS.values(), *TEXTS.values()], ids=[*DOCUMENTS, *TEXTS])
+def test_a_client_tells_it_too(here: Path, text: str | bytes) -> None:
+    path = here / "kubeconfig"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
+    with pytest.raises(ExomeshError) as refused:
+        KubernetesClient(str(path), name="a")
+    failure = refused.value.fail_arguments()
+    assert_safe(failure)
+    assert failure["msg"].startswith(f"cluster a: The kubeconfig {path} cannot be used. ")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=repr)

@@ -221,6 +221,8 @@ class RunningMesh:
         document = {
             "clusters": [{"name": peer.name, "cluster": server}],
             "users": [{"name": peer.name, "user": {"token": token}}],
+            "contexts": [{"name": peer.name, "context": {"cluster": peer.name, "user": peer.name}}],
+            "current-context": peer.name,
         }
         metadata: Object = {
             "name": f"istio-remote-secret-{peer.name}",

@@ -20,6 +20,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._exoscale.interface 
     ExoscaleError,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import Kubeconfig
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_certificates import (
+    certificates_of,
+)
 
 BACKENDS = ("exo", "api")
 
@@ -103,7 +106,7 @@ def test_a_minted_kubeconfig_is_as_asked_for(exoscale: Exoscale, exoscale_api: A
     cluster = exoscale.cluster("de-fra-1", "alpha")
     text = exoscale.kubeconfig(cluster, "exomesh-alpha", ["system:masters", "ops"], 3600)
     entry = Kubeconfig.parse(text).entry()
-    client, authorities = entry.certificates()
+    client, authorities = certificates_of(entry)
     assert client is not None
     assert (client.common_name, set(client.organizations)) == ("exomesh-alpha", {"system:masters", "ops"})
     assert abs((client.not_after - client.not_before).total_seconds() - 3600) <= 10
@@ -115,7 +118,7 @@ def test_garbage_before_the_yaml_is_cut_off(exoscale: Exoscale, exoscale_api: An
     exoscale_api.faults.set("garbage")
     text = exoscale.kubeconfig(exoscale.cluster("de-fra-1", "alpha"), "someone", ["system:masters"], None)
     assert text.startswith("apiVersion: v1\n")
-    assert Kubeconfig.parse(text).entry().certificates()[0]
+    assert certificates_of(Kubeconfig.parse(text).entry())[0]
 
 
 def test_an_unknown_zone_lists_the_zones(exoscale: Exoscale) -> None:

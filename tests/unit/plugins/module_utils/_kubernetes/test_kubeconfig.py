@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.access import same_server
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import (
     Kubeconfig,
     KubeconfigError,
+    same_server,
+)
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_certificates import (
+    certificates_of,
+    describe,
     described,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_renewal import (
@@ -33,7 +37,7 @@ WANTED = Wanted("a", SERVER.removesuffix(":443"), "0f3c", "exomesh-a", ("system:
 def ours(ca: Pair = CA, client: Pair = CLIENT, server: str = SERVER, **record: Any) -> str:
     """A file as sks_kubeconfig writes it."""
     entry = Kubeconfig.parse(kubeconfig("0f3c", server, ca, client)).entry()
-    fingerprints = [each.sha256 for each in entry.certificates()[1]]
+    fingerprints = [each.sha256 for each in certificates_of(entry)[1]]
     config = Kubeconfig()
     config.put(entry.renamed("a", {"cluster_id": "0f3c", "zone": "de-fra-1", "ca": fingerprints, **record}))
     return config.dump()
@@ -203,7 +207,7 @@ def test_files_are_embedded(tmp_path: Path) -> None:
     data["clusters"][0]["cluster"] = {"server": SERVER, "certificate-authority": "ca.pem"}
     data["users"][0]["user"] = {"client-certificate": str(tmp_path / "c.pem"), "client-key": "k.pem"}
     entry = Kubeconfig.parse(yaml.safe_dump(data)).entry()
-    assert entry.flattened(tmp_path).certificates()[0]
+    assert certificates_of(entry.flattened(tmp_path))[0]
     with pytest.raises(KubeconfigError, match=r"refers to .*ca.pem, which cannot be read"):
         entry.flattened(tmp_path / "elsewhere")
 
@@ -216,7 +220,7 @@ def test_the_empty_namespace_of_sks_is_read() -> None:
 def test_no_secret_is_shown() -> None:
     text = ours()
     entry = Kubeconfig.parse(text).entry()
-    shown = described(text) + repr(entry) + str(entry.describe())
+    shown = described(text) + repr(entry) + str(describe(entry))
     assert "CN=exomesh-a" in shown
     assert not [secret for secret in secrets_of(text) if secret in shown]
 
@@ -232,4 +236,4 @@ def test_a_broken_line_is_not_quoted() -> None:
 def test_times_are_utc() -> None:
     entry = Kubeconfig.parse(ours()).entry()
     expected = CLIENT.certificate.not_valid_after_utc.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert entry.describe()["not_after"] == expected
+    assert describe(entry)["not_after"] == expected

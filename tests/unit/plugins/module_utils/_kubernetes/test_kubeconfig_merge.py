@@ -16,6 +16,9 @@ import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base import files
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig import Kubeconfig
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.kubeconfig_certificates import (
+    certificates_of,
+)
 from kubeconfigs import CA_OF_TESTS as CA
 from kubeconfigs import issue, kubeconfig, module_input, run_module, secrets_of, start_module
 
@@ -108,6 +111,16 @@ def test_a_strangers_context_is_refused_by_name(source: Path, dest: Path) -> Non
     assert data_of(dest) == FOREIGN
 
 
+def test_the_only_context_is_taken_where_none_is_current(source: Path, dest: Path) -> None:
+    document = data_of(source)
+    del document["current-context"]
+    result = run_module("kubeconfig_merge", content=yaml.safe_dump(document), dest=str(dest))
+    assert result["context"] == "0f3c"
+    two = yaml.safe_load(dest.read_text()) | {"current-context": ""}
+    result = run_module("kubeconfig_merge", content=yaml.safe_dump(two), dest=str(dest))
+    assert result["failure"]["code"] == "context_not_found"
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
@@ -143,7 +156,7 @@ def test_many_at_once_lose_nothing(source: Path, dest: Path) -> None:
         assert process.wait(timeout=120) == 0
     config = Kubeconfig.parse(dest.read_text())
     assert sorted(config.context_names) == sorted([*names, "work"])
-    assert all(config.entry(name).certificates()[0] for name in names)
+    assert all(certificates_of(config.entry(name))[0] for name in names)
     assert config.current_context == "work"
     assert [entry.name for entry in dest.parent.iterdir()] == ["config"]
 

@@ -19,6 +19,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio.probe import 
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import render_diff, summarise
 from ansible_collections.exomesh.istio.plugins.module_utils._peering.peering import Options, Peering
+from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import Access, holds_token
 from ansible_collections.exomesh.istio.plugins.module_utils._peering.sync import unsynced
 from kubernetes_api import ApiServer, Object, status
 
@@ -116,7 +117,7 @@ def test_without_istio_the_run_names_the_peer_and_the_role(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize(
-    "drift", ["annotation", "label", "token", "server", "surplus key", "rubbish", "other user"]
+    "drift", ["annotation", "label", "token", "server", "surplus key", "rubbish", "other user", "no context"]
 )
 def test_drift_is_repaired(mesh: Mesh, drift: str) -> None:
     mesh.synchronise()
@@ -132,6 +133,8 @@ def test_drift_is_repaired(mesh: Mesh, drift: str) -> None:
         document["clusters"][0]["cluster"]["server"] = "https://elsewhere"
     elif drift == "other user":
         document["users"][0]["user"]["exec"] = {"command": "evil"}
+    elif drift == "no context":
+        del document["current-context"]
     elif drift == "surplus key":
         secret["data"]["other"] = "eA=="
     secret["data"]["fra"] = base64.b64encode(
@@ -142,6 +145,16 @@ def test_drift_is_repaired(mesh: Mesh, drift: str) -> None:
     assert mesh.synchronise()["istio-remote-secret-fra"] == "change"
     assert mesh.synchronise()["istio-remote-secret-fra"] == "unchanged"
     assert mesh.vie.objects[REMOTE]["metadata"]["labels"]["theirs"] == "stays"
+
+
+def test_the_token_that_istiod_uses_counts() -> None:
+    """It uses that of the current context, wherever that is in the file."""
+    document = Access("fra", SERVER, None, "Q0E=", "used").kubeconfig()
+    document["users"].insert(0, {"name": "other", "user": {"token": "unused"}})
+    content = base64.b64encode(yaml.safe_dump(document).encode()).decode()
+    secret = {"metadata": {"name": "istio-remote-secret-fra"}, "data": {"fra": content}}
+    assert holds_token(secret, "fra", "used")
+    assert not holds_token(secret, "fra", "unused")
 
 
 def test_tokens_are_never_shown(mesh: Mesh) -> None:

@@ -126,23 +126,24 @@ def test_quantiles_are_nearest_ranks() -> None:
     assert Sample((7.0,)).quantile(0.99) == 7.0
 
 
+REMOTE: dict[str, Any] = {
+    "clusters": [
+        {"name": name, "cluster": {"server": f"https://{name}", "certificate-authority-data": "Q0E="}}
+        for name in "ab"
+    ],
+    "users": [{"name": name, "user": {"token": f"t-{name}"}} for name in "ab"],
+    "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in "ab"],
+}
+
+
 @pytest.mark.parametrize(
     ("kubeconfig", "read"),
     [
-        (
-            {
-                "clusters": [
-                    {
-                        "cluster": {
-                            "server": "https://a",
-                            "certificate-authority-data": base64.b64encode(b"CA").decode(),
-                        }
-                    }
-                ],
-                "users": [{"user": {"token": "t"}}],
-            },
-            Access("https://a", "CA", "t"),
-        ),
+        (REMOTE | {"current-context": "a"}, Access("https://a", "CA", "t-a")),
+        (REMOTE | {"current-context": "b"}, Access("https://b", "CA", "t-b")),
+        (REMOTE | {"current-context": "c"}, None),
+        (REMOTE, None),
+        (REMOTE | {"current-context": "a", "users": []}, None),
         ({"clusters": [], "users": []}, None),
         ("text", None),
     ],
@@ -152,7 +153,7 @@ def test_remote_secrets_are_read(kubeconfig: object, read: Access | None) -> Non
     metadata = {"name": "istio-remote-secret-fra", "annotations": {"networking.istio.io/cluster": "fra"}}
     secret = remote_secret({"metadata": metadata, "data": {"fra": content}})
     assert secret == RemoteSecret("istio-remote-secret-fra", ("fra",), "fra", read)
-    assert "'t'" not in repr(secret)
+    assert "'t-" not in repr(secret)
 
 
 # The test workload
