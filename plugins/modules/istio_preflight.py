@@ -109,6 +109,7 @@ options:
   max_clock_skew:
     description:
       - Seconds by which the clocks of this machine and the API server may differ. More gives a warning.
+        With V(0), the clocks may differ by any time.
     type: float
     default: 30
   accept:
@@ -215,6 +216,7 @@ failure:
 
 from typing import Any
 
+from ..module_utils._base.check import ERROR, WARNING, Check
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
@@ -224,7 +226,6 @@ from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubec
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
 from ..module_utils._preflight.capacity import Amount
-from ..module_utils._preflight.check import ERROR, WARNING, Check
 from ..module_utils._preflight.checks import Preflight
 from ..module_utils._preflight.wanted import Wanted, Workload
 

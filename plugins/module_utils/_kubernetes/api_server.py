@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,30 +53,6 @@ class Right:
         return f"{self.verb} {resource}" + (f" in {self.namespace}" if self.namespace else "")
 
 
-Version = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Window:
-    """The range of Kubernetes versions that are accepted, as major and minor; None is no limit."""
-
-    oldest: Version | None
-    newest: Version | None
-
-    @classmethod
-    def parse(cls, oldest: str | None, newest: str | None) -> Window:
-        """Read a window from versions such as ``1.32``."""
-        return cls(parse_version(oldest) if oldest else None, parse_version(newest) if newest else None)
-
-
-def parse_version(text: str) -> Version:
-    """Return major and minor version. Raise ApiServerError when the text is not a version."""
-    match = re.match(r"v?(\d+)\.(\d+)", text)
-    if not match:
-        raise ApiServerError(f"{text!r} is not a version of Kubernetes", "invalid_version")
-    return int(match[1]), int(match[2])
-
-
 class ApiServer(KubernetesClient):
     """The API server of a kubeconfig.
 
@@ -106,30 +81,6 @@ class ApiServer(KubernetesClient):
             version=str(version.get("gitVersion", "")).removeprefix("v"),
             clock_skew=skew,
         )
-
-    def warnings(self, identity: Identity, window: Window, max_clock_skew: float) -> list[str]:
-        """Return the doubts about this API server. Raise ApiServerError when it is too old."""
-        found = []
-        version = parse_version(identity.version)
-        if window.oldest and version < window.oldest:
-            raise ApiServerError(
-                f"Kubernetes {identity.version} is older than {'.'.join(map(str, window.oldest))}",
-                "version_too_old",
-                cluster=self.name,
-                next_step="Upgrade the cluster, or use an older Istio that supports it",
-            )
-        if window.newest and version > window.newest:
-            newest = ".".join(map(str, window.newest))
-            found.append(
-                f"cluster {self.name}: Kubernetes {identity.version} is newer than {newest}, the newest that "
-                "this Istio is known to support"
-            )
-        if identity.clock_skew is not None and abs(identity.clock_skew) > max_clock_skew:
-            found.append(
-                f"cluster {self.name}: its clock is off this machine's by {identity.clock_skew:+.0f} s, "
-                "so that new certificates may seem not to be valid yet"
-            )
-        return found
 
     def require_rights(self, rights: list[Right]) -> None:
         """Raise ApiServerError unless we have all of these rights."""

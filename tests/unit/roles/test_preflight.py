@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._base.check import Check
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.probe import Answer, Target, api_hash
@@ -22,7 +23,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._preflight.capacity 
     quantity,
     request_of,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._preflight.check import Check
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight.checks import Preflight
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight.wanted import Wanted, Workload
 
