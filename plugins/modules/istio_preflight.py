@@ -50,7 +50,8 @@ options:
     default: cluster.local
   trust_domains:
     description:
-      - Trust domain of every member, by its inventory name. They must be the same.
+      - Trust domain of every member, by its inventory name. They must be the same. An empty one is
+        V(cluster.local).
     type: dict
     default: {}
   version:
@@ -221,7 +222,7 @@ from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.nlb import nlb_annotations
-from ..module_utils._istio.names import CONTROL_PLANE
+from ..module_utils._istio.names import CONTROL_PLANE, TRUST_DOMAIN
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
@@ -242,7 +243,7 @@ def wanted_of(params: dict[str, Any]) -> Wanted:
         cluster=params["cluster"],
         network=params["network"],
         trust_domain=params["trust_domain"],
-        trust_domains=params["trust_domains"],
+        trust_domains={name: domain or TRUST_DOMAIN for name, domain in params["trust_domains"].items()},
         workloads=[
             Workload(workload["name"], workload["replicas"], Amount.of(workload))
             for workload in params["workloads"]
@@ -316,7 +317,7 @@ SPEC = Spec(
         "cluster": {"type": "str", "required": True},
         "network": {"type": "str", "required": True},
         "mesh_id": {"type": "str", "required": True},
-        "trust_domain": {"type": "str", "default": "cluster.local"},
+        "trust_domain": {"type": "str", "default": TRUST_DOMAIN},
         "trust_domains": {"type": "dict", "default": {}},
         "version": {"type": "str", "required": True},
         "revision": {"type": "str", "default": ""},
