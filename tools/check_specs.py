@@ -5,15 +5,16 @@
 
 For every role: `meta/argument_specs.yml` and `defaults/main.yml` give the same defaults, every option is
 described, and every variable of the role that its files use is an option or a fact that it sets.
-Options of several roles (`mesh_...`) are the same in each, and have their defaults in the role `mesh`, on
-which the others depend. The action group names every module.
+Options of several roles are the same in each, and have their defaults in the role `mesh`, on which the others
+depend. Where a role or playbook gives a default to another role's option (`other_option | default(...)`), it
+is that option's own. The action group names every module.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,19 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT / "roles/mesh"  # has defaults and nothing else
 
+# A variable, of a host if there is a dot before it, and the literal that stands for it where it is not set.
+FALLBACK = re.compile(r"(\.?)\b([a-z]\w+) \| default\(('[^']*'|\[\]|\{\}|true|false|[\d.]+)[,)]")
+
 
 def main() -> int:
     """Print every difference; return 1 when there is one."""
     roles = sorted({path.parent for path in ROOT.glob("roles/*/meta")} - {SHARED})
-    problems = [*mesh_wide_problems(roles), *action_group_problems(), *image_problems()]
+    problems = [
+        *mesh_wide_problems(roles),
+        *fallback_problems(roles),
+        *action_group_problems(),
+        *image_problems(),
+    ]
     for role in roles:
         problems += [f"roles/{role.name}: {problem}" for problem in role_problems(role)]
     print(*problems, sep="\n", end="\n" if problems else "")
@@ -47,21 +56,24 @@ def role_problems(role: Path) -> Iterator[str]:
     dependencies = [{"role": "exomesh.istio.mesh"}] if shared.keys() & options.keys() else []
     if meta["dependencies"] != dependencies:
         yield "does not depend on exomesh.istio.mesh alone, or needs nothing of it"
+    for name in own.keys() & shared.keys():
+        yield f"{name} is in defaults/main.yml, and in {source_of(name, shared)}, too"
     for name, option in options.items():
         if not option.get("description"):
             yield f"{name} has no description"
         if option.get("required") and "default" in option:
             yield f"{name} is required, and has a default"
         if "default" in option and name not in defaults:
-            yield f"{name} has a default in the spec, but none in {source_of(name)}"
+            yield f"{name} has a default in the spec, but none in {source_of(name, shared)}"
     for name, default in defaults.items():
         if name not in options:
             yield f"{name} is in defaults/main.yml, but no option"
         elif "default" not in options[name] and not is_told_in_words(options[name], default):
-            yield f"{name} has a default in {source_of(name)}, but none in the spec"
+            yield f"{name} has a default in {source_of(name, shared)}, but none in the spec"
         elif options[name].get("default", default) != default:
             yield f"{name} defaults to {options[name]['default']!r} in the spec, but to {default!r}"
-    used = set(re.findall(rf"(?<![\w./-])(?:mesh|{role.name})_[a-z0-9_]+\b(?![/.]?\()", text))
+    words = set(re.findall(r"(?<![\w./-])[a-z]\w*[a-z0-9]\b(?![/.]?\()", text))
+    used = {word for word in words if word.startswith(("mesh_", f"{role.name}_"))} | (words & shared.keys())
     spoken_of = shared.keys() if not dependencies else set()
     for name in sorted(used - options.keys() - facts_of(role) - spoken_of):
         yield f"{name} is used, but is neither an option nor a fact of the role"
@@ -74,9 +86,10 @@ def description_problems(role: Path, description: str) -> Iterator[str]:
         yield "its description in meta/main.yml is not the short_description of its spec"
 
 
-def source_of(name: str) -> str:
+def source_of(name: str, shared: Collection[str]) -> str:
     """Tell where the default of an option is."""
-    return "roles/mesh/defaults/main.yml" if name.startswith("mesh_") else "defaults/main.yml"
+    is_shared = name.startswith("mesh_") or name in shared
+    return "roles/mesh/defaults/main.yml" if is_shared else "defaults/main.yml"
 
 
 def is_told_in_words(option: dict[str, Any], default: Any) -> bool:
@@ -96,6 +109,27 @@ def mesh_wide_problems(roles: list[Path]) -> Iterator[str]:
                 yield f"{name} differs: {known} in roles/{owner}, {meaning} in roles/{role.name}"
     for name in load(SHARED / "defaults/main.yml").keys() - first.keys():
         yield f"roles/mesh: {name} is an option of no role"
+
+
+def fallback_problems(roles: list[Path]) -> Iterator[str]:
+    """Find defaults that a file gives to an option of another role, and that are not that option's own."""
+    defaults = {
+        name: option["default"]
+        for role in roles
+        for name, option in options_of(role).items()
+        if "default" in option
+    }
+    shared = load(SHARED / "defaults/main.yml")
+    for path in sorted([*ROOT.glob("roles/*/*/**/*.*"), *ROOT.glob("playbooks/*.yml")]):
+        text = path.read_text(encoding="utf-8")
+        where = path.relative_to(ROOT)
+        for dot, name, literal in FALLBACK.findall(text):
+            if name not in defaults or name.startswith(f"{where.parts[1]}_"):
+                continue
+            if name in shared and where.parts[0] == "roles" and not dot:
+                yield f"{where}: {name} has a default for all roles, and needs no other one"
+            elif yaml.safe_load(literal) != defaults[name]:
+                yield f"{where}: {name} defaults to {literal}, but to {defaults[name]!r} in its role"
 
 
 def action_group_problems() -> Iterator[str]:

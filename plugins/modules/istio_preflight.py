@@ -50,7 +50,8 @@ options:
     default: cluster.local
   trust_domains:
     description:
-      - Trust domain of every member, by its inventory name. They must be the same.
+      - Trust domain of every member, by its inventory name. They must be the same. An empty one is
+        V(cluster.local).
     type: dict
     default: {}
   version:
@@ -109,6 +110,7 @@ options:
   max_clock_skew:
     description:
       - Seconds by which the clocks of this machine and the API server may differ. More gives a warning.
+        With V(0), the clocks may differ by any time.
     type: float
     default: 30
   accept:
@@ -215,16 +217,16 @@ failure:
 
 from typing import Any
 
+from ..module_utils._base.check import ERROR, WARNING, Check
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.nlb import nlb_annotations
-from ..module_utils._istio.names import CONTROL_PLANE
+from ..module_utils._istio.names import CONTROL_PLANE, TRUST_DOMAIN
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
 from ..module_utils._preflight.capacity import Amount
-from ..module_utils._preflight.check import ERROR, WARNING, Check
 from ..module_utils._preflight.checks import Preflight
 from ..module_utils._preflight.wanted import Wanted, Workload
 
@@ -241,7 +243,7 @@ def wanted_of(params: dict[str, Any]) -> Wanted:
         cluster=params["cluster"],
         network=params["network"],
         trust_domain=params["trust_domain"],
-        trust_domains=params["trust_domains"],
+        trust_domains={name: domain or TRUST_DOMAIN for name, domain in params["trust_domains"].items()},
         workloads=[
             Workload(workload["name"], workload["replicas"], Amount.of(workload))
             for workload in params["workloads"]
@@ -315,7 +317,7 @@ SPEC = Spec(
         "cluster": {"type": "str", "required": True},
         "network": {"type": "str", "required": True},
         "mesh_id": {"type": "str", "required": True},
-        "trust_domain": {"type": "str", "default": "cluster.local"},
+        "trust_domain": {"type": "str", "default": TRUST_DOMAIN},
         "trust_domains": {"type": "dict", "default": {}},
         "version": {"type": "str", "required": True},
         "revision": {"type": "str", "default": ""},

@@ -54,6 +54,7 @@ options:
   max_clock_skew:
     description:
       - Seconds by which the clocks of this machine and the API server may differ. More gives a warning.
+        With V(0), the clocks may differ by any time.
     type: float
     default: 30
   rights:
@@ -176,26 +177,40 @@ ca_not_after:
   type: str
   returned: success
 failure:
-  description: Why the module failed, for programs; C(details.missing_rights) has the missing rights.
+  description:
+    - Why the module failed, for programs; C(details.missing_rights) has the missing rights.
+    - The code of a Kubernetes that is too old is V(kubernetes-version), as in module
+      M(exomesh.istio.istio_preflight).
   type: dict
   returned: failure
 """
 
 
+from ..module_utils._base.check import ERROR, WARNING, Check
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.files import real_path
 from ..module_utils._base.requirements import require
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._istio.releases import Release, kubernetes_window
-from ..module_utils._kubernetes.api_server import ApiServer, Right, Window
+from ..module_utils._kubernetes.api_server import ApiServer, Right
+from ..module_utils._kubernetes.fitness import Window, check_clock, check_version
 from ..module_utils._kubernetes.kubeconfig_certificates import describe
 from ..module_utils._kubernetes.kubeconfig_merge import source_entry
 
 
 def window_of(istio: str | None, oldest: str | None, newest: str | None) -> Window:
     """Return the accepted Kubernetes versions: those given, or else those that the Istio release supports."""
-    known = kubernetes_window(Release.parse(istio)) if istio else (None, None)
-    return Window.parse(oldest or known[0], newest or known[1])
+    known = kubernetes_window(Release.parse(istio)) if istio else Window()
+    return Window(oldest or known.oldest, newest or known.newest) if oldest or newest else known
+
+
+def refuse(check: Check, cluster: str) -> None:
+    """Fail if the check found an error.
+
+    :raises ExomeshError: with the check's code.
+    """
+    if check.outcome == ERROR:
+        raise ExomeshError(check.message, check.code, cluster=cluster, next_step=check.next_step)
 
 
 def run(task: Task) -> Result:
@@ -210,8 +225,13 @@ def run(task: Task) -> Result:
         identity = server.identity()
         if doubt := entry.doubt():
             task.warn(f"cluster {server.name}: {doubt}")
-        for warning in server.warnings(identity, window, params["max_clock_skew"]):
-            task.warn(warning)
+        for check in (
+            check_version(identity.version, window),
+            check_clock(identity.clock_skew, params["max_clock_skew"]),
+        ):
+            refuse(check, server.name)
+            if check.outcome == WARNING:
+                task.warn(f"cluster {server.name}: {check}")
         server.require_rights([Right(**right) for right in params["rights"]])
     except ExomeshError as error:
         raise error.about(cluster=params["cluster"]) from None

@@ -28,5 +28,8 @@ FORMER_NAMES = {CONTROL_PLANE: NAMELESS, EASTWEST_GATEWAY: "eastwest", INGRESS_G
 They prove nothing, because users have the same names.
 """
 
+TRUST_DOMAIN = "cluster.local"
+"""Istio's own trust domain, which a mesh has if it names none."""
+
 GATEWAY_PORT = 15443
 """Port of east-west gateways for services of other networks."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from .._base.errors import ExomeshError
+from .._kubernetes.fitness import Window
 
 Minor = tuple[int, int]
 
@@ -57,10 +58,11 @@ LINES: dict[Minor, Line] = {
 """The facts are from the announcements of the releases and of the ends of their support."""
 
 
-def kubernetes_window(release: Release) -> tuple[str | None, str | None]:
-    """Return the oldest and newest Kubernetes that the release supports; None if not known."""
+def kubernetes_window(release: Release) -> Window:
+    """Return the versions of Kubernetes that the release supports; without limits if they are not known."""
     line = LINES.get(release.line)
-    return line.kubernetes if line else (None, None)
+    oldest, newest = line.kubernetes if line else (None, None)
+    return Window(oldest, newest, str(release))
 
 
 def unsupported(release: Release, today: date) -> str | None:

@@ -5,16 +5,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from .._base.errors import ExomeshError
 from .._base.waiting import concurrently
 from .client import KubernetesClient
-
-
-class ApiServerError(ExomeshError):
-    """The API server is too old, or lets us do too little."""
 
 
 @dataclass(frozen=True)
@@ -41,30 +36,6 @@ class Right:
     def __str__(self) -> str:
         resource = f"{self.resource}.{self.group}" if self.group else self.resource
         return f"{self.verb} {resource}" + (f" in {self.namespace}" if self.namespace else "")
-
-
-Version = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Window:
-    """The range of Kubernetes versions that are accepted, as major and minor; None is no limit."""
-
-    oldest: Version | None
-    newest: Version | None
-
-    @classmethod
-    def parse(cls, oldest: str | None, newest: str | None) -> Window:
-        """Read a window from versions such as ``1.32``."""
-        return cls(parse_version(oldest) if oldest else None, parse_version(newest) if newest else None)
-
-
-def parse_version(text: str) -> Version:
-    """Return major and minor version. Raise ApiServerError when the text is not a version."""
-    match = re.match(r"v?(\d+)\.(\d+)", text)
-    if not match:
-        raise ApiServerError(f"{text!r} is not a version of Kubernetes", "invalid_version")
-    return int(match[1]), int(match[2])
 
 
 class ApiServer(KubernetesClient):
@@ -98,34 +69,10 @@ class ApiServer(KubernetesClient):
             clock_skew=self.clock_skew,
         )
 
-    def warnings(self, identity: Identity, window: Window, max_clock_skew: float) -> list[str]:
-        """Return the doubts about this API server. Raise ApiServerError when it is too old."""
-        found = []
-        version = parse_version(identity.version)
-        if window.oldest and version < window.oldest:
-            raise ApiServerError(
-                f"Kubernetes {identity.version} is older than {'.'.join(map(str, window.oldest))}",
-                "version_too_old",
-                cluster=self.name,
-                next_step="Upgrade the cluster, or use an older Istio that supports it",
-            )
-        if window.newest and version > window.newest:
-            newest = ".".join(map(str, window.newest))
-            found.append(
-                f"cluster {self.name}: Kubernetes {identity.version} is newer than {newest}, the newest that "
-                "this Istio is known to support"
-            )
-        if identity.clock_skew is not None and abs(identity.clock_skew) > max_clock_skew:
-            found.append(
-                f"cluster {self.name}: its clock is off this machine's by {identity.clock_skew:+.0f} s, "
-                "so that new certificates may seem not to be valid yet"
-            )
-        return found
-
     def require_rights(self, rights: list[Right]) -> None:
-        """Raise ApiServerError unless we have all of these rights."""
+        """Raise ``missing_rights`` unless we have all of these rights."""
         if missing := [str(right) for right in self.missing_rights(rights)]:
-            raise ApiServerError(
+            raise ExomeshError(
                 f"the kubeconfig's user may not {', '.join(missing)}",
                 "missing_rights",
                 cluster=self.name,

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from .._base.check import ERROR, NOTE, OK, WARNING, Check
 from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.waiting import concurrently
@@ -23,11 +24,10 @@ from .._istio.probe import Answer, probe
 from .._istio.registries import REPLACEMENT_HUB, retired
 from .._istio.releases import Release, kubernetes_window, unsupported
 from .._kubernetes.api import Object, ObjectRef
-from .._kubernetes.api_server import Window, parse_version
 from .._kubernetes.client import KubernetesClient
+from .._kubernetes.fitness import check_clock, check_version
 from .._peering.remote_secrets import MULTI_CLUSTER_LABEL, SECRET_PREFIX
 from .capacity import has_ended, unplaced, usable_nodes
-from .check import ERROR, NOTE, OK, WARNING, Check
 from .installed import (
     deactivated,
     identity_of,
@@ -151,7 +151,7 @@ class Preflight:
         return _Seen(kubernetes, nodes, pods, istiods, namespace, mutating + validating, names, gateways)
 
     def _all_checks(self) -> Iterator[Check]:
-        yield self._kubernetes()
+        yield check_version(self._seen.kubernetes, kubernetes_window(self._release))
         yield from self._support()
         yield from self._installed()
         yield self._trust_domains()
@@ -160,33 +160,7 @@ class Preflight:
         yield self._capacity()
         yield self._node_pools()
         yield self._registries()
-        yield self._clock()
-
-    def _kubernetes(self) -> Check:
-        oldest, newest = kubernetes_window(self._release)
-        window = Window.parse(oldest, newest)
-        version = parse_version(self._seen.kubernetes)
-        said = f"Kubernetes {self._seen.kubernetes.removeprefix('v')}"
-        if window.oldest and version < window.oldest:
-            return Check(
-                "kubernetes-version",
-                ERROR,
-                f"{said} is older than {oldest}, the oldest that Istio {self._wanted.version} supports",
-                next_step="Upgrade the cluster, or set mesh_istio_version to an older Istio that supports it",
-            )
-        if window.newest and version > window.newest:
-            return Check(
-                "kubernetes-version",
-                WARNING,
-                f"{said} is newer than {newest}, the newest known to work with Istio {self._wanted.version}",
-                next_step="See whether a newer Istio supports it",
-            )
-        known = (
-            f"Istio {self._wanted.version} supports {oldest} to {newest}"
-            if oldest
-            else "its window is not known"
-        )
-        return Check("kubernetes-version", OK, said, [known])
+        yield check_clock(self._client.clock_skew, self._wanted.max_clock_skew)
 
     def _support(self) -> Iterator[Check]:
         if reason := unsupported(self._release, datetime.now(UTC).date()):
@@ -423,20 +397,6 @@ class Preflight:
             [f"{image} in {_few(pods)}" for image, pods in sorted(users.items())],
             "These pods cannot be started on another node once the registry is gone",
             f"Take the images from {REPLACEMENT_HUB} or a mirror; sidecars do so at their pods' restart",
-        )
-
-    def _clock(self) -> Check:
-        skew = self._client.clock_skew
-        if skew is None:
-            return Check("clock", NOTE, "The API server does not tell the time")
-        if abs(skew) <= self._wanted.max_clock_skew:
-            return Check("clock", OK, f"The API server's clock is {skew:+.0f} s off this machine's")
-        return Check(
-            "clock",
-            WARNING,
-            f"The API server's clock is {skew:+.0f} s off this machine's",
-            cause="New certificates may seem not to be valid yet",
-            next_step="Set the clocks: this machine's, or have the cluster's looked at",
         )
 
     def _reached(self, target: PeerTarget, answer: Answer) -> Check:

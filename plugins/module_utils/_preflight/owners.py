@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from .._base.check import ERROR, OK, WARNING, Check
 from .._istio.former import former_istiods, former_objects
 from .._istio.gateway_settings import NAME
 from .._istio.names import CONTROL_PLANE, EASTWEST_GATEWAY, ISTIO_NAMESPACE
@@ -14,7 +15,6 @@ from .._istio.operator import DEFAULT_REVISION
 from .._istio.ownership import TWO_OWNERS, foreign_owner, revision_of, ways_on
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
-from .check import ERROR, OK, WARNING, Check
 from .wanted import Wanted
 
 _GATEWAY = ObjectRef("apps/v1", "Deployment", NAME, ISTIO_NAMESPACE)

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._base.check import ERROR, NOTE, WARNING, Check
 from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
@@ -16,7 +17,6 @@ from .._istio.probe import Target, api_hash
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.kubeconfig_merge import source_entry
 from .._kubernetes.load_balancer import service_addresses
-from .check import ERROR, NOTE, WARNING, Check
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._base.members import Member
-from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
+from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL, TRUST_DOMAIN
 from .._istio.record import Record
 from .._kubernetes.api import Object
 from .._kubernetes.client import KubernetesClient, labels_of
@@ -162,7 +162,7 @@ class ClusterState:
 
     @property
     def trust_domain(self) -> str:
-        return str(self.mesh_config.get("trustDomain") or "cluster.local")
+        return str(self.mesh_config.get("trustDomain") or TRUST_DOMAIN)
 
     @property
     def dns_capture(self) -> bool:

@@ -51,7 +51,10 @@ Play = Callable[..., Run]
 
 @pytest.fixture
 def play_role(tmp_path: Path) -> Play:
-    """Runs a role for the given hosts and their variables, in an inventory of its own."""
+    """Runs a role for the given hosts and their variables, in an inventory of its own.
+
+    With `shown` it then shows that variable of the role.
+    """
 
     def run(
         role: str,
@@ -60,13 +63,16 @@ def play_role(tmp_path: Path) -> Play:
         tasks_from: str = "main",
         environment: dict[str, str] | None = None,
         started_in: Path = tmp_path,
+        shown: str = "",
         **variables: Any,
     ) -> Run:
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = {"mesh": {"hosts": hosts, "vars": {**local, **variables}}}
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
         task = {"ansible.builtin.import_role": {"name": f"exomesh.istio.{role}", "tasks_from": tasks_from}}
-        plays = [{"hosts": "mesh", "gather_facts": False, "tasks": [task]}]
+        told = {"ansible.builtin.debug": {"msg": f"{shown} is {{{{ {shown} }}}}."}}
+        tasks = [task, told] if shown else [task]
+        plays = [{"hosts": "mesh", "gather_facts": False, "tasks": tasks}]
         (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
         finished = run_ansible(
             "ansible-playbook",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._base.check import Check
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.probe import Answer, Target, api_hash
@@ -22,7 +23,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._preflight.capacity 
     quantity,
     request_of,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._preflight.check import Check
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight.checks import Preflight
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight.wanted import Wanted, Workload
 
@@ -626,3 +626,31 @@ def test_check_mode_before_the_first_run_says_what_it_cannot_tell(
     result = play_role("preflight", hosts, "--check")
     assert result.return_code == 0, result.text
     assert "is still to come" in result.words
+
+
+@pytest.mark.parametrize(
+    ("variables", "of_sofia", "agree"),
+    [
+        ({}, {}, True),
+        ({}, {"istio_trust_domain": "cluster.local"}, True),
+        ({}, {"istio_trust_domain": "sofia.example"}, False),
+        ({"istio_trust_domain": "mesh.example"}, {}, True),
+    ],
+)
+def test_members_without_a_trust_domain_have_the_default(
+    cluster: Cluster,
+    play_role: Callable[..., Any],
+    variables: dict[str, str],
+    of_sofia: dict[str, str],
+    agree: bool,
+) -> None:
+    hosts = {
+        "vienna": {"mesh_kubeconfig": str(cluster.kubeconfig)},
+        "sofia": {"mesh_kubeconfig": "/none", **of_sofia},
+    }
+    accepted = ["capacity"]
+    result = play_role(
+        "preflight", hosts, "--check", "--limit", "vienna", preflight_accept=accepted, **variables
+    )
+    assert (result.return_code == 0) == agree, result.text
+    assert ("[trust-domain]" in result.words) != agree

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.names import TRUST_DOMAIN
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def asked_and_rescued(**how: Any) -> dict[str, Any]:
@@ -36,3 +39,9 @@ def test_shared_defaults(tmp_path: Path) -> None:
     assert len(failures) == len(tasks), finished.stdout + finished.stderr
     for failure in failures:
         assert "out of cluster east of mesh mesh1." in failure
+
+
+def test_modules_have_the_same_default_where_they_stand_in_for_a_host() -> None:
+    """A role reads another host's variables from the inventory, which has no defaults of roles."""
+    shared = yaml.safe_load((ROOT / "roles/mesh/defaults/main.yml").read_text())
+    assert shared["istio_trust_domain"] == TRUST_DOMAIN

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 from ansible_collections.exomesh.istio.plugins.plugin_utils.page import html
 
 from .conftest import Play
@@ -31,3 +33,27 @@ def test_a_relative_folder_is_below_the_one_that_ansible_was_started_in(
     assert (started_in / "report" / "verification.html").read_text() == html(told)
     assert not (tmp_path / "report").exists()
     assert set(result.changed.values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("told", "started"),
+    [
+        ({}, False),
+        ({"__verify_started": {"changed": False}}, True),  # as a task of start.yml registers it
+        ({"__verify_started": {"changed": False, "skipped": True}}, False),
+        ({"verify_started": "true"}, True),
+    ],
+)
+def test_a_workload_that_was_started_is_used(
+    play_role: Play, tmp_path: Path, told: dict[str, Any], started: bool
+) -> None:
+    result = play_role(
+        "verify",
+        {"east": {}, "west": {}},
+        "--check",
+        shown="verify_started | bool",
+        mesh_state_dir=str(tmp_path / "state"),
+        verify_read_only=True,
+        **told,
+    )
+    assert f"verify_started | bool is {started}." in result.words, result.text

@@ -15,6 +15,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio.releases impo
     unsafe,
     unsupported,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.fitness import Window
 
 
 @pytest.mark.parametrize(
@@ -69,5 +70,5 @@ def test_support_ends() -> None:
 
 
 def test_the_kubernetes_of_a_release() -> None:
-    assert kubernetes_window(Release(1, 31, 7)) == ("1.32", "1.36")
-    assert kubernetes_window(Release(1, 99, 0)) == (None, None)
+    assert kubernetes_window(Release(1, 31, 7)) == Window("1.32", "1.36", "1.31.7")
+    assert kubernetes_window(Release(1, 99, 0)) == Window(istio="1.99.0")

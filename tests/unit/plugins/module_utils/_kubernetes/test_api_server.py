@@ -219,17 +219,19 @@ def test_a_server_that_fails(cluster: Cluster) -> None:
 def test_versions(cluster: Cluster) -> None:
     cluster.behaviour.version = "v1.31.9"
     result = cluster.check(min_version="1.32")
-    assert result["failure"]["code"] == "version_too_old"
-    assert "Kubernetes 1.31.9 is older than 1.32" in result["msg"]
+    assert result["failure"]["code"] == "kubernetes-version"
+    assert "vienna: Kubernetes 1.31.9 is older than 1.32, the oldest that is accepted" in result["msg"]
     cluster.behaviour.version = "v1.38.0-alpha.1"
     assert "newer than 1.36" in str(cluster.check(max_version="1.36")["warnings"])
+    assert cluster.check(max_version="new")["failure"]["code"] == "invalid_version"
 
 
 def test_clocks_that_differ(cluster: Cluster) -> None:
     cluster.behaviour.clock = 300.0
     result = cluster.check()
     assert 290 < result["clock_skew"] < 310
-    assert "its clock is off this machine's by +" in str(result["warnings"])
+    assert "cluster vienna: [clock] The API server's clock is +" in str(result["warnings"])
+    assert not cluster.check(max_clock_skew=0).get("warnings")
 
 
 def test_missing_rights(cluster: Cluster) -> None:
