@@ -28,7 +28,6 @@ TOKEN_NAME = "istio-reader-service-account-istio-remote-secret-token"
 TOKEN = f"{SECRETS}/{TOKEN_NAME}"
 REMOTE = f"{SECRETS}/istio-remote-secret-fra"
 SERVER = "https://fra.example:6443"
-OWN_TOKEN = f"{SECRETS}/exomesh-reader-vie-token"
 CLUSTER_ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 GOOD, BAD = (
