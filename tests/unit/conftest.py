@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
 # `ansible-test units` does not read pyproject.toml, where pytest finds these folders.
-sys.path[:0] = [str(HERE), *(str(HERE.parents[1] / name) for name in ("lab", "bench", "tools"))]
+sys.path.extend(str(HERE.parents[1] / name) for name in ("lab", "bench", "tools"))
 
 from lab_fixtures import cluster_authorities, exo_path, exoscale_api
 
