@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent))
 # `ansible-test units` does not read pyproject.toml, where pytest finds these folders.
-sys.path.extend(str(HERE.parents[1] / name) for name in ("lab", "bench", "tools"))
+sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("lab", "bench", "tools"))
 
 from lab_fixtures import cluster_authorities, exo_path, exoscale_api
 
