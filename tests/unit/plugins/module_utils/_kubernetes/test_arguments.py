@@ -14,9 +14,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.argument
 
 @pytest.mark.parametrize("check_mode", [True, False])
 @pytest.mark.parametrize("exists", [True, False])
-def test_only_check_mode_goes_on_without_one_and_warns(
-    tmp_path: Path, check_mode: bool, exists: bool
-) -> None:
+def test_only_check_mode_does_without_and_warns(tmp_path: Path, check_mode: bool, exists: bool) -> None:
     path, warnings = tmp_path / "kubeconfig", list[str]()
     if exists:
         path.touch()
