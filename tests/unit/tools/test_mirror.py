@@ -36,7 +36,6 @@ ELSEWHERE = {
     "_verify/report": "plugins/module_utils/_verify/test_judge.py",
     "_verify/state": "plugins/module_utils/_verify/test_judge.py",
     # They do what one module does, and are tested through it.
-    "_istio/former": "plugins/modules/test_eastwest_gateway.py",
     "_istio/istiod": "plugins/modules/test_running_mesh.py",
     "_peering/gaps": "plugins/modules/test_peering_info.py",
     "_trust/cluster": "plugins/modules/test_ca_modules.py",
@@ -48,6 +47,7 @@ ELSEWHERE = {
     "_verify/verification": "plugins/modules/test_running_mesh.py",
     # Their tests share a fixture with those of a role, of the page, or of what may wait.
     "_base/task": "waits/test_every_module.py",
+    "_istio/former": "roles/test_preflight.py",
     "_preflight/checks": "roles/test_preflight.py",
     "_preflight/owners": "roles/test_preflight.py",
     "_preflight/targets": "roles/test_preflight.py",

@@ -5,7 +5,9 @@ set -eu
 
 cd "${OUTPUT_DIR%%/tests/output/*}"
 PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v -e '/ansible-test-[^/]*$' -e '/python-[^/]*-ansible$' | paste -s -d ':')
-unset PYTHONPATH $(env | sed -n 's/^\(ANSIBLE_[A-Z_]*\)=.*/\1/p')
+for name in PYTHONPATH $(env | sed -n 's/^\(ANSIBLE_[A-Z_]*\)=.*/\1/p'); do
+  unset "$name"
+done
 
 export CI=true  # a test that cannot run fails
 exec make lab-test ARGS="tests/lab/test_install.py -k 'first_run or second_run'"
