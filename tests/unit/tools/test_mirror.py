@@ -24,7 +24,7 @@ ELSEWHERE = {
     "_istio/default_tag": "plugins/module_utils/_istio/test_install.py",
     "_istio/gateway_settings": "plugins/module_utils/_istio/test_eastwest_gateway.py",
     "_istio/rendering": "plugins/module_utils/_istio/test_install.py",
-    "_kubernetes/access": "plugins/module_utils/_kubernetes/test_kubeconfig.py",
+    "_kubernetes/access": "plugins/module_utils/_kubernetes/test_client.py",
     "_kubernetes/api": "plugins/module_utils/_kubernetes/test_client.py",
     "_kubernetes/kubeconfig_renewal": "plugins/module_utils/_kubernetes/test_kubeconfig.py",
     "_peering/peering": "plugins/module_utils/_peering/test_remote_secrets.py",
