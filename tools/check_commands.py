@@ -28,6 +28,8 @@ HEADING = re.compile(r"^(#+ .*|([=\-~^])\2{3,})$")
 
 # Programs that are not ours. The document that shows them says what they do there; nothing here runs them.
 OTHERS = {
+    "ansible-test",
+    "cd",
     "docker",
     "export",
     "find",

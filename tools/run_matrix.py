@@ -45,6 +45,8 @@ LARGE = (
     "tests/unit/plugins/filter/test_absolute_path.py",
     "tests/unit/plugins/plugin_utils/test_action.py",
     "tests/unit/plugins/module_utils/_kubernetes/test_client.py",
+    "tests/unit/plugins/module_utils/_kubernetes/test_load_balancer.py",
+    "tests/unit/plugins/module_utils/_kubernetes/test_readiness.py",
     "tests/unit/plugins/filter/test_mesh_members.py",
     "tests/unit/plugins/inventory/test_sks.py",
 )

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 DEPENDENCIES = ("kubernetes/core", "community/crypto", "community/hashi_vault")
 # What is shipped, and what ansible-test reads. Tests, lab and tools are no part of the collection.
-CHECKED = "LICENSE README.md changelogs galaxy.yml meta playbooks plugins roles tests/config.yml tests/sanity"
+CHECKED = "LICENSE README.md changelogs galaxy.yml meta playbooks plugins roles"
+CHECKED += " tests/config.yml tests/integration tests/sanity"
 
 # ansible-test bootstraps pip with get-pip.py of a host of its own, which not every network reaches. This does
 # the same with the wheel beside it.

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+# `ansible-test units` does not read pyproject.toml, where pytest finds these folders.
+sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("lab", "bench", "tools"))
 
 from lab_fixtures import cluster_authorities, exo_path, exoscale_api
 

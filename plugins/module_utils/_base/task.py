@@ -80,6 +80,8 @@ class Task:
     core_version: str = ""
     warnings: list[str] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
+    """Values that are kept out of results, warnings and messages."""
+
     on_failure: Result = field(default_factory=dict)
     """Further fields of the result when the task fails, besides the reason."""
 
@@ -88,11 +90,6 @@ class Task:
         text = printable(text)
         if text not in self.warnings:
             self.warnings.append(text)
-
-    def hide(self, secret: str | None) -> None:
-        """Keep a value out of results, warnings and messages."""
-        if secret:
-            self.secrets.add(secret)
 
 
 Run = Callable[[Task], Result]

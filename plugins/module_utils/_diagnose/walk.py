@@ -116,7 +116,7 @@ def certificates(way: Way) -> Step:
             f"the sidecar does not trust the root of {way.destination.name}",
             (f"it trusts {told_roots(trusted)}", f"{way.destination.name} uses {told_roots(theirs)}"),
             "the two clusters have different roots, or the pod runs since before the root was changed",
-            f"{way.source.member.playbook}.certificates; it tells how to bring the roots together",
+            f"{way.source.member.playbook}.certificates; it shows how to bring the roots together",
         )
     hours = int((ends - way.now).total_seconds() // 3600)
     return Step(name, OK, f"valid for {hours} more hours; the root is the one of {way.destination.name}")

@@ -75,8 +75,8 @@ class Kind:
 
 CLUSTER_UNREACHABLE = Kind(
     "cluster-unreachable",
-    "The cluster's API does not answer, or refuses to",
-    "the address in the kubeconfig is wrong or blocked, its credentials ran out, or do not suffice",
+    "The cluster's API does not answer, or refuses the request",
+    "the address in the kubeconfig is wrong or blocked, or its credentials have expired or do not suffice",
     "{playbook}.kubeconfig --limit {cluster_host}",
     _MULTICLUSTER,
     breaks_out="secret",
@@ -102,10 +102,10 @@ NOT_TOLD = Kind(
 )
 MEMBER_NOT_IN_INVENTORY = Kind(
     "member-not-in-inventory",
-    "The cluster is a member of the mesh by the records of others, but the inventory lacks it",
-    "its line was removed or commented out, or the inventory plugin did not see it; it is not looked at "
-    "here, and nothing that the others have for it was removed",
-    "Put {cluster} back into the inventory, or take it out of the mesh: {playbook}.remove_cluster -e "
+    "Records of other clusters name the cluster as a member of the mesh, but the inventory lacks it",
+    "its line was removed or commented out, or the inventory plugin did not find it; this run does not check "
+    "it, and removes nothing that the others have for it",
+    "Put {cluster} back into the inventory, or remove it from the mesh: {playbook}.remove_cluster -e "
     "cluster={cluster}",
     _MULTICLUSTER,
     severity=WARNING,
@@ -116,22 +116,22 @@ MEMBER_NOT_IN_INVENTORY = Kind(
 CACERTS_MISSING = Kind(
     "cacerts-missing",
     "The cluster has no secret cacerts: istiod signs with a root of its own, which no peer trusts",
-    "it was deleted, or the certificates of this cluster never were made",
+    "it was deleted, or the certificates of this cluster were never created",
     "{playbook}.certificates --limit {cluster_host}",
     _CA,
 )
 CACERTS_INVALID = Kind(
     "cacerts-invalid",
-    "The secret cacerts cannot be used: istiod would not start with it",
-    "it was written by hand or by a program that broke off",
+    "The secret cacerts is invalid: istiod would not start with it",
+    "it was written by hand, or by a program that stopped halfway",
     "kubectl -n istio-system delete secret cacerts, then {playbook}.certificates --limit {cluster_host}",
     _CA,
 )
 ROOT_DIFFERS = Kind(
     "root-differs",
     "Workloads of the cluster trust another root than those of its peers",
-    "its certificates come of another root, or istiod started before its secret cacerts was there",
-    "{playbook}.certificates --limit {cluster_host}; it tells how to bring the roots together",
+    "its certificates come from another root, or istiod started before its secret cacerts was there",
+    "{playbook}.certificates --limit {cluster_host}; it shows how to bring the roots together",
     _ISSUES + "32501",
     breaks_out="wire",
     breaks_in="wire",
@@ -139,8 +139,8 @@ ROOT_DIFFERS = Kind(
 CACERTS_NOT_IN_USE = Kind(
     "cacerts-not-in-use",
     "The secret cacerts has another root than the one that istiod gives to workloads",
-    "the secret was changed while istiod ran: istiod ignores another root silently, and changes to it at its "
-    "next restart, which cuts off every workload that runs",
+    "the secret was changed while istiod ran: istiod silently ignores the new root until its next restart, "
+    "and then cuts off every running workload",
     "Put the root of the mesh back into the secret before istiod restarts: "
     "{playbook}.certificates --limit {cluster_host}",
     _ISSUES + "30947",
@@ -148,7 +148,7 @@ CACERTS_NOT_IN_USE = Kind(
 CA_NOT_LOADED = Kind(
     "ca-not-loaded",
     "An istiod does not serve the intermediate CA of the secret cacerts",
-    "the intermediate was renewed, and this istiod did not take it up",
+    "the intermediate CA was renewed, and this istiod did not load it",
     "kubectl -n istio-system rollout restart deployment istiod",
     _ISSUES + "22993",
     settles=True,
@@ -156,15 +156,15 @@ CA_NOT_LOADED = Kind(
 CERTIFICATE_EXPIRED = Kind(
     "certificate-expired",
     "A certificate of the cluster has expired",
-    "a CA was not renewed in time, or a proxy did not get to istiod to renew its own",
-    "{playbook}.renew_certificates --limit {cluster_host}; restart the pod where the "
-    "certificate is a proxy's own",
+    "a CA was not renewed in time, or a proxy did not reach istiod to renew its own certificate",
+    "{playbook}.renew_certificates --limit {cluster_host}; if the certificate is that "
+    "of a proxy, restart its pod",
     _CA,
 )
 CERTIFICATE_EXPIRING = Kind(
     "certificate-expiring",
     "A certificate of the cluster expires soon",
-    "nobody renewed this CA, or a proxy does not renew its own at half of its life as it should",
+    "nobody renewed this CA, or a proxy does not renew its own certificate at half of its life, as it should",
     "{playbook}.renew_certificates --limit {cluster_host}",
     _CA,
     severity=WARNING,
@@ -200,7 +200,7 @@ ISTIOD_DEGRADED = Kind(
 )
 ISTIOD_UNRESPONSIVE = Kind(
     "istiod-unresponsive",
-    "An istiod does not tell which clusters and gateways it knows",
+    "An istiod does not report which clusters and gateways it knows",
     "it hangs, its debug interface is switched off, or the kubeconfig's user may not forward ports of pods",
     "kubectl -n istio-system logs -l app=istiod --tail 50, in {cluster}",
     _MULTICLUSTER,
@@ -209,7 +209,7 @@ ISTIOD_UNRESPONSIVE = Kind(
 ISTIO_VERSIONS_DIFFER = Kind(
     "istio-versions-differ",
     "The cluster's Istio is more than one minor version away from that of a peer",
-    "an upgrade of the mesh stopped on the way",
+    "an upgrade of the mesh stopped halfway",
     "{playbook}.istio --limit {cluster_host}, with the same mesh_istio_version for all",
     "https://istio.io/latest/docs/releases/supported-releases/",
     severity=WARNING,
@@ -217,8 +217,7 @@ ISTIO_VERSIONS_DIFFER = Kind(
 NETWORK_LABEL_WRONG = Kind(
     "network-label-wrong",
     "The namespace istio-system does not name the cluster's network",
-    "the label topology.istio.io/network was removed or changed; peers then take its pods for ones that they "
-    "reach directly",
+    "the label topology.istio.io/network was removed or changed; peers then try to reach its pods directly",
     "{playbook}.istio --limit {cluster_host}",
     _ISSUES + "54909",
     breaks_out="gateway",
@@ -226,7 +225,7 @@ NETWORK_LABEL_WRONG = Kind(
 )
 PROXY_NETWORK_WRONG = Kind(
     "proxy-network-wrong",
-    "Running proxies believe to be on another network",
+    "Running proxies are configured for another network",
     "they were started before mesh_network was changed, or were injected with settings of another cluster",
     "kubectl rollout restart the workloads that the evidence names, in {cluster}",
     _ISSUES + "58612",
@@ -252,7 +251,7 @@ RETIRED_REGISTRY = Kind(
     "retired-registry",
     "Pods run images of a registry that is switched off in December 2026",
     "Istio was installed with the registry that was its default until 1.30",
-    "Set istio_hub to docker.io/istio or a mirror, {playbook}.istio --limit "
+    "Set istio_hub to docker.io/istio or a mirror, then {playbook}.istio --limit "
     "{cluster_host}, then restart the workloads",
     "https://istio.io/latest/blog/2026/retirement-of-gcp/",
     severity=WARNING,
@@ -319,7 +318,7 @@ GATEWAY_NOT_EXPOSED = Kind(
 )
 GATEWAY_HOSTS_RESTRICTED = Kind(
     "gateway-hosts-restricted",
-    "The Gateway does not expose the test workload: whether requests are answered cannot be told",
+    "The Gateway does not expose the test workload, so no request can prove the way to the cluster",
     "gateway_expose_hosts leaves out the namespace exomesh-verify",
     "Add *.exomesh-verify.svc.cluster.local to gateway_expose_hosts, then "
     "{playbook}.gateway --limit {cluster_host}",
@@ -417,15 +416,15 @@ DESTINATION_RULE_NOT_MUTUAL = Kind(
     "destination-rule-not-mutual",
     "A DestinationRule sets another TLS mode than ISTIO_MUTUAL: no endpoints on other networks for its hosts",
     "gateways between networks carry Istio's mutual TLS only",
-    "Take trafficPolicy.tls out of it, or set ISTIO_MUTUAL: kubectl get destinationrule -A, in {cluster}",
+    "Remove trafficPolicy.tls from it, or set ISTIO_MUTUAL: kubectl get destinationrule -A, in {cluster}",
     _TLS,
     severity=WARNING,
 )
 SERVICE_ADDRESS_CONFLICT = Kind(
     "service-address-conflict",
-    "One address and port means two Services: a TCP client may reach the wrong one",
-    "both clusters take Service addresses from the same range, and with DNS capture a Service of a peer is "
-    "called by its address there",
+    "Two Services have the same address and port: a TCP client may reach the wrong one",
+    "both clusters take Service addresses from the same range, and with DNS capture clients call a "
+    "Service of a peer by its address there",
     "Give one of the two another clusterIP: delete and create the Service in {source} or {destination}",
     _MODELS,
     severity=WARNING,
@@ -462,7 +461,7 @@ REMOTE_SECRET_UNKNOWN = Kind(
     "remote-secret-unknown",
     "The cluster has a remote secret for a cluster that is no member of the mesh",
     "the inventory lacks a member, or a cluster left the mesh without being removed from it",
-    "put the cluster back into the inventory, or remove it: {playbook}.remove_cluster -e cluster=NAME",
+    "Put the cluster back into the inventory, or remove it: {playbook}.remove_cluster -e cluster=NAME",
     _ISSUES + "27187",
     severity=WARNING,
 )
@@ -510,7 +509,7 @@ API_UNTRUSTED = Kind(
 API_UNREACHABLE = Kind(
     "api-unreachable",
     "The destination's API does not answer from a pod of the source",
-    "a firewall or a route between the source's nodes and the destination's API",
+    "a firewall or a route blocks the way from the source's nodes to the destination's API",
     "Try the address of the evidence from a node of {source}: curl -k https://ADDRESS/version",
     _ISSUES + "31081",
     check="api",
@@ -559,13 +558,13 @@ WORKLOAD_LEFTOVER = Kind(
     "workload-leftover",
     "The test workload of an earlier verification is still there",
     "that verification was killed",
-    "{playbook}.verify; it removes it",
+    "{playbook}.verify; it removes the workload",
     _MULTICLUSTER,
     severity=WARNING,
 )
 SIDECAR_UNRESPONSIVE = Kind(
     "sidecar-unresponsive",
-    "The sidecar of the test workload does not tell its endpoints",
+    "The sidecar of the test workload does not report its endpoints",
     "it hangs, or the kubeconfig's user may not forward ports of pods",
     "kubectl -n exomesh-verify logs verify-{cluster} -c istio-proxy --tail 50, in {cluster}",
     _MULTICLUSTER,
@@ -574,7 +573,7 @@ SIDECAR_UNRESPONSIVE = Kind(
 ENDPOINT_MISSING = Kind(
     "endpoint-missing",
     "The source knows no endpoint of the destination's service",
-    "istiod of the source has not learnt of it, or drops it because of a policy for mTLS",
+    "istiod of the source does not know it yet, or drops it because of a policy for mTLS",
     "istioctl proxy-config endpoints verify-{source}.exomesh-verify, in {source}, while this runs",
     _MULTICLUSTER,
     check="endpoints",
@@ -601,7 +600,7 @@ NAME_NOT_RESOLVED = Kind(
 GATEWAY_UNREACHABLE = Kind(
     "gateway-unreachable",
     "The destination's gateway does not accept connections from the source",
-    "a firewall, a security group or loadBalancerSourceRanges before port 15443 of the gateway",
+    "a firewall, a security group or loadBalancerSourceRanges blocks port 15443 of the gateway",
     "Try the address of the evidence from a node of {source}: curl -v telnet://ADDRESS:15443",
     _MULTICLUSTER,
     check="wire",
@@ -629,8 +628,8 @@ CONNECTION_CLOSED = Kind(
 )
 REQUEST_FAILED = Kind(
     "request-failed",
-    "A request from the source was not answered by the destination",
-    "an AuthorizationPolicy, or the way behind the destination's gateway",
+    "The destination did not answer a request from the source",
+    "an AuthorizationPolicy refuses it, or it does not get from the destination's gateway to the workload",
     "kubectl -n istio-system logs deployment/istio-eastwestgateway --tail 20, in {destination}",
     _MULTICLUSTER,
     check="request",
@@ -638,7 +637,7 @@ REQUEST_FAILED = Kind(
 )
 WRONG_CLUSTER_ANSWERED = Kind(
     "wrong-cluster-answered",
-    "A request for the destination was answered by another cluster",
+    "Another cluster answered a request for the destination",
     "a gateway address belongs to another cluster, or two clusters share a network name",
     "Compare mesh_network of {source} and {destination}, and the addresses of the gateways",
     _MODELS,

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.check import Check
-from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.probe import Answer, Target, api_hash
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ObjectRef
@@ -20,8 +19,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._preflight import ch
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight import targets as peer_targets
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight.capacity import (
     Amount,
-    quantity,
-    request_of,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight.checks import Preflight
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight.wanted import Wanted, Workload
@@ -561,28 +558,6 @@ def test_a_peer_whose_secret_is_there_is_not_asked_again(cluster: Cluster) -> No
 
 
 # The numbers
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("500m", "0.5"), ("2", "2"), ("1.5Gi", str(3 * 2**29)), ("128974848", "128974848")]
-)
-def test_quantities(text: str, value: str) -> None:
-    assert quantity(text) == pytest.approx(type(quantity("1"))(value))
-
-
-def test_a_quantity_that_is_none_is_refused() -> None:
-    with pytest.raises(ExomeshError, match="not a quantity"):
-        quantity("2 GB")
-
-
-def test_a_pods_request_counts_sidecars_and_init_containers() -> None:
-    def container(cpu: str, **more: str) -> Object:
-        return {"resources": {"requests": {"cpu": cpu}}, **more}
-
-    containers = [container("200m"), container("100m")]
-    init = [container("100m", restartPolicy="Always"), container("700m")]
-    assert request_of({"spec": {"containers": containers}}).cpu == quantity("300m")
-    assert request_of({"spec": {"containers": containers, "initContainers": init}}).cpu == quantity("800m")
 
 
 # The role

@@ -24,7 +24,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._istio.probe import 
     probe,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.images import require_image
 from kubernetes_api import ApiServer, status
 
 GOOD = "exomesh-answer 0 200 0.012 0 \n"
@@ -149,22 +148,6 @@ def test_the_pod_ends_by_itself(cluster: ApiServer) -> None:
     probe(KubernetesClient(str(cluster.kubeconfig), name="vie"), [API], IMAGE, 12.5)
     assert pods[0]["spec"]["activeDeadlineSeconds"] == 13
     assert pods[0]["spec"]["containers"][0]["imagePullPolicy"] == "IfNotPresent"
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        "curl",
-        "curl:8.16.0",
-        "docker.io/curlimages/curl:8.16.0",
-        "registry.example:5000/a/b_c/curl:v1",
-        "localhost/curl",
-        f"docker.io/curlimages/curl@sha256:{'0a' * 32}",
-        f"docker.io/curlimages/curl:8.16.0@sha256:{'0a' * 32}",
-    ],
-)
-def test_an_image_may_be_named_by_tag_and_by_digest(image: str) -> None:
-    assert require_image(image) == image
 
 
 @pytest.mark.parametrize(

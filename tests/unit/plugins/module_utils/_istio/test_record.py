@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._istio import record as records
-from ansible_collections.exomesh.istio.plugins.module_utils._istio.identity import identify
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.record import Entry, Record
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import (
@@ -174,27 +172,3 @@ def test_variables_that_are_not_ours_are_left_out(client: KubernetesClient) -> N
     found = records.read_record(client)
     assert found is not None
     assert found.members["fra"].variables == {"sks_zone": "at-vie-2"}
-
-
-def member(apis: dict[str, ApiServer], name: str, cluster: str | None = None) -> Member:
-    """A member, whose kubeconfig may be that of another cluster."""
-    return Member(name, f"network-{name}", str(apis[cluster or name].kubeconfig), mesh="mesh1")
-
-
-def test_all_that_is_mixed_up_is_told_at_once(apis: dict[str, ApiServer], client: KubernetesClient) -> None:
-    assert identify([member(apis, name) for name in NAMES]).uids == {"fra": "uid-fra", "vie": "uid-vie"}
-    with pytest.raises(ExomeshError, match=r"same cluster as gva: .* UID uid-vie") as error:
-        identify([member(apis, "gva", "vie"), member(apis, "vie")])
-    assert error.value.code == "same_cluster"
-    records.write_record(client, record())
-    with pytest.raises(ExomeshError, match="cluster fra of mesh mesh1") as error:
-        identify([member(apis, "fra"), member(apis, "vie", "fra"), member(apis, "gva", "fra")])
-    assert "2 kubeconfigs are not those of their clusters" in str(error.value)
-
-
-def test_who_does_not_answer_is_told(apis: dict[str, ApiServer], tmp_path: Path) -> None:
-    apis["vie"].close()
-    missing = replace(member(apis, "fra"), name="gva", kubeconfig=str(tmp_path / "none"))
-    found = identify([member(apis, "fra"), member(apis, "vie"), missing])
-    assert found.uids == {"fra": "uid-fra"}
-    assert set(found.silent) == {"vie", "gva"}

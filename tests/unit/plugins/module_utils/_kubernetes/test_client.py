@@ -1,14 +1,12 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Kubernetes client, applying objects, and waits, against a small API of real HTTP."""
+"""The Kubernetes client, and applying objects, against a small API of real HTTP."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
@@ -16,11 +14,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import api as api_requests
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError, ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.load_balancer import (
-    likely_cause,
-    service_addresses,
-    wait_for_addresses,
-)
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import (
     ObjectChange,
     apply_patiently,
@@ -29,14 +22,9 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects 
     render_diff,
     summarise,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.readiness import (
-    deployment_unmet,
-    pod_unmet,
-)
 from kubernetes_api import ApiServer, Object, status
 
 CONFIG_MAP = "/api/v1/namespaces/demo/configmaps/page"
-SERVICE = "/api/v1/namespaces/istio-system/services/gateway"
 
 
 @pytest.fixture
@@ -171,118 +159,10 @@ def test_diff_names_what_comes_and_goes() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("state", "missing"),
-    [
-        ({"observedGeneration": 1}, "not yet taken up"),
-        ({"observedGeneration": 2}, "0 of 2 replicas are of the newest form"),
-        ({"observedGeneration": 2, "updatedReplicas": 2, "replicas": 3}, "1 replicas of the old form"),
-        (
-            {"observedGeneration": 2, "updatedReplicas": 2, "replicas": 2, "availableReplicas": 1},
-            "1 of 2 replicas are available",
-        ),
-    ],
-)
-def test_deployment_that_is_not_ready(state: Object, missing: str) -> None:
-    found = deployment_unmet({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": state})
-    assert missing in str(found)
-
-
-def test_deployment_that_is_ready() -> None:
-    state = {"observedGeneration": 2, "updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}
-    assert deployment_unmet({"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": state}) is None
-    assert deployment_unmet(None) == "it does not exist"
-
-
-def test_pod_says_which_container_waits_also_among_init_containers() -> None:
-    waiting = {
-        "name": "istio-proxy",
-        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}},
-    }
-    pod: Object = {"status": {"phase": "Pending", "initContainerStatuses": [waiting]}}
-    assert pod_unmet(pod) == "container istio-proxy waits: ImagePullBackOff: no such tag"
-    unscheduled = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "Unschedulable",
-        "message": "no nodes",
-    }
-    assert pod_unmet({"status": {"conditions": [unscheduled]}}) == (
-        "condition PodScheduled is False: Unschedulable: no nodes"
-    )
-    assert pod_unmet({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}) is None
-
-
 def test_wait_gives_what_was_missing_at_last() -> None:
     answers = iter(["first", "second"])
     assert wait_until_met(lambda: next(answers, "last"), timeout=0.05, interval=0.01) == "last"
     assert wait_until_met(lambda: None, timeout=0) is None
-
-
-def service(*ingress: dict[str, Any], kind: str = "LoadBalancer") -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "gateway", "namespace": "istio-system"},
-        "spec": {"type": kind},
-        "status": {"loadBalancer": {"ingress": list(ingress)}},
-    }
-
-
-def test_addresses_are_waited_for(client: KubernetesClient, api: ApiServer) -> None:
-    api.put(SERVICE, service())
-    threading.Timer(
-        0.7, lambda: api.put(SERVICE, service({"hostname": "lb.example"}, {"ip": "192.0.2.7"}))
-    ).start()
-    assert wait_for_addresses(client, "istio-system", "gateway", 10) == ["192.0.2.7", "lb.example"]
-
-
-def test_missing_address_is_explained_by_events(client: KubernetesClient, api: ApiServer) -> None:
-    api.put(SERVICE, service())
-    message = "multiple Instance Pools detected across cluster Nodes, an Instance Pool ID must be specified"
-    api.put(
-        "/api/v1/namespaces/istio-system/events/e",
-        {
-            "metadata": {"name": "e"},
-            "reason": "SyncLoadBalancerFailed",
-            "message": message,
-            "lastTimestamp": "1",
-        },
-    )
-    with pytest.raises(
-        ExomeshError, match=r"after 0 s: no address yet.*one node pool.*gateway_nlb.node_pool"
-    ) as caught:
-        wait_for_addresses(client, "istio-system", "gateway", 0)
-    assert caught.value.failure()["details"]["events"] == [f"SyncLoadBalancerFailed: {message}"]
-
-
-def test_service_of_another_type_is_told(client: KubernetesClient, api: ApiServer) -> None:
-    api.put(SERVICE, service(kind="NodePort"))
-    with pytest.raises(ExomeshError, match="its type is NodePort, not LoadBalancer"):
-        wait_for_addresses(client, "istio-system", "gateway", 0)
-
-
-def test_likely_causes() -> None:
-    assert "no Events" in likely_cause([])[0]
-    for said, cause in (
-        ("couldn't infer any Instance Pool from cluster Nodes", "one node pool"),
-        ("SKS cluster with name vienna not found", "no node pool of the name"),
-        ("SKS node pool name specified without SKS cluster name", "no node pool of the name"),
-        ("NLB instance marked as external in Service annotations, cannot create", "there already is not"),
-        (
-            'NLB instance is marked external by name "x", but no matching NLB was found',
-            "there already is not",
-        ),
-        ("a Network Load Balancer has at most 10 services, 11 ports given", "at most 10 ports"),
-        ("quota exceeded: no address is left", "a quota of the account"),
-        ("Forbidden: Forbidden by role policy for compute", "may not manage load balancers"),
-        ("Forbidden: Invalid request signature", "may not manage load balancers"),
-        ('time: missing unit in duration "10"', "refuses a setting"),
-        ("GET https://api giving up after 5 attempt(s)", "does not reach the Exoscale API"),
-    ):
-        assert cause in likely_cause([f"SyncLoadBalancerFailed: {said}"])[0]
-    assert likely_cause(["SyncFailed: something new"])[0] == "the last Event says: SyncFailed: something new"
-    assert service_addresses(None) == []
 
 
 def test_an_answer_without_end_does_not_fill_the_memory(

@@ -20,7 +20,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client i
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects import render_diff, summarise
 from ansible_collections.exomesh.istio.plugins.module_utils._peering.peering import Options, Peering
 from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import Access, holds_token
-from ansible_collections.exomesh.istio.plugins.module_utils._peering.sync import unsynced
 from kubernetes_api import ApiServer, Object, status
 
 SECRETS = "/api/v1/namespaces/istio-system/secrets"
@@ -29,7 +28,6 @@ TOKEN_NAME = "istio-reader-service-account-istio-remote-secret-token"
 TOKEN = f"{SECRETS}/{TOKEN_NAME}"
 REMOTE = f"{SECRETS}/istio-remote-secret-fra"
 SERVER = "https://fra.example:6443"
-OWN_TOKEN = f"{SECRETS}/exomesh-reader-vie-token"
 CLUSTER_ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 GOOD, BAD = (
@@ -493,17 +491,3 @@ def test_no_probe_where_nothing_is_to_be_written(mesh: Mesh) -> None:
     mesh.vie.pod_log = BAD
     assert mesh.synchronise(probe_image="curl:1")["istio-remote-secret-fra"] == "unchanged"
     assert not [request for request in mesh.vie.requests if request.startswith("POST")]
-
-
-def test_every_replica_must_be_synced_and_know_the_gateways() -> None:
-    gateways = {"fra": {"198.18.50.129"}}
-    good, gone = {"vie": "synced", "fra": "synced"}, {"vie": "synced"}
-    known = {"istiod-a": gateways, "istiod-b": {"fra": {"198.18.50.77"}}}
-    assert unsynced({"istiod-a": good}, {}, ["fra"], {}) == {}
-    assert unsynced({"istiod-a": good, "istiod-b": gone}, {}, ["fra"], {}) == {
-        "fra": ["istiod-b says that it does not know it"]
-    }
-    assert unsynced({"istiod-a": {"fra": "timeout"}}, {}, ["fra"], {}) == {"fra": ["istiod-a says timeout"]}
-    assert unsynced({"istiod-a": good, "istiod-b": good}, known, ["fra"], gateways) == {
-        "fra": ["istiod-b has 198.18.50.77 as its gateway, not 198.18.50.129"]
-    }

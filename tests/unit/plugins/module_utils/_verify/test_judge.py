@@ -1,13 +1,11 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What mesh_verify reads, judges and says; its requests are tested on the lab."""
+"""What mesh_verify judges and says; its requests are tested on the lab."""
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +14,6 @@ from typing import Any
 import jsonschema
 import junitparser
 import pytest
-import yaml
-from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.inventory import INTERMEDIATE, ROOT, Seen
@@ -28,9 +24,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import (
     new_root,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._verify import report
-from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import CHECKS, KINDS, Finding
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.judge import judge
-from ansible_collections.exomesh.istio.plugins.module_utils._verify.observe import RIGHTS, remote_secret
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.observe import RIGHTS
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import (
     Access,
     Answer,
@@ -43,17 +38,8 @@ from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import
     Sample,
     workload_name,
 )
-from ansible_collections.exomesh.istio.plugins.module_utils._verify.workload import (
-    Marks,
-    Workload,
-    parse_answer,
-    parse_endpoints,
-    parse_transfers,
-    workload_objects,
-)
 
 PROJECT = Path(__file__).resolve().parents[5]
-MARKS = Marks()
 NAMES = ("vie", "fra", "gva")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 ECDSA = KeyKind("ecdsa-p256")
@@ -64,163 +50,6 @@ MESH_ROOT, OTHER_ROOT = (
 DYING_ROOT = new_root(new_key(ECDSA), "Mesh", timedelta(days=20), NOW - timedelta(days=1))
 NEXT_CA = new_root(new_key(ECDSA), "Mesh", timedelta(days=3650), NOW - timedelta(days=1))
 """Named as MESH_ROOT, with another key."""
-
-ENDPOINT = {"endpoint": {"address": {"socket_address": {"address": "198.51.100.7", "port_value": 15443}}}}
-DUMP = {
-    "configs": [
-        {
-            "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump.DynamicEndpointConfig",
-            "endpoint_config": {
-                "cluster_name": "outbound|3000||verify-fra.exomesh-verify.svc.cluster.local",
-                "endpoints": [{"locality": {"region": "fra"}, "lb_endpoints": [ENDPOINT]}, {}],
-            },
-        },
-        {"endpoint_config": {"cluster_name": "outbound|80||empty.n.svc.cluster.local"}},
-    ]
-}
-
-
-# Reading
-
-
-def test_endpoints_are_read_by_host() -> None:
-    assert parse_endpoints(json.dumps(DUMP)) == {
-        "verify-fra.exomesh-verify.svc.cluster.local": ["198.51.100.7:15443"],
-        "empty.n.svc.cluster.local": [],
-    }
-    with pytest.raises(ExomeshError, match="permission denied"):
-        parse_endpoints("permission denied\n")
-
-
-def test_an_answer_tells_who_gave_it() -> None:
-    headers = ["fra", "spiffe://s", "spiffe://d", "-----BEGIN%20X", "203.0.113.9:15443", "- "]
-    answer = parse_answer("<html>\npage" + MARKS.told("0", "200", *headers, ""), MARKS)
-    assert (answer.status, answer.cluster, answer.upstream) == (200, "fra", "203.0.113.9:15443")
-    assert (answer.source_identity, answer.destination_identity) == ("spiffe://s", "spiffe://d")
-    assert (answer.certificate, answer.details, answer.error) == ("-----BEGIN X", "", "")
-
-
-def test_a_request_that_failed_tells_why() -> None:
-    headers = ["", "", "", "-", "", "URX,UF delayed_connect_error:_Connection_refused"]
-    answer = parse_answer("upstream connect error" + MARKS.told("0", "503", *headers, ""), MARKS)
-    assert (answer.status, answer.error) == (503, "upstream connect error")
-    assert answer.details.startswith("URX,UF delayed")
-    assert parse_answer("curl: not found", MARKS).exit_code == -1
-
-
-def test_what_curl_tells_is_read_by_its_urls() -> None:
-    transfers = ("0", "200", "0.004"), ("0", "503", "0.9"), ("2", "0.001", "200", "", "Subject: x\n")
-    output = "".join(
-        MARKS.told(*fields) for fields in (*transfers, ("1", "0.000", "000", "Recv failure", ""))
-    )
-    seen = parse_transfers(output, MARKS)
-    assert seen[0] == [["200", "0.004"], ["503", "0.9"]]
-    assert seen[1] == [["0.000", "000", "Recv failure", ""]]
-    assert seen[2] == [["0.001", "200", "", "Subject: x\n"]]
-    assert not seen[3]
-
-
-def test_quantiles_are_nearest_ranks() -> None:
-    sample = Sample(tuple(float(number) for number in range(1, 101)))
-    assert (sample.quantile(0.5), sample.quantile(0.99)) == (50.0, 99.0)
-    assert Sample((7.0,)).quantile(0.99) == 7.0
-
-
-REMOTE: dict[str, Any] = {
-    "clusters": [
-        {"name": name, "cluster": {"server": f"https://{name}", "certificate-authority-data": "Q0E="}}
-        for name in "ab"
-    ],
-    "users": [{"name": name, "user": {"token": f"t-{name}"}} for name in "ab"],
-    "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in "ab"],
-}
-
-
-@pytest.mark.parametrize(
-    ("kubeconfig", "read"),
-    [
-        (REMOTE | {"current-context": "a"}, Access("https://a", "CA", "t-a")),
-        (REMOTE | {"current-context": "b"}, Access("https://b", "CA", "t-b")),
-        (REMOTE | {"current-context": "c"}, None),
-        (REMOTE, None),
-        (REMOTE | {"current-context": "a", "users": []}, None),
-        ({"clusters": [], "users": []}, None),
-        ("text", None),
-    ],
-)
-def test_remote_secrets_are_read(kubeconfig: object, read: Access | None) -> None:
-    content = base64.b64encode(yaml.safe_dump(kubeconfig).encode()).decode()
-    metadata = {"name": "istio-remote-secret-fra", "annotations": {"networking.istio.io/cluster": "fra"}}
-    secret = remote_secret({"metadata": metadata, "data": {"fra": content}})
-    assert secret == RemoteSecret("istio-remote-secret-fra", ("fra",), "fra", read)
-    assert "'t-" not in repr(secret)
-
-
-# The test workload
-
-
-@pytest.mark.parametrize("name", ["a", "x" * 56, "x" * 57, "x" * 63, "long-" * 12 + "end"])
-def test_workload_names_are_dns_labels(name: str) -> None:
-    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", workload_name(name))
-
-
-def test_long_names_stay_apart() -> None:
-    assert workload_name("x" * 62 + "a") != workload_name("x" * 62 + "b")
-
-
-def test_workload_is_in_its_own_namespace_with_limits() -> None:
-    objects = {obj["kind"]: obj for obj in workload_objects("vie", Workload("server:1", "client:1"), {6443})}
-    pod, spec = objects["Pod"], objects["Pod"]["spec"]
-    assert objects["Namespace"]["metadata"]["labels"]["istio-injection"] == "enabled"
-    assert objects["PeerAuthentication"]["spec"]["mtls"]["mode"] == "STRICT"
-    assert objects["Service"]["spec"]["selector"]["app"] == pod["metadata"]["labels"]["app"] == "verify-vie"
-    assert {container["image"] for container in spec["containers"]} == {"server:1", "client:1"}
-    assert all(container["resources"]["limits"] for container in spec["containers"])
-    assert spec["activeDeadlineSeconds"] == 1800
-    assert pod["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeOutboundPorts"] == "6443,15443"
-
-
-# The kinds of findings
-
-
-def test_next_steps_name_variables_and_playbooks_that_exist() -> None:
-    specs = [yaml.safe_load(path.read_text()) for path in PROJECT.glob("roles/*/meta/argument_specs.yml")]
-    entries = [entry for spec in specs for entry in spec["argument_specs"].values()]
-    variables = {name for entry in entries for name in entry["options"]}
-    said = " ".join(f"{kind.cause} {kind.next_step}" for kind in KINDS).replace("_host}", "}")
-    named = set(re.findall(r"\b[a-z]+_[a-z_]+\b", said))
-    assert len(named) > 5
-    assert named <= variables | {"renew_certificates", "s_client"}  # a playbook, and of openssl
-    playbooks = set(re.findall(r"{playbook}\.(\w+)", said))
-    assert "renew_certificates" in playbooks
-    assert playbooks <= {path.stem for path in (PROJECT / "playbooks").glob("*.yml")}
-
-
-def test_every_kind_of_finding_is_whole() -> None:
-    assert len({kind.code for kind in KINDS}) == len(KINDS) > 40
-    for kind in KINDS:
-        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", kind.code)
-        assert kind.message
-        assert kind.cause
-        assert kind.link.startswith("https://")
-        assert {kind.check, kind.breaks_in, kind.breaks_out} <= {None, *CHECKS}
-        place = {"source": "vie", "destination": "fra"} if kind.check else {"cluster": "vie"}
-        assert "{" not in Finding(kind, **place).next_step({})
-
-
-def test_a_next_step_is_for_the_inventory_that_the_user_has() -> None:
-    """Its sources, in the shell's quotes, and its names; they need not be those of the mesh."""
-    members = {
-        name: Member(name, name, "none", host=f"sks-{name}", inventory=("/my meshes/m1", "/more"))
-        for name in ("vie", "fra")
-    }
-    kinds = {kind.code: kind for kind in KINDS}
-    about_one = Finding(kinds["gateway-missing"], cluster="fra").next_step(members)
-    assert about_one == "ansible-playbook -i '/my meshes/m1' -i /more exomesh.istio.gateway --limit sks-fra"
-    about_two = Finding(kinds["reader-underprivileged"], source="vie", destination="fra").next_step(members)
-    assert about_two.endswith("exomesh.istio.peering --limit sks-vie,sks-fra")
-    in_one = Finding(kinds["istiod-degraded"], cluster="fra").next_step(members)
-    assert in_one.endswith("in fra")
 
 
 # Judging
