@@ -319,6 +319,10 @@ class Departure:
                     cause=f"did you mean {similar[0]}? The members are {', '.join(names)}",
                     next_step="Correct the name",
                 )
+            self._notes.append(
+                f"No cluster of this mesh knows {self._name}. The members are {', '.join(names)}; if you "
+                "meant one of them, correct the name"
+            )
 
     # Cutting
 
