@@ -95,6 +95,28 @@ options:
           - Memory that each pod requests.
         type: str
         required: true
+  resources:
+    description:
+      - Requests and limits of istiod, in the form that a container has.
+    type: dict
+    default: {}
+  overlay:
+    description:
+      - Settings that are merged over the C(spec) of istiod's IstioOperator. Requests, tolerations and node
+        selectors in it decide which nodes have room.
+    type: dict
+    default: {}
+  gateway_overlay:
+    description:
+      - The same for the IstioOperator of the east-west gateway.
+    type: dict
+    default: {}
+  gateway_parameters:
+    description:
+      - Settings that are merged over the objects of a gateway of the Gateway API, as in option O(parameters)
+        of module M(exomesh.istio.eastwest_gateway).
+    type: dict
+    default: {}
   nlb:
     description:
       - Settings of the gateway's Exoscale load balancer, as in the same option of module
@@ -219,13 +241,14 @@ from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.nlb import nlb_annotations
+from ..module_utils._istio.gateway_settings import NAME as GATEWAY
 from ..module_utils._istio.names import CONTROL_PLANE
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
-from ..module_utils._preflight.capacity import Amount
 from ..module_utils._preflight.check import ERROR, WARNING, Check
 from ..module_utils._preflight.checks import Preflight
+from ..module_utils._preflight.overlays import gateway_of, istiod_of
 from ..module_utils._preflight.wanted import Wanted, Workload
 
 _KUBECONFIG_TO_COME = "the kubeconfig is still to come"
@@ -242,14 +265,20 @@ def wanted_of(params: dict[str, Any]) -> Wanted:
         network=params["network"],
         trust_domain=params["trust_domain"],
         trust_domains=params["trust_domains"],
-        workloads=[
-            Workload(workload["name"], workload["replicas"], Amount.of(workload))
-            for workload in params["workloads"]
-        ],
+        workloads=[workload_of(workload, params) for workload in params["workloads"]],
         annotations={**nlb_annotations(params["nlb"]), **params["annotations"]},
         max_clock_skew=params["max_clock_skew"],
         accepted=frozenset(params["accept"]),
     )
+
+
+def workload_of(told: dict[str, Any], params: dict[str, Any]) -> Workload:
+    """Return a Deployment to be installed, with what the overlays say of its pods."""
+    name, replicas = told["name"], told["replicas"]
+    request = {"cpu": told["cpu"], "memory": told["memory"]}
+    if name.startswith(GATEWAY):
+        return gateway_of(name, replicas, request, params["gateway_overlay"], params["gateway_parameters"])
+    return istiod_of(name, replicas, request, params["resources"], params["overlay"])
 
 
 def run(task: Task) -> Result:
@@ -331,6 +360,10 @@ SPEC = Spec(
                 "memory": {"type": "str", "required": True},
             },
         },
+        "resources": {"type": "dict", "default": {}},
+        "overlay": {"type": "dict", "default": {}},
+        "gateway_overlay": {"type": "dict", "default": {}},
+        "gateway_parameters": {"type": "dict", "default": {}},
         "nlb": {"type": "dict", "default": {}},
         "annotations": {"type": "dict", "default": {}},
         "max_clock_skew": {"type": "float", "default": 30.0},

@@ -26,7 +26,7 @@ from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.api_server import Window, parse_version
 from .._kubernetes.client import KubernetesClient
 from .._peering.remote_secrets import MULTI_CLUSTER_LABEL, SECRET_PREFIX
-from .capacity import has_ended, unplaced, usable_nodes
+from .capacity import Amount, Pod, has_ended, unplaced, usable_nodes
 from .check import ERROR, NOTE, OK, WARNING, Check
 from .installed import (
     deactivated,
@@ -362,18 +362,21 @@ class Preflight:
     def _capacity(self) -> Check:
         nodes = usable_nodes(self._seen.nodes, self._seen.pods)
         to_come = [
-            (f"{workload.name} ({workload.request})", workload.request)
-            for workload in self._wanted.workloads
-            for _number in range(workload.replicas - self._running(workload.name))
+            pod for workload in self._wanted.workloads for pod in workload.pods(self._running(workload.name))
         ]
-        evidence = [f"node {node.name} has {node.free} and {node.pods} pods left" for node in nodes]
+        evidence = [
+            f"node {node.name} has {node.free} and {node.pods} pods left"
+            for node in nodes
+            if any(pod.may_be_on(node) for pod in to_come or [Pod("", Amount())])
+        ]
         without = unplaced(nodes, to_come)
         if without:
             return Check(
                 "capacity",
                 ERROR,
                 f"No node has room for {', '.join(without)}",
-                evidence or ["no node takes pods: none is ready, or all are cordoned or tainted"],
+                evidence
+                or ["no node takes them: none is ready, or all are cordoned, tainted or not selected"],
                 next_step="Add nodes, take larger ones, or lower the requests (istio_resources)",
             )
         return Check("capacity", OK, f"There is room for {len(to_come)} pods to come", evidence)

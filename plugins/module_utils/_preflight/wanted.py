@@ -6,18 +6,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from .capacity import Amount
+from .capacity import Amount, Pod
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A Deployment to be installed, with what each of its pods requests."""
+    """A Deployment to be installed, with what each of its pods requests, and where the pods may be."""
 
     name: str
     replicas: int
     request: Amount
+    tolerations: Sequence[Mapping[str, Any]] = ()
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+
+    def pods(self, running: int) -> list[Pod]:
+        """Return the pods that are still to come."""
+        name = f"{self.name} ({self.request})"
+        pod = Pod(name, self.request, self.tolerations, self.node_selector)
+        return [pod] * (self.replicas - running)
 
 
 @dataclass(frozen=True)

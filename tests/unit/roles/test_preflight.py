@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -431,6 +432,34 @@ def test_there_must_be_a_node_with_room_for_each_pod(
     assert check.outcome == outcome, check
 
 
+@pytest.mark.parametrize(
+    ("tolerations", "outcome"),
+    [
+        ([{"key": "mesh", "operator": "Exists", "effect": "NoSchedule"}], "ok"),
+        ([{"key": "mesh", "value": "yes"}], "ok"),
+        ([{"operator": "Exists"}], "ok"),
+        ([{"key": "mesh", "value": "no"}], "error"),
+        ([{"key": "mesh", "operator": "Exists", "effect": "NoExecute"}], "error"),
+    ],
+)
+def test_a_pod_goes_to_a_node_whose_taints_it_tolerates(
+    cluster: Cluster, tolerations: list[Object], outcome: str
+) -> None:
+    cluster.put(node("a", taints=[{"key": "mesh", "value": "yes", "effect": "NoSchedule"}]))
+    tolerant = replace(ISTIOD, tolerations=tolerations)
+    assert cluster.check("capacity", workloads=(tolerant,)).outcome == outcome
+    # The gateway tolerates nothing.
+    assert cluster.check("capacity", workloads=(tolerant, GATEWAY)).outcome == "error"
+
+
+def test_a_pod_goes_only_to_nodes_that_it_selects(cluster: Cluster) -> None:
+    cluster.put(node("a", pool="1a"))
+    pool = next(iter(node("a", pool="1a")["metadata"]["labels"]))
+    for name, outcome in (("1a", "ok"), ("2b", "error")):
+        selecting = replace(ISTIOD, node_selector={pool: name})
+        assert cluster.check("capacity", workloads=(selecting,)).outcome == outcome
+
+
 def test_what_runs_takes_room_and_two_replicas_take_more(cluster: Cluster) -> None:
     cluster.put(node("a", cpu="4", memory="5Gi"))
     two = (Workload("istiod", 2, ISTIOD.request), Workload("istio-eastwestgateway", 2, GATEWAY.request))
@@ -616,6 +645,28 @@ def test_the_role_takes_the_gateways_node_pool_and_the_wanted_requests(
         "mesh_ha": True,
     }
     result = play_role("preflight", hosts, "--check", **variables)
+    assert result.return_code == 0, result.text
+
+
+@pytest.mark.parametrize(
+    "variable", ["istio_resources", "istio_overlay", "gateway_overlay", "gateway_nlb", "gateway_annotations"]
+)
+def test_a_text_is_no_mapping(cluster: Cluster, play_role: Callable[..., Any], variable: str) -> None:
+    hosts = {"vienna": {"mesh_kubeconfig": str(cluster.kubeconfig)}}
+    result = play_role("preflight", hosts, "--check", **{variable: "small"})
+    assert result.return_code != 0
+    assert f"{variable} is the text small, but must be a mapping" in result.words
+
+
+def test_a_mapping_may_come_as_a_text(cluster: Cluster, play_role: Callable[..., Any]) -> None:
+    cluster.put(node("a", cpu="400m", pool="1a"), node("b", cpu="400m", pool="2b"))
+    hosts = {"vienna": {"mesh_kubeconfig": str(cluster.kubeconfig)}}
+    texts = {
+        "gateway_nlb": "node_pool=web",
+        "istio_resources": '{"requests": {"cpu": "200m"}}',
+        "istio_overlay": '{"values": {"pilot": {"resources": {"requests": {"memory": "1Gi"}}}}}',
+    }
+    result = play_role("preflight", hosts, "--check", **texts)
     assert result.return_code == 0, result.text
 
 
