@@ -117,6 +117,16 @@ options:
         of module M(exomesh.istio.eastwest_gateway).
     type: dict
     default: {}
+  gateway_api:
+    description:
+      - Whether the east-west gateway is one of the Gateway API, whose kinds the cluster must then have.
+    type: bool
+    default: false
+  demo:
+    description:
+      - Namespace of the demo, which istiod must see. Without it, no demo is wanted.
+    type: str
+    default: ""
   nlb:
     description:
       - Settings of the gateway's Exoscale load balancer, as in the same option of module
@@ -135,7 +145,8 @@ options:
     default: 30
   accept:
     description:
-      - Codes of checks that only give a warning where they would fail.
+      - Codes of checks that only give a warning where they would fail. An error with which no installation
+        can work stays an error.
     type: list
     elements: str
     default: []
@@ -246,7 +257,7 @@ from ..module_utils._istio.names import CONTROL_PLANE
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
-from ..module_utils._preflight.check import ERROR, WARNING, Check
+from ..module_utils._preflight.check import ERROR, WARNING, Check, require_acceptable
 from ..module_utils._preflight.checks import Preflight
 from ..module_utils._preflight.overlays import gateway_of, istiod_of
 from ..module_utils._preflight.wanted import Wanted, Workload
@@ -268,7 +279,12 @@ def wanted_of(params: dict[str, Any]) -> Wanted:
         workloads=[workload_of(workload, params) for workload in params["workloads"]],
         annotations={**nlb_annotations(params["nlb"]), **params["annotations"]},
         max_clock_skew=params["max_clock_skew"],
-        accepted=frozenset(params["accept"]),
+        accepted=require_acceptable(params["accept"]),
+        overlay=params["overlay"],
+        gateway_overlay=params["gateway_overlay"],
+        gateway_parameters=params["gateway_parameters"],
+        gateway_api=params["gateway_api"],
+        demo=params["demo"],
     )
 
 
@@ -284,6 +300,7 @@ def workload_of(told: dict[str, Any], params: dict[str, Any]) -> Workload:
 def run(task: Task) -> Result:
     """Run the checks, try to reach the peers, and return the module's result."""
     params = task.params
+    require_acceptable(params["accept"])
     if kubeconfig_is_to_come(task):
         return {"changed": False, "reached": [], "probed": [], "not_probed": _KUBECONFIG_TO_COME}
     try:
@@ -332,9 +349,16 @@ def refuse(checks: list[Check], cluster: str) -> None:
         "preflight_failed",
         cluster=cluster,
         cause=" ".join(f"({number}) {check}" for number, check in enumerate(errors, 1)),
-        next_step="Nothing was changed. What may stay goes into preflight_accept, by the name in brackets",
+        next_step=f"Nothing was changed. {_to_accept(errors)}",
         details={"checks": [check.as_dict() for check in checks]},
     )
+
+
+def _to_accept(errors: list[Check]) -> str:
+    codes = sorted({check.code for check in errors if check.acceptable})
+    if not codes:
+        return "No installation can work with this"
+    return f"What may stay can be accepted: preflight_accept: [{', '.join(codes)}]"
 
 
 SPEC = Spec(
@@ -364,6 +388,8 @@ SPEC = Spec(
         "overlay": {"type": "dict", "default": {}},
         "gateway_overlay": {"type": "dict", "default": {}},
         "gateway_parameters": {"type": "dict", "default": {}},
+        "gateway_api": {"type": "bool", "default": False},
+        "demo": {"type": "str", "default": ""},
         "nlb": {"type": "dict", "default": {}},
         "annotations": {"type": "dict", "default": {}},
         "max_clock_skew": {"type": "float", "default": 30.0},

@@ -5,10 +5,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._base.errors import ExomeshError
+from .._base.text import printable_line
+
 ERROR, WARNING, NOTE, OK = "error", "warning", "note", "ok"
+
+ACCEPTABLE = (
+    "capacity",
+    "cluster-name",
+    "discovery-selectors",
+    "gateway-owner",
+    "istio-owner",
+    "istio-version",
+    "kubernetes-version",
+    "mesh-id",
+    "network",
+    "node-pools",
+    "peer-api",
+    "trust-domain",
+    "webhook-leftover",
+)
+"""Codes of checks whose errors can be accepted."""
+
+
+def require_acceptable(codes: Iterable[str]) -> frozenset[str]:
+    """Return the codes, without spaces around them.
+
+    :raises ExomeshError: ``unknown_check``: one of them is no code of a check that can be accepted.
+    """
+    given = frozenset(code.strip() for code in codes if code.strip())
+    if unknown := sorted(given - set(ACCEPTABLE)):
+        raise ExomeshError(
+            f"preflight_accept names {printable_line(', '.join(unknown), 200)}, which is no check that "
+            "can be accepted",
+            "unknown_check",
+            next_step=f"Name some of {', '.join(ACCEPTABLE)}",
+        )
+    return given
 
 
 @dataclass(frozen=True)
@@ -17,6 +54,7 @@ class Check:
 
     :param code: machine-readable, stable across releases.
     :param outcome: ERROR, WARNING, NOTE (nothing to do, but good to know) or OK.
+    :param acceptable: whether an installation can work in spite of this error.
     """
 
     code: str
@@ -25,6 +63,7 @@ class Check:
     evidence: list[str] = field(default_factory=list)
     cause: str = ""
     next_step: str = ""
+    acceptable: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -28,6 +28,7 @@ from .._kubernetes.client import KubernetesClient
 from .._peering.remote_secrets import MULTI_CLUSTER_LABEL, SECRET_PREFIX
 from .capacity import Amount, Pod, has_ended, unplaced, usable_nodes
 from .check import ERROR, NOTE, OK, WARNING, Check
+from .extensions import api_checks
 from .installed import (
     deactivated,
     identity_of,
@@ -36,7 +37,9 @@ from .installed import (
     is_of_istio,
     name_of,
     version_of,
+    why_fixed,
 )
+from .mesh_config import overlay_checks
 from .owners import Owners
 from .targets import PeerTarget, targets_of, unconnected
 from .wanted import Wanted
@@ -57,10 +60,15 @@ class _Seen:
     nodes: list[Object]
     pods: list[Object]
     istiods: list[Object]
-    namespace: Object | None
+    namespaces: list[Object]
     webhooks: list[Object]
     remote_secrets: set[str]
     gateways: list[Object]
+
+    @property
+    def namespace(self) -> Object | None:
+        """Return Istio's namespace."""
+        return next((each for each in self.namespaces if each["metadata"]["name"] == ISTIO_NAMESPACE), None)
 
 
 class Preflight:
@@ -126,7 +134,7 @@ class Preflight:
         return [self._judged(check) for check in checks]
 
     def _judged(self, check: Check) -> Check:
-        if check.outcome == ERROR and check.code in self._wanted.accepted:
+        if check.outcome == ERROR and check.acceptable and check.code in self._wanted.accepted:
             return replace(check, outcome=WARNING)
         return check
 
@@ -135,6 +143,7 @@ class Preflight:
         registration = "admissionregistration.k8s.io/v1"
         kubernetes = client.version()
         kinds: list[tuple[str, str, str | None, str | None]] = [
+            ("v1", "Namespace", None, None),
             ("v1", "Node", None, None),
             ("v1", "Pod", None, None),
             ("apps/v1", "Deployment", None, "app=istiod"),
@@ -143,12 +152,11 @@ class Preflight:
             ("v1", "Secret", ISTIO_NAMESPACE, f"{MULTI_CLUSTER_LABEL}=true"),
             ("v1", "Service", ISTIO_NAMESPACE, f"{NETWORK_LABEL}={self._wanted.network}"),
         ]
-        nodes, pods, istiods, mutating, validating, secrets, gateways = concurrently(
+        namespaces, nodes, pods, istiods, mutating, validating, secrets, gateways = concurrently(
             lambda arguments: client.list_objects(*arguments), kinds
         )
-        namespace = client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE))
         names = {secret["metadata"]["name"].removeprefix(SECRET_PREFIX) for secret in secrets}
-        return _Seen(kubernetes, nodes, pods, istiods, namespace, mutating + validating, names, gateways)
+        return _Seen(kubernetes, nodes, pods, istiods, namespaces, mutating + validating, names, gateways)
 
     def _all_checks(self) -> Iterator[Check]:
         yield self._kubernetes()
@@ -160,6 +168,8 @@ class Preflight:
         yield self._capacity()
         yield self._node_pools()
         yield self._registries()
+        yield from overlay_checks(self._wanted, self._seen.namespaces)
+        yield from api_checks(self._client, self._wanted)
         yield self._clock()
 
     def _kubernetes(self) -> Check:
@@ -253,12 +263,15 @@ class Preflight:
         for code, (words, variable, value) in values.items():
             if found.get(code) in (None, value):
                 continue
+            fixed = why_fixed(self._client, wanted, code)
             yield Check(
                 code,
                 ERROR,
                 f"Deployment {name_of(istiod)} has the {words} {found[code]}, not {value}",
                 cause=f"Running proxies have the {words}, too: a change cuts them off until a restart",
-                next_step=f"Set {variable} to {found[code]}, or accept that: preflight_accept: [{code}]",
+                next_step=f"Set {variable} to {found[code]}"
+                + (f". {fixed}" if fixed else f", or accept that: preflight_accept: [{code}]"),
+                acceptable=not fixed,
             )
 
     def _trust_domains(self) -> Check:

@@ -37,6 +37,11 @@ class Wanted:
     :param trust_domains: the trust domains of all members, by name of the member.
     :param annotations: the annotations of the east-west gateway's Service.
     :param accepted: codes of checks that only warn when they fail.
+    :param overlay: merged over the ``spec`` of istiod's IstioOperator.
+    :param gateway_overlay: merged over the ``spec`` of the gateway's IstioOperator.
+    :param gateway_parameters: merged over the objects of a gateway of the Gateway API.
+    :param gateway_api: whether the gateway is of the Gateway API.
+    :param demo: namespace of the demo; empty without a demo.
     """
 
     version: str
@@ -51,6 +56,11 @@ class Wanted:
     annotations: Mapping[str, str]
     max_clock_skew: float
     accepted: frozenset[str]
+    overlay: Mapping[str, Any] = field(default_factory=dict)
+    gateway_overlay: Mapping[str, Any] = field(default_factory=dict)
+    gateway_parameters: Mapping[str, Any] = field(default_factory=dict)
+    gateway_api: bool = False
+    demo: str = ""
 
     @property
     def istiod(self) -> str:

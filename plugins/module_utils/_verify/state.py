@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._base.members import Member
+from .._istio import names
 from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
 from .._istio.record import Record
 from .._kubernetes.api import Object
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 PROXY = "istio-proxy"
 SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
-VERIFY_NAMESPACE = "exomesh-verify"
+VERIFY_NAMESPACE = names.VERIFY_NAMESPACE
 EXPIRES_ANNOTATION = "exomesh.istio/expires"
 """Annotation with a Unix time. A workload that still exists after that time was left behind."""
 
