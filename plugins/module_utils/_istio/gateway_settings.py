@@ -153,7 +153,7 @@ def _refuse_other_gateway(ours: Mapping[str, Any], merged: Mapping[str, Any]) ->
     The labels are also in selectors, which cannot change.
     """
     gateways = (merged.get("components") or {}).get("ingressGateways") or []
-    found = next((entry for entry in gateways if entry.get("name") == NAME), {})
+    found: Mapping[str, Any] = next((entry for entry in gateways if entry.get("name") == NAME), {})
     labels = found.get("label") or {}
     for label, value in ours["label"].items():
         if labels.get(label) != value:
