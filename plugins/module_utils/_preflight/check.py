@@ -31,19 +31,31 @@ ACCEPTABLE = (
 )
 """Codes of checks whose errors can be accepted."""
 
+_OTHERS = (
+    "api-service",
+    "clock",
+    "gateway-api",
+    "istio-support",
+    "network-label",
+    "overlay",
+    "peer-gateway",
+    "probe",
+    "retired-registry",
+)
+"""Codes of checks that only warn, or with whose errors no installation works. To accept them does nothing."""
+
 
 def require_acceptable(codes: Iterable[str]) -> frozenset[str]:
     """Return the codes, without spaces around them.
 
-    :raises ExomeshError: ``unknown_check``: one of them is no code of a check that can be accepted.
+    :raises ExomeshError: ``unknown_check``: one of them is no code of a check.
     """
     given = frozenset(code.strip() for code in codes if code.strip())
-    if unknown := sorted(given - set(ACCEPTABLE)):
+    if unknown := sorted(given.difference(ACCEPTABLE, _OTHERS)):
         raise ExomeshError(
-            f"preflight_accept names {printable_line(', '.join(unknown), 200)}, which is no check that "
-            "can be accepted",
+            f"preflight_accept names {printable_line(', '.join(unknown), 200)}, which is no check",
             "unknown_check",
-            next_step=f"Name some of {', '.join(ACCEPTABLE)}",
+            next_step=f"What can be accepted is {', '.join(ACCEPTABLE)}",
         )
     return given
 
