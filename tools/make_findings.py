@@ -30,9 +30,9 @@ codes, which stay the same across releases. A finding is about one cluster, or a
 another. What follows from another finding is not reported: a gateway without pods is one finding, not one for
 each peer.
 
-An **error** makes the mesh unhealthy, and the playbook fail. If something could not be looked at, the finding is
-**unknown**. Then the playbook fails, too, because nobody can tell whether the mesh is healthy. A **warning**
-does not make it fail.
+An **error** makes the mesh unhealthy, and the playbook fail. If something could not be looked at, the finding
+is **unknown**. Then the playbook fails, too, because nobody can tell whether the mesh is healthy. A
+**warning** does not make it fail.
 """
 
 CHECK_TITLES = {

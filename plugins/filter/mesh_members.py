@@ -23,7 +23,7 @@ positional: _input, hostvars
 options:
   _input:
     description:
-      - Inventory names of the members.
+      - Inventory names of the members. A text is taken as names that are separated by commas.
     type: list
     elements: str
     required: true
@@ -110,7 +110,7 @@ from .absolute_path import absolute_path
 
 
 def mesh_members(
-    clusters: Iterable[str],
+    clusters: Iterable[str] | str,
     hostvars: Mapping[str, Mapping[str, Any]],
     state_dir: str,
     own: Mapping[str, Any] | None = None,
@@ -120,6 +120,8 @@ def mesh_members(
 
     :raises AnsibleFilterError: the mesh has faults, or a host's own variables differ from the inventory.
     """
+    if isinstance(clusters, str):
+        clusters = [name.strip() for name in clusters.split(",") if name.strip()]
     names = list(map(str, clusters))
 
     def problems(mesh: Sequence[dict[str, Any]]) -> list[str]:

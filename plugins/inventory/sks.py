@@ -149,6 +149,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
             clusters = self._clusters(path, cache)
         except ExomeshError as error:
             raise AnsibleParserError(printable(str(error))) from error
+        self._tell_names_without_cluster(clusters)
         for cluster in clusters:
             if self._is_wanted(cluster):
                 self._add(cluster)
@@ -208,6 +209,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
         """Return an option's value with its template resolved, as for a key from a lookup."""
         value = self.get_option(name)
         return self.templar.template(value) if isinstance(value, str) else value
+
+    def _tell_names_without_cluster(self, clusters: list[Cluster]) -> None:
+        """Warn of each entry of names that takes no cluster, as of a name with a typing error."""
+        known = sorted({cluster["name"] for cluster in clusters})
+        for name in map(str, self.get_option("names")):
+            if not any(fnmatchcase(cluster, name) for cluster in known):
+                self.display.warning(
+                    f"names has {printable_line(name, 99)}, but no SKS cluster of the zones has such a name. "
+                    f"The clusters are {printable_line(', '.join(known) or 'none', 2000)}"
+                )
 
     def _is_wanted(self, cluster: Cluster) -> bool:
         names, states = self.get_option("names"), self.get_option("states")

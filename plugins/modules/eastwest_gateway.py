@@ -187,8 +187,10 @@ options:
     default: false
   spec:
     description:
-      - Merged over the C(spec) of the IstioOperator, for O(form=istio-operator). Mappings are merged,
-        everything else is replaced.
+      - Merged over the C(spec) of the IstioOperator, for O(form=istio-operator).
+      - Mappings are merged. Lists whose entries have names, ports or other keys are merged by these, as
+        Kubernetes does it. Everything else is replaced. A list of texts must have what is below it.
+      - Labels and the port by which peers find and reach the gateway cannot be changed.
     type: dict
     default: {}
   parameters:

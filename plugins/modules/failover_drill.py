@@ -183,7 +183,7 @@ failure:
 
 
 from ..module_utils._base.errors import ExomeshError
-from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, member_named, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._base.waiting import concurrently
 from ..module_utils._istio.record import require_cluster
@@ -198,10 +198,11 @@ def run(task: Task) -> Result:
     report: list[str] = []
     task.on_failure["report"] = report
     params = task.params
-    clients = {
-        member.name: KubernetesClient(member.kubeconfig, name=member.name) for member in members_of(params)
-    }
-    for member in members_of(params):
+    members = members_of(params)
+    drills = params["state"] == "drilled"
+    cluster = member_named(members, "cluster", params["cluster"] or "").name if drills else ""
+    clients = {member.name: KubernetesClient(member.kubeconfig, name=member.name) for member in members}
+    for member in members:
         require_cluster(clients[member.name], member.name, member.mesh)
     restored = restore_all(task, clients)
     report += [f"restored, left by an earlier drill: {name}" for name in restored]
@@ -211,15 +212,8 @@ def run(task: Task) -> Result:
         "drained": [],
         "report": report,
     }
-    if params["state"] == "restored":
+    if not drills:
         return result
-    cluster = params["cluster"]
-    if cluster not in clients:
-        raise ExomeshError(
-            f"There is no member {cluster}",
-            "cluster_not_found",
-            cause=f"the members are {', '.join(clients)}",
-        )
     service = Service(params["namespace"], params["service"], params["port"])
     drained = targets(clients[cluster], service, params["gateways"])
     refs = [ObjectRef.of(deployment) for deployment in drained]

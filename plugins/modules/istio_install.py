@@ -153,8 +153,14 @@ options:
     default: false
   spec:
     description:
-      - Merged over the C(spec) of the IstioOperator, for everything that has no option of its own. Mappings
-        are merged, everything else is replaced.
+      - Merged over the C(spec) of the IstioOperator, for everything that has no option of its own.
+      - Mappings are merged. Lists whose entries have names, ports or other keys are merged by these, as
+        Kubernetes does it. Everything else is replaced. A list of texts must have what is below it.
+    type: dict
+    default: {}
+  overlay:
+    description:
+      - Merged over O(spec) in the same way. It is for settings of users, where O(spec) has those of a role.
     type: dict
     default: {}
 author:
@@ -226,6 +232,7 @@ from typing import Any
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._istio.install import install, plan
+from ..module_utils._istio.merging import merge
 from ..module_utils._istio.mtls import apply_mtls, compare_mtls
 from ..module_utils._istio.names import CONTROL_PLANE
 from ..module_utils._istio.operator import DEFAULT_REVISION, OperatorSettings
@@ -268,8 +275,9 @@ def run(task: Task) -> Result:
     require_cluster(client, params["cluster_name"], params["mesh_id"], params["network"])
     cache = AnswerCache(params["cache_file"], writable=not task.check_mode)
     istioctl = Istioctl(params["istioctl"], params["kubeconfig"], params["context"], cache)
-    settings = OperatorSettings(**{name: params[name] for name in SETTINGS_SPEC})
     try:
+        given = {name: params[name] for name in SETTINGS_SPEC}
+        settings = OperatorSettings(**{**given, "spec": merge(params["spec"], params["overlay"])})
         installation = plan(client, istioctl, settings, params["adopt"])
         mtls = [] if params["mtls_strict"] is None else compare_mtls(client, params["mtls_strict"])
         if not task.check_mode:
@@ -303,6 +311,7 @@ SPEC = Spec(
         "mtls_strict": {"type": "bool"},
         "adopt": {"type": "bool", "default": False},
         **SETTINGS_SPEC,
+        "overlay": {"type": "dict", "default": {}},
     }
 )
 

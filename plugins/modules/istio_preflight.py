@@ -96,6 +96,38 @@ options:
           - Memory that each pod requests.
         type: str
         required: true
+  resources:
+    description:
+      - Requests and limits of istiod, in the form that a container has.
+    type: dict
+    default: {}
+  overlay:
+    description:
+      - Settings that are merged over the C(spec) of istiod's IstioOperator. Requests, tolerations and node
+        selectors in it decide which nodes have room.
+    type: dict
+    default: {}
+  gateway_overlay:
+    description:
+      - The same for the IstioOperator of the east-west gateway.
+    type: dict
+    default: {}
+  gateway_parameters:
+    description:
+      - Settings that are merged over the objects of a gateway of the Gateway API, as in option O(parameters)
+        of module M(exomesh.istio.eastwest_gateway).
+    type: dict
+    default: {}
+  gateway_api:
+    description:
+      - Whether the east-west gateway is one of the Gateway API, whose kinds the cluster must then have.
+    type: bool
+    default: false
+  demo:
+    description:
+      - Namespace of the demo, which istiod must see. Without it, no demo is wanted.
+    type: str
+    default: ""
   nlb:
     description:
       - Settings of the gateway's Exoscale load balancer, as in the same option of module
@@ -115,7 +147,8 @@ options:
     default: 30
   accept:
     description:
-      - Codes of checks that only give a warning where they would fail.
+      - Codes of checks that only give a warning where they would fail. An error with which no installation
+        can work stays an error.
     type: list
     elements: str
     default: []
@@ -222,12 +255,14 @@ from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._exoscale.nlb import nlb_annotations
+from ..module_utils._istio.gateway_settings import NAME as GATEWAY
 from ..module_utils._istio.names import CONTROL_PLANE, TRUST_DOMAIN
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.images import CURL_IMAGE
-from ..module_utils._preflight.capacity import Amount
+from ..module_utils._preflight.acceptance import require_acceptable
 from ..module_utils._preflight.checks import Preflight
+from ..module_utils._preflight.overlays import gateway_of, istiod_of
 from ..module_utils._preflight.wanted import Wanted, Workload
 
 _KUBECONFIG_TO_COME = "the kubeconfig is still to come"
@@ -244,19 +279,31 @@ def wanted_of(params: dict[str, Any]) -> Wanted:
         network=params["network"],
         trust_domain=params["trust_domain"],
         trust_domains={name: domain or TRUST_DOMAIN for name, domain in params["trust_domains"].items()},
-        workloads=[
-            Workload(workload["name"], workload["replicas"], Amount.of(workload))
-            for workload in params["workloads"]
-        ],
+        workloads=[workload_of(workload, params) for workload in params["workloads"]],
         annotations={**nlb_annotations(params["nlb"]), **params["annotations"]},
         max_clock_skew=params["max_clock_skew"],
-        accepted=frozenset(params["accept"]),
+        accepted=require_acceptable(params["accept"]),
+        overlay=params["overlay"],
+        gateway_overlay=params["gateway_overlay"],
+        gateway_parameters=params["gateway_parameters"],
+        gateway_api=params["gateway_api"],
+        demo=params["demo"],
     )
+
+
+def workload_of(told: dict[str, Any], params: dict[str, Any]) -> Workload:
+    """Return a Deployment to be installed, with what the overlays say of its pods."""
+    name, replicas = told["name"], told["replicas"]
+    request = {"cpu": told["cpu"], "memory": told["memory"]}
+    if name.startswith(GATEWAY):
+        return gateway_of(name, replicas, request, params["gateway_overlay"], params["gateway_parameters"])
+    return istiod_of(name, replicas, request, params["resources"], params["overlay"])
 
 
 def run(task: Task) -> Result:
     """Run the checks, try to reach the peers, and return the module's result."""
     params = task.params
+    require_acceptable(params["accept"])
     if kubeconfig_is_to_come(task):
         return {"changed": False, "reached": [], "probed": [], "not_probed": _KUBECONFIG_TO_COME}
     try:
@@ -305,9 +352,16 @@ def refuse(checks: list[Check], cluster: str) -> None:
         "preflight_failed",
         cluster=cluster,
         cause=" ".join(f"({number}) {check}" for number, check in enumerate(errors, 1)),
-        next_step="Nothing was changed. What may stay goes into preflight_accept, by the name in brackets",
+        next_step=f"Nothing was changed. {_to_accept(errors)}",
         details={"checks": [check.as_dict() for check in checks]},
     )
+
+
+def _to_accept(errors: list[Check]) -> str:
+    codes = sorted({check.code for check in errors if check.acceptable})
+    if not codes:
+        return "No installation can work with this"
+    return f"What may stay can be accepted: preflight_accept: [{', '.join(codes)}]"
 
 
 SPEC = Spec(
@@ -333,6 +387,12 @@ SPEC = Spec(
                 "memory": {"type": "str", "required": True},
             },
         },
+        "resources": {"type": "dict", "default": {}},
+        "overlay": {"type": "dict", "default": {}},
+        "gateway_overlay": {"type": "dict", "default": {}},
+        "gateway_parameters": {"type": "dict", "default": {}},
+        "gateway_api": {"type": "bool", "default": False},
+        "demo": {"type": "str", "default": ""},
         "nlb": {"type": "dict", "default": {}},
         "annotations": {"type": "dict", "default": {}},
         "max_clock_skew": {"type": "float", "default": 30.0},

@@ -44,8 +44,9 @@ attributes:
 options:
   only:
     description:
-      - Names of members. Only pairs with one of them are looked at. The work for one member then does not
-        grow with the square of the number of members. Without it, all pairs are looked at.
+      - Names of members, in the inventory or in the mesh. Only pairs with one of them are looked at. The work
+        for one member then does not grow with the square of the number of members. Without it, all pairs are
+        looked at.
     type: list
     elements: str
     default: []
@@ -229,7 +230,7 @@ from pathlib import Path
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.files import FileError, make_private_directory
-from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_named, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._kubernetes.images import CURL_IMAGE
 from ..module_utils._verify import report
@@ -253,30 +254,25 @@ def run(task: Task) -> Result:
     lifetime = params["timeout"] + 1800
     workload = None if reads else Workload(params["server_image"], params["client_image"], lifetime)
     members = members_of(params)
-    if unknown := set(params["only"]) - {member.name for member in members}:
-        raise ExomeshError(
-            f"only names {', '.join(sorted(unknown))}, which is no member of the mesh",
-            "unknown_member",
-            next_step=f"The members are {', '.join(member.name for member in members)}",
-        )
+    only = [member.name for member in members_named(members, "only", params["only"])]
     to_come = [member.name for member in members if not Path(member.kubeconfig).exists()]
     if task.check_mode and to_come:
         return _not_looked_at(to_come)
     if params["workload"] == "start":
-        here = [member for member in members if not params["only"] or member.name in params["only"]]
+        here = [member for member in members if not only or member.name in only]
         if workload:
             answering = [member for member in here if member.name not in params["silent"]]
             start_only(answering, workload, params["timeout"])
         return {"changed": False}
     # A proof is about all pairs.
-    proof_file = None if params["only"] or not params["proof_file"] else ProofFile(Path(params["proof_file"]))
+    proof_file = None if only or not params["proof_file"] else ProofFile(Path(params["proof_file"]))
 
     def look(workload: Workload | None, timeout: float) -> tuple[MeshState, Verdict]:
         verification = Verification(
             members,
             workload,
             timeout,
-            params["only"],
+            only,
             params["least_privilege"],
             started=params["workload"] == "started",
             policies=proof_file is not None,
@@ -301,7 +297,7 @@ def run(task: Task) -> Result:
             proof_file.forget()
         else:
             proof_file.keep(mesh)
-    told = report.result(mesh, verdict, time.monotonic() - begun, params["only"])
+    told = report.result(mesh, verdict, time.monotonic() - begun, only)
     if params["output_dir"] and not task.check_mode:
         write(Path(params["output_dir"]), told)
     return {

@@ -197,7 +197,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..module_utils._base.errors import ExomeshError
-from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
+from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, member_named, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._base.waiting import concurrently
 from ..module_utils._istio.record import require_cluster
@@ -258,13 +258,11 @@ def run(task: Task) -> Result:
     params = task.params
     check(params)
     members = members_of(params)
+    if params["client_cluster"]:
+        params["client_cluster"] = member_named(members, "client_cluster", params["client_cluster"]).name
     clients = {member.name: KubernetesClient(member.kubeconfig, name=member.name) for member in members}
     for member in members:
         require_cluster(clients[member.name], member.name, member.mesh)
-    if params["client_cluster"] not in (None, *clients):
-        raise ExomeshError(
-            f"client_cluster {params['client_cluster']} is not one of {', '.join(clients)}", "unknown_member"
-        )
     shift = shift_of(params, clients)
     steps = shift.plan()
     done = not steps and not shift.under_way

@@ -17,6 +17,7 @@ class Check:
 
     :param code: machine-readable, stable across releases.
     :param outcome: ERROR, WARNING, NOTE (nothing to do, but good to know) or OK.
+    :param acceptable: whether an installation can work in spite of this error.
     """
 
     code: str
@@ -25,6 +26,7 @@ class Check:
     evidence: list[str] = field(default_factory=list)
     cause: str = ""
     next_step: str = ""
+    acceptable: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         return {

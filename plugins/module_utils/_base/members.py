@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from .errors import ExomeshError
+from .text import printable_line
 
 MEMBERS_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "members": {
@@ -97,3 +100,31 @@ def members_of(params: Mapping[str, Any]) -> list[Member]:
     """Return the members in a module's parameters. One without ``peers`` is a peer of all members."""
     names = [member["name"] for member in params["members"]]
     return [Member.of(member, names) for member in params["members"]]
+
+
+def member_named(members: Sequence[Member], option: str, name: str) -> Member:
+    """Return the member that an option names, by its inventory name or by its name in the mesh.
+
+    :raises ExomeshError: ``unknown_member``, with the names of all members.
+    """
+    wanted = name.strip()
+    for member in [member for member in members if member.host == wanted] or members:
+        if wanted in (member.host, member.name):
+            return member
+    known = [
+        member.name if member.host in (None, "", member.name) else f"{member.name} (host {member.host})"
+        for member in members
+    ]
+    raise ExomeshError(
+        f"{option} names {printable_line(wanted, 99) or 'nothing'}, which is no member of the mesh",
+        "unknown_member",
+        next_step=f"Name one of the members: {printable_line(', '.join(known), 2000)}",
+    )
+
+
+def members_named(members: Sequence[Member], option: str, names: Iterable[str]) -> list[Member]:
+    """Return the members that an option names, see :func:`member_named`. Empty names are left out.
+
+    :raises ExomeshError: ``unknown_member``.
+    """
+    return [member_named(members, option, name) for name in names if name.strip()]

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
-from .._base.members import Member
+from .._base.members import Member, member_named
 from .._base.waiting import concurrently
 from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import Object
@@ -123,13 +123,8 @@ def look(members: Sequence[Member], source: str, service: str, destination: str 
     :raises ExomeshError: an option names something that does not exist, or a cluster does not answer.
     """
     names = [member.name for member in members]
-    for option, name in (("source", source), ("destination", destination)):
-        if name not in ([*names, ""] if option == "destination" else names):
-            raise ExomeshError(
-                f"{option} is {name or 'empty'}, which is no member of the mesh",
-                "unknown_member",
-                next_step=f"Name one of {', '.join(names)}",
-            )
+    source = member_named(members, "source", source).name
+    destination = member_named(members, "destination", destination).name if destination.strip() else ""
     states = dict(zip(names, concurrently(observe_cluster, members), strict=True))
     for name in filter(None, (source, destination)):
         member = states[name].member

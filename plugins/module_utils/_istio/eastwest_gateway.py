@@ -49,7 +49,26 @@ from .install import PRUNED_KINDS, install, plan
 from .names import COMPONENT_LABEL, EASTWEST_GATEWAY, ISTIO_NAMESPACE, NETWORK_LABEL, OWNER_LABEL
 from .rendering import Istioctl
 
-_CRD = ObjectRef("apiextensions.k8s.io/v1", "CustomResourceDefinition", "gateways.gateway.networking.k8s.io")
+GATEWAY_CRD = ObjectRef(
+    "apiextensions.k8s.io/v1", "CustomResourceDefinition", "gateways.gateway.networking.k8s.io"
+)
+
+
+def without_gateway_api(definition: Object | None) -> ExomeshError | None:
+    """Return the error of a cluster in which gateway_api cannot be used; None if it can.
+
+    :param definition: the cluster's :data:`GATEWAY_CRD`.
+    """
+    versions = (definition or {}).get("spec", {}).get("versions", [])
+    if any(version["name"] == "v1" and version["served"] for version in versions):
+        return None
+    return ExomeshError(
+        "The cluster has no kind Gateway of gateway.networking.k8s.io/v1, which gateway_api needs",
+        "gateway_api_missing",
+        next_step="Install the standard channel of the Gateway API, release 1.1 or newer: kubectl apply "
+        "--server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.6.0/"
+        "standard-install.yaml. Or leave gateway_api off",
+    )
 
 
 @dataclass(frozen=True)
@@ -214,17 +233,8 @@ class GatewayApiForm(Form):
         self.plan(announced=False).carry_out(timeout)
 
     def _require_kind(self) -> None:
-        definition = self._client.get(_CRD)
-        versions = (definition or {}).get("spec", {}).get("versions", [])
-        if any(version["name"] == "v1" and version["served"] for version in versions):
-            return
-        raise ExomeshError(
-            "The cluster has no kind Gateway of gateway.networking.k8s.io/v1, which gateway_api needs",
-            "gateway_api_missing",
-            next_step="Install the standard channel of the Gateway API, release 1.1 or newer: kubectl apply "
-            "--server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.6.0/"
-            "standard-install.yaml. Or leave gateway_api off",
-        )
+        if error := without_gateway_api(self._client.get(GATEWAY_CRD)):
+            raise error
 
     def _refuse_foreign(self, objects: Iterable[Object]) -> None:
         for ref in [ObjectRef.of(obj) for obj in objects]:

@@ -18,8 +18,9 @@ from .._base.errors import ExomeshError
 from .._kubernetes.api import Object
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL
 from .._kubernetes.objects import hash_of
+from .merging import merge
 from .names import EASTWEST_GATEWAY, ISTIO_NAMESPACE, NETWORK_LABEL
-from .operator import OperatorSettings, merge
+from .operator import OperatorSettings
 
 with suppress(ImportError):  # require("kubernetes") reports it
     import yaml
@@ -101,7 +102,10 @@ class GatewaySettings:
 
 
 def operator_settings(settings: GatewaySettings, announced: bool) -> OperatorSettings:
-    """Return the settings of the gateway's IstioOperator."""
+    """Return the settings of the gateway's IstioOperator.
+
+    :raises ExomeshError: ``overlay_loses`` or ``gateway_invalid``: the gateway would not be one any more.
+    """
     component: dict[str, Any] = {
         "name": NAME,
         "enabled": True,
@@ -129,6 +133,8 @@ def operator_settings(settings: GatewaySettings, announced: bool) -> OperatorSet
         "components": {"ingressGateways": [component]},
         "values": {"gateways": {"istio-ingressgateway": {"injectionTemplate": "gateway"}}},
     }
+    merged = merge(spec, settings.operator_spec)
+    _refuse_other_gateway(component, merged)
     return OperatorSettings(
         name=EASTWEST_GATEWAY,
         profile="empty",
@@ -137,8 +143,30 @@ def operator_settings(settings: GatewaySettings, announced: bool) -> OperatorSet
         revision=settings.revision,
         network=settings.network,
         ha=settings.ha,
-        spec=merge(spec, settings.operator_spec),
+        spec=merged,
     )
+
+
+def _refuse_other_gateway(ours: Mapping[str, Any], merged: Mapping[str, Any]) -> None:
+    """Refuse an overlay with which peers would not find the gateway, or nothing would answer them.
+
+    The labels are also in selectors, which cannot change.
+    """
+    gateways = (merged.get("components") or {}).get("ingressGateways") or []
+    found: Mapping[str, Any] = next((entry for entry in gateways if entry.get("name") == NAME), {})
+    labels = found.get("label") or {}
+    for label, value in ours["label"].items():
+        if labels.get(label) != value:
+            raise _invalid(
+                f"gateway_overlay would leave the gateway without its label {label}={value}, by which it is "
+                f"found: leave components.ingressGateways[{NAME}].label as it is, or add other labels to it"
+            )
+    ports = ((found.get("k8s") or {}).get("service") or {}).get("ports") or []
+    if PORT not in [port.get("port") for port in ports]:
+        raise _invalid(
+            f"gateway_overlay would leave the gateway without its port {PORT}, to which the peers connect: "
+            f"keep it in components.ingressGateways[{NAME}].k8s.service.ports"
+        )
 
 
 def exposing_gateway(settings: GatewaySettings) -> Object:

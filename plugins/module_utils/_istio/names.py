@@ -7,6 +7,9 @@ from __future__ import annotations
 
 ISTIO_NAMESPACE = "istio-system"
 NETWORK_LABEL = "topology.istio.io/network"
+
+VERIFY_NAMESPACE = "exomesh-verify"
+"""Namespace of the workload with which the mesh is verified."""
 OWNER_LABEL = "install.operator.istio.io/owning-resource"
 OWNER_NAMESPACE_LABEL = "install.operator.istio.io/owning-resource-namespace"
 COMPONENT_LABEL = "operator.istio.io/component"

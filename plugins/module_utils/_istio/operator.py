@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from ansible.module_utils.compat.version import LooseVersion
 
 from .._kubernetes.api import Object
+from .merging import merge
 from .names import CONTROL_PLANE, ISTIO_NAMESPACE
 
 DEFAULT_REVISION = "default"
@@ -69,18 +69,6 @@ def istio_operator(settings: OperatorSettings, version: str) -> Object:
         "metadata": {"name": settings.name, "namespace": ISTIO_NAMESPACE},
         "spec": merge(spec, settings.spec),
     }
-
-
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``overlay`` over it: mappings are merged, everything else is replaced."""
-    merged = copy.deepcopy(dict(base))
-    for key, value in overlay.items():
-        below = merged.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            merged[key] = merge(below, value)
-        else:
-            merged[key] = copy.deepcopy(value)
-    return merged
 
 
 def _spec_of(settings: OperatorSettings, version: str) -> dict[str, Any]:

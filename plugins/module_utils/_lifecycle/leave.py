@@ -21,7 +21,7 @@ from .._base.members import Member
 from .._base.waiting import concurrently, pause, wait_until_met
 from .._istio import istiod
 from .._istio.envoy import ADMIN_PORT
-from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
+from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL, VERIFY_NAMESPACE
 from .._istio.record import RECORD_REF, Record, forget_member, require_cluster
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient, is_ours
@@ -29,7 +29,7 @@ from .._kubernetes.load_balancer import service_addresses
 from .._kubernetes.objects import DELETE, UPDATE, ObjectChange
 from .._peering.reader_access import readers
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, annotations_of, secret_ref
-from .._verify.state import SIDECAR_LABEL, VERIFY_NAMESPACE
+from .._verify.state import SIDECAR_LABEL
 from .._verify.workload import parse_endpoints
 
 _SYSTEM_NAMESPACES = ("kube-system", ISTIO_NAMESPACE, VERIFY_NAMESPACE)
@@ -319,6 +319,10 @@ class Departure:
                     cause=f"did you mean {similar[0]}? The members are {', '.join(names)}",
                     next_step="Correct the name",
                 )
+            self._notes.append(
+                f"No cluster of this mesh knows {self._name}. The members are {', '.join(names)}; if you "
+                "meant one of them, correct the name"
+            )
 
     # Cutting
 

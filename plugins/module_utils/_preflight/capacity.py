@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -67,19 +67,52 @@ class Amount:
 
 @dataclass(frozen=True)
 class Node:
-    """A node that accepts pods, with what is free on it."""
+    """A node that accepts pods, with what is free on it.
+
+    :param pods: number of further pods that the node accepts.
+    :param taints: taints that keep away pods without a toleration.
+    """
 
     name: str
     free: Amount
     pods: int
-    """Number of further pods that the node accepts."""
+    taints: Sequence[Mapping[str, Any]] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def with_pod(self, request: Amount) -> Node:
         return replace(self, free=self.free - request, pods=self.pods - 1)
 
 
+@dataclass(frozen=True)
+class Pod:
+    """A pod to come.
+
+    :param tolerations: taints of nodes that do not keep it away, in the form of Kubernetes.
+    :param node_selector: labels that its node must have.
+    """
+
+    name: str
+    request: Amount
+    tolerations: Sequence[Mapping[str, Any]] = ()
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+
+    def may_be_on(self, node: Node) -> bool:
+        """Return whether the scheduler would accept the node, apart from the room on it."""
+        selected = all(node.labels.get(key) == str(value) for key, value in self.node_selector.items())
+        return selected and all(any(_tolerates(t, taint) for t in self.tolerations) for taint in node.taints)
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
+        return False
+    key = toleration.get("key")
+    if toleration.get("operator", "Equal") == "Exists":
+        return not key or bool(key == taint["key"])
+    return bool(key == taint["key"] and str(toleration.get("value") or "") == (taint.get("value") or ""))
+
+
 def usable_nodes(nodes: Iterable[Object], pods: Sequence[Object]) -> list[Node]:
-    """Return the nodes on which an ordinary pod may be started, with what their pods leave free."""
+    """Return the nodes on which pods may be started, with what their pods leave free."""
     found = []
     for node in nodes:
         name = node["metadata"]["name"]
@@ -90,7 +123,13 @@ def usable_nodes(nodes: Iterable[Object], pods: Sequence[Object]) -> list[Node]:
         free = Amount.of(allocatable)
         for pod in there:
             free -= request_of(pod)
-        found.append(Node(name, free, int(quantity(allocatable.get("pods", 110))) - len(there)))
+        left = int(quantity(allocatable.get("pods", 110))) - len(there)
+        taints = [
+            taint
+            for taint in node["spec"].get("taints") or []
+            if taint["effect"] in ("NoSchedule", "NoExecute")
+        ]
+        found.append(Node(name, free, left, taints, node["metadata"].get("labels") or {}))
     return found
 
 
@@ -116,24 +155,22 @@ def request_of(pod: Object) -> Amount:
     return total.at_least(peak) + Amount.of(spec.get("overhead"))
 
 
-def unplaced(nodes: Sequence[Node], requests: Iterable[tuple[str, Amount]]) -> list[str]:
+def unplaced(nodes: Sequence[Node], pods: Iterable[Pod]) -> list[str]:
     """Return the names of the new pods that fit on no node, largest first."""
     left = list(nodes)
     without = []
-    for name, request in sorted(requests, key=lambda entry: (entry[1].memory, entry[1].cpu), reverse=True):
+    for pod in sorted(pods, key=lambda pod: (pod.request.memory, pod.request.cpu), reverse=True):
         for index, node in enumerate(left):
-            if node.pods > 0 and node.free.has(request):
-                left[index] = node.with_pod(request)
+            if node.pods > 0 and node.free.has(pod.request) and pod.may_be_on(node):
+                left[index] = node.with_pod(pod.request)
                 break
         else:
-            without.append(name)
+            without.append(pod.name)
     return without
 
 
 def _takes_pods(node: Object) -> bool:
     if node["spec"].get("unschedulable"):
-        return False
-    if any(taint["effect"] in ("NoSchedule", "NoExecute") for taint in node["spec"].get("taints") or []):
         return False
     conditions = node.get("status", {}).get("conditions") or []
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)

@@ -27,7 +27,8 @@ from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.fitness import check_clock, check_version
 from .._peering.remote_secrets import MULTI_CLUSTER_LABEL, SECRET_PREFIX
-from .capacity import has_ended, unplaced, usable_nodes
+from .capacity import Amount, Pod, has_ended, unplaced, usable_nodes
+from .extensions import api_checks
 from .installed import (
     deactivated,
     identity_of,
@@ -36,7 +37,9 @@ from .installed import (
     is_of_istio,
     name_of,
     version_of,
+    why_fixed,
 )
+from .mesh_config import overlay_checks
 from .owners import Owners
 from .targets import PeerTarget, targets_of, unconnected
 from .wanted import Wanted
@@ -57,10 +60,15 @@ class _Seen:
     nodes: list[Object]
     pods: list[Object]
     istiods: list[Object]
-    namespace: Object | None
+    namespaces: list[Object]
     webhooks: list[Object]
     remote_secrets: set[str]
     gateways: list[Object]
+
+    @property
+    def namespace(self) -> Object | None:
+        """Return Istio's namespace."""
+        return next((each for each in self.namespaces if each["metadata"]["name"] == ISTIO_NAMESPACE), None)
 
 
 class Preflight:
@@ -126,7 +134,7 @@ class Preflight:
         return [self._judged(check) for check in checks]
 
     def _judged(self, check: Check) -> Check:
-        if check.outcome == ERROR and check.code in self._wanted.accepted:
+        if check.outcome == ERROR and check.acceptable and check.code in self._wanted.accepted:
             return replace(check, outcome=WARNING)
         return check
 
@@ -135,6 +143,7 @@ class Preflight:
         registration = "admissionregistration.k8s.io/v1"
         kubernetes = client.version()
         kinds: list[tuple[str, str, str | None, str | None]] = [
+            ("v1", "Namespace", None, None),
             ("v1", "Node", None, None),
             ("v1", "Pod", None, None),
             ("apps/v1", "Deployment", None, "app=istiod"),
@@ -143,12 +152,11 @@ class Preflight:
             ("v1", "Secret", ISTIO_NAMESPACE, f"{MULTI_CLUSTER_LABEL}=true"),
             ("v1", "Service", ISTIO_NAMESPACE, f"{NETWORK_LABEL}={self._wanted.network}"),
         ]
-        nodes, pods, istiods, mutating, validating, secrets, gateways = concurrently(
+        namespaces, nodes, pods, istiods, mutating, validating, secrets, gateways = concurrently(
             lambda arguments: client.list_objects(*arguments), kinds
         )
-        namespace = client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE))
         names = {secret["metadata"]["name"].removeprefix(SECRET_PREFIX) for secret in secrets}
-        return _Seen(kubernetes, nodes, pods, istiods, namespace, mutating + validating, names, gateways)
+        return _Seen(kubernetes, nodes, pods, istiods, namespaces, mutating + validating, names, gateways)
 
     def _all_checks(self) -> Iterator[Check]:
         yield check_version(self._seen.kubernetes, kubernetes_window(self._release))
@@ -160,6 +168,8 @@ class Preflight:
         yield self._capacity()
         yield self._node_pools()
         yield self._registries()
+        yield from overlay_checks(self._wanted, self._seen.namespaces)
+        yield from api_checks(self._client, self._wanted)
         yield check_clock(self._client.clock_skew, self._wanted.max_clock_skew)
 
     def _support(self) -> Iterator[Check]:
@@ -227,12 +237,15 @@ class Preflight:
         for code, (words, variable, value) in values.items():
             if found.get(code) in (None, value):
                 continue
+            fixed = why_fixed(self._client, wanted, code)
             yield Check(
                 code,
                 ERROR,
                 f"Deployment {name_of(istiod)} has the {words} {found[code]}, not {value}",
                 cause=f"Running proxies have the {words}, too: a change cuts them off until a restart",
-                next_step=f"Set {variable} to {found[code]}, or accept that: preflight_accept: [{code}]",
+                next_step=f"Set {variable} to {found[code]}"
+                + (f". {fixed}" if fixed else f", or accept that: preflight_accept: [{code}]"),
+                acceptable=not fixed,
             )
 
     def _trust_domains(self) -> Check:
@@ -336,18 +349,21 @@ class Preflight:
     def _capacity(self) -> Check:
         nodes = usable_nodes(self._seen.nodes, self._seen.pods)
         to_come = [
-            (f"{workload.name} ({workload.request})", workload.request)
-            for workload in self._wanted.workloads
-            for _number in range(workload.replicas - self._running(workload.name))
+            pod for workload in self._wanted.workloads for pod in workload.pods(self._running(workload.name))
         ]
-        evidence = [f"node {node.name} has {node.free} and {node.pods} pods left" for node in nodes]
+        evidence = [
+            f"node {node.name} has {node.free} and {node.pods} pods left"
+            for node in nodes
+            if any(pod.may_be_on(node) for pod in to_come or [Pod("", Amount())])
+        ]
         without = unplaced(nodes, to_come)
         if without:
             return Check(
                 "capacity",
                 ERROR,
                 f"No node has room for {', '.join(without)}",
-                evidence or ["no node takes pods: none is ready, or all are cordoned or tainted"],
+                evidence
+                or ["no node takes them: none is ready, or all are cordoned, tainted or not selected"],
                 next_step="Add nodes, take larger ones, or lower the requests (istio_resources)",
             )
         return Check("capacity", OK, f"There is room for {len(to_come)} pods to come", evidence)

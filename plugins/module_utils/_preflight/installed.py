@@ -10,8 +10,11 @@ from typing import Any
 
 from .._base.documents import MALFORMED, load_json, load_yaml
 from .._base.waiting import concurrently
+from .._istio.names import NETWORK_LABEL
+from .._istio.record import read_record
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
+from .wanted import Wanted
 
 VERSION_LABEL = "operator.istio.io/version"
 
@@ -78,3 +81,38 @@ def images_of(pod: Object) -> set[str]:
 
 def name_of(obj: Object) -> str:
     return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+
+
+def why_fixed(client: KubernetesClient, wanted: Wanted, code: str) -> str:
+    """Return why a value of the installed Istio cannot be changed, so that nobody accepts it in vain.
+
+    :param code: code of the check that has found another value; see :func:`identity_of`.
+    :return: sentences; empty if the value can be changed.
+    """
+    record = read_record(client)
+    if record:
+        kept = {"mesh-id": record.mesh, "cluster-name": record.cluster, "network": record.network}
+        value = {"mesh-id": wanted.mesh_id, "cluster-name": wanted.cluster, "network": wanted.network}
+        if code in kept and kept[code] != value[code]:
+            return (
+                f"The cluster's record has {kept[code]}, too. For another value take the cluster out of the "
+                "mesh first (playbook remove_cluster with remove_uninstall, or playbook teardown)"
+            )
+    if code != "network":
+        return ""
+    gateways = [
+        name_of(deployment)
+        for deployment in client.list_objects("apps/v1", "Deployment", labels=NETWORK_LABEL)
+        if (deployment["spec"]["selector"].get("matchLabels") or {}).get(NETWORK_LABEL, wanted.network)
+        != wanted.network
+    ]
+    if not gateways:
+        return ""
+    deleting = "; ".join(
+        f"kubectl -n {namespace} delete deployment {name}"
+        for namespace, _slash, name in (gateway.partition("/") for gateway in gateways)
+    )
+    return (
+        f"The network is in the selector of {', '.join(gateways)}, which the API does not let change. For "
+        f"another network delete that first, which interrupts requests from other clusters: {deleting}"
+    )

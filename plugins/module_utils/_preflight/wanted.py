@@ -6,18 +6,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from .capacity import Amount
+from .capacity import Amount, Pod
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A Deployment to be installed, with what each of its pods requests."""
+    """A Deployment to be installed, with what each of its pods requests, and where the pods may be."""
 
     name: str
     replicas: int
     request: Amount
+    tolerations: Sequence[Mapping[str, Any]] = ()
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+
+    def pods(self, running: int) -> list[Pod]:
+        """Return the pods that are still to come."""
+        name = f"{self.name} ({self.request})"
+        pod = Pod(name, self.request, self.tolerations, self.node_selector)
+        return [pod] * (self.replicas - running)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,11 @@ class Wanted:
     :param trust_domains: the trust domains of all members, by name of the member.
     :param annotations: the annotations of the east-west gateway's Service.
     :param accepted: codes of checks that only warn when they fail.
+    :param overlay: merged over the ``spec`` of istiod's IstioOperator.
+    :param gateway_overlay: merged over the ``spec`` of the gateway's IstioOperator.
+    :param gateway_parameters: merged over the objects of a gateway of the Gateway API.
+    :param gateway_api: whether the gateway is of the Gateway API.
+    :param demo: namespace of the demo; empty without a demo.
     """
 
     version: str
@@ -42,6 +56,11 @@ class Wanted:
     annotations: Mapping[str, str]
     max_clock_skew: float
     accepted: frozenset[str]
+    overlay: Mapping[str, Any] = field(default_factory=dict)
+    gateway_overlay: Mapping[str, Any] = field(default_factory=dict)
+    gateway_parameters: Mapping[str, Any] = field(default_factory=dict)
+    gateway_api: bool = False
+    demo: str = ""
 
     @property
     def istiod(self) -> str:

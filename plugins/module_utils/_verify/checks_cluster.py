@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 from .._base.certificates import time_text
-from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
+from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL, VERIFY_NAMESPACE
 from .._istio.registries import retired
 from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
@@ -23,7 +23,6 @@ from .checks_proxies import Found, network_policies, proxies
 from .findings import Finding, some
 from .state import (
     EXPIRES_ANNOTATION,
-    VERIFY_NAMESPACE,
     ClusterState,
     MeshState,
     annotations_of,

@@ -13,14 +13,14 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE
+from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, VERIFY_NAMESPACE
 from .._peering.remote_secrets import secret_ref
 from .._trust.inventory import INTERMEDIATE
 from .._trust.x509 import CertificateError, issued_by, read_chain
 from . import findings
 from .findings import Finding, Kind
 from .observe import access_to
-from .state import VERIFY_NAMESPACE, Answer, ClusterState, MeshState, PairState, RemoteSecret, workload_name
+from .state import Answer, ClusterState, MeshState, PairState, RemoteSecret, workload_name
 
 if TYPE_CHECKING:
     from cryptography import x509

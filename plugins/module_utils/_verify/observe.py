@@ -17,7 +17,7 @@ from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.text import is_plain_url, is_token
 from .._base.waiting import concurrently
-from .._istio.names import ISTIO_NAMESPACE
+from .._istio.names import ISTIO_NAMESPACE, VERIFY_NAMESPACE
 from .._istio.record import RECORD_REF, Record, require_cluster, require_identity
 from .._kubernetes.api import ApiError, Object
 from .._kubernetes.client import KubernetesClient, labels_of
@@ -27,7 +27,6 @@ from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, p
 from .._trust.inventory import WORKLOAD, Seen, look_at_cluster
 from .proxies import look_at_proxies
 from .state import (
-    VERIFY_NAMESPACE,
     Access,
     ClusterState,
     Istiod,

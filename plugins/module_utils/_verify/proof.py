@@ -21,11 +21,11 @@ from typing import Any
 
 from .._base.certificates import fingerprint
 from .._base.files import FileError, locked, read_text, write_private
-from .._istio.names import ISTIO_NAMESPACE
+from .._istio.names import ISTIO_NAMESPACE, VERIFY_NAMESPACE
 from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
 from .._trust.inventory import INTERMEDIATE, ROOT
-from .state import VERIFY_NAMESPACE, ClusterState, MeshState
+from .state import ClusterState, MeshState
 
 
 @dataclass(frozen=True)

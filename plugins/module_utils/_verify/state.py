@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 PROXY = "istio-proxy"
 SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
-VERIFY_NAMESPACE = "exomesh-verify"
 EXPIRES_ANNOTATION = "exomesh.istio/expires"
 """Annotation with a Unix time. A workload that still exists after that time was left behind."""
 

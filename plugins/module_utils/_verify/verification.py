@@ -20,11 +20,12 @@ from types import TracebackType
 from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.waiting import TimeUpError, as_far_as_time_goes, cleaning_up, concurrently, pause, sparing
+from .._istio.names import VERIFY_NAMESPACE
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.lock import VERIFY_LOCK, ClusterLock, holding, release_all, take_all
 from .judge import Verdict, about_clusters, judge, judge_pair
 from .observe import ask_istiod, observe_cluster, observe_credentials, reach_cluster, read_certificates
-from .state import VERIFY_NAMESPACE, ClusterState, MeshState, PairState, is_ready, sidecar_of, workload_name
+from .state import ClusterState, MeshState, PairState, is_ready, sidecar_of, workload_name
 from .workload import (
     Workload,
     api_ports_of,

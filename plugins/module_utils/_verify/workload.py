@@ -26,7 +26,7 @@ from .._base.errors import ExomeshError
 from .._base.text import new_mark
 from .._base.waiting import concurrently, wait_until_met
 from .._istio.envoy import ADMIN_PORT
-from .._istio.names import GATEWAY_PORT
+from .._istio.names import GATEWAY_PORT, VERIFY_NAMESPACE
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.containers import client_container, server_container
@@ -36,7 +36,6 @@ from .._kubernetes.readiness import pod_unmet
 from .observe import access_to
 from .state import (
     EXPIRES_ANNOTATION,
-    VERIFY_NAMESPACE,
     Answer,
     ClusterState,
     PairState,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.check import Check
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.probe import Answer, Target, api_hash
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.record import Entry, Record
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight import checks as preflight
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight import targets as peer_targets
+from ansible_collections.exomesh.istio.plugins.module_utils._preflight.acceptance import require_acceptable
 from ansible_collections.exomesh.istio.plugins.module_utils._preflight.capacity import (
     Amount,
 )
@@ -128,6 +132,12 @@ def settings(mesh: str, cluster: str, network: str, trust_domain: str) -> list[O
         }
         for name, content in data.items()
     ]
+
+
+def record() -> Object:
+    """The record of a cluster that is in a mesh."""
+    mine = Entry("vienna", "network-vienna", "", "")
+    return Record("mesh1", "vienna", "network-vienna", "uid", "", {"vienna": mine}).object()
 
 
 def node(name: str, cpu: str = "2", memory: str = "4Gi", pool: str = "", **spec: Any) -> Object:
@@ -428,6 +438,34 @@ def test_there_must_be_a_node_with_room_for_each_pod(
     assert check.outcome == outcome, check
 
 
+@pytest.mark.parametrize(
+    ("tolerations", "outcome"),
+    [
+        ([{"key": "mesh", "operator": "Exists", "effect": "NoSchedule"}], "ok"),
+        ([{"key": "mesh", "value": "yes"}], "ok"),
+        ([{"operator": "Exists"}], "ok"),
+        ([{"key": "mesh", "value": "no"}], "error"),
+        ([{"key": "mesh", "operator": "Exists", "effect": "NoExecute"}], "error"),
+    ],
+)
+def test_a_pod_goes_to_a_node_whose_taints_it_tolerates(
+    cluster: Cluster, tolerations: list[Object], outcome: str
+) -> None:
+    cluster.put(node("a", taints=[{"key": "mesh", "value": "yes", "effect": "NoSchedule"}]))
+    tolerant = replace(ISTIOD, tolerations=tolerations)
+    assert cluster.check("capacity", workloads=(tolerant,)).outcome == outcome
+    # The gateway tolerates nothing.
+    assert cluster.check("capacity", workloads=(tolerant, GATEWAY)).outcome == "error"
+
+
+def test_a_pod_goes_only_to_nodes_that_it_selects(cluster: Cluster) -> None:
+    cluster.put(node("a", pool="1a"))
+    pool = next(iter(node("a", pool="1a")["metadata"]["labels"]))
+    for name, outcome in (("1a", "ok"), ("2b", "error")):
+        selecting = replace(ISTIOD, node_selector={pool: name})
+        assert cluster.check("capacity", workloads=(selecting,)).outcome == outcome
+
+
 def test_what_runs_takes_room_and_two_replicas_take_more(cluster: Cluster) -> None:
     cluster.put(node("a", cpu="4", memory="5Gi"))
     two = (Workload("istiod", 2, ISTIOD.request), Workload("istio-eastwestgateway", 2, GATEWAY.request))
@@ -478,6 +516,175 @@ def test_pods_of_registries_that_go_away_are_named(cluster: Cluster) -> None:
 def test_a_clock_that_is_off_warns(cluster: Cluster) -> None:
     assert cluster.check("clock").outcome == "ok"
     assert cluster.check("clock", max_clock_skew=-1.0).outcome == "warning"
+
+
+# Overlays, and what extends the API
+
+
+def gateway_entry(**entry: Any) -> Object:
+    return {"components": {"ingressGateways": [{"name": "istio-eastwestgateway", **entry}]}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"gateway_overlay": gateway_entry(label={"istio": "mine"})}, "label istio=eastwestgateway"),
+        (
+            {"gateway_overlay": {"components": {"ingressGateways": [{"enabled": True}]}}},
+            "ingressGateways has an",
+        ),
+    ],
+)
+def test_an_overlay_that_cannot_work_is_refused_and_cannot_be_accepted(
+    cluster: Cluster, wanted: Object, said: str
+) -> None:
+    for accepted in (frozenset[str](), frozenset(["overlay"])):
+        check = cluster.check("overlay", **wanted, accepted=accepted)
+        assert (check.outcome, said in check.message) == ("error", True), check
+    codes = [check.code for check in cluster.preflight(gateway_api=True, **wanted).checks()]
+    assert "overlay" not in codes  # it is of the other form
+
+
+def discovery(*selectors: Object) -> Object:
+    return {"overlay": {"meshConfig": {"discoverySelectors": list(selectors)}}, "demo": "exodemo"}
+
+
+def named(*names: str) -> Object:
+    return {
+        "matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": [*names]}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("selectors", "hidden"),
+    [
+        ([{"matchLabels": {"team": "shop"}}], "istio-system, exomesh-verify, exodemo"),
+        ([{"matchLabels": {"istio-injection": "enabled"}}], "istio-system, exomesh-verify"),
+        ([{"matchLabels": {"istio-injection": "enabled"}}, named("istio-system")], "exomesh-verify"),
+        ([named("istio-system", "exomesh-verify")], "exodemo"),
+    ],
+)
+def test_namespaces_that_istiod_would_not_see_are_named(
+    cluster: Cluster, selectors: list[Object], hidden: str
+) -> None:
+    check = cluster.check("discovery-selectors", **discovery(*selectors))
+    assert check.outcome == "error"
+    assert f"hide {hidden} from istiod" in check.message
+    assert "values: [istio-system, exomesh-verify, exodemo]" in check.next_step
+    accepted = cluster.check(
+        "discovery-selectors", **discovery(*selectors), accepted=frozenset(["discovery-selectors"])
+    )
+    assert accepted.outcome == ("error" if "istio-system" in hidden else "warning")
+
+
+@pytest.mark.parametrize(
+    "selectors",
+    [
+        [named("istio-system", "exomesh-verify", "exodemo")],
+        [{"matchLabels": {"app.kubernetes.io/managed-by": "exomesh.istio"}}, named("istio-system")],
+        [{"matchExpressions": [{"key": "istio-discovery", "operator": "DoesNotExist"}]}],
+        [{"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["batch"]}]}],
+        [{}],
+    ],
+)
+def test_selectors_of_all_that_the_mesh_needs_are_right(cluster: Cluster, selectors: list[Object]) -> None:
+    assert cluster.check("discovery-selectors", **discovery(*selectors)).outcome == "ok"
+
+
+def definition(plural: str, bundle: str, version: str = "v1") -> Object:
+    group = "gateway.networking.k8s.io"
+    kind = {"gateways": "Gateway", "tlsroutes": "TLSRoute", "grpcroutes": "GRPCRoute"}[plural]
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{plural}.{group}",
+            "annotations": {
+                f"{group}/bundle-version": bundle,
+                "api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api/pull/1",
+            },
+        },
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
+def test_a_gateway_of_the_gateway_api_needs_its_kinds(cluster: Cluster) -> None:
+    assert cluster.check("gateway-api").outcome == "ok"
+    check = cluster.check("gateway-api", gateway_api=True, accepted=frozenset(["gateway-api"]))
+    assert check.outcome == "error"
+    assert "no kind Gateway of gateway.networking.k8s.io/v1" in check.message
+    assert "standard-install.yaml" in check.next_step
+    cluster.put(definition("gateways", "v1.1.0"))
+    assert cluster.check("gateway-api", gateway_api=True).outcome == "ok"
+
+
+def test_kinds_that_istiod_does_not_read_are_told(cluster: Cluster) -> None:
+    cluster.put(definition("tlsroutes", "v1.4.1", "v1alpha2"), definition("grpcroutes", "v1.1.0"))
+    check = cluster.check("gateway-api")
+    assert check.outcome == "warning"
+    assert check.evidence == ["tlsroutes: release v1.4.1, 1.5 or newer is needed"]
+    assert cluster.check("gateway-api", version="1.29.0").outcome == "ok"
+
+
+def test_an_api_service_that_does_not_answer_is_told(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cluster.check("api-service").outcome == "ok"
+    condition = {"type": "Available", "status": "False", "message": "no endpoints for metrics-server"}
+    silent = {"metadata": {"name": "v1beta1.metrics.k8s.io"}, "status": {"conditions": [condition]}}
+    list_objects = KubernetesClient.list_objects
+
+    def with_it(self: KubernetesClient, api: str, kind: str, *more: Any, **options: Any) -> list[Object]:
+        found = list_objects(self, api, kind, *more, **options)
+        return [*found, silent] if kind == "APIService" else found
+
+    monkeypatch.setattr(KubernetesClient, "list_objects", with_it)
+    check = cluster.check("api-service")
+    assert check.outcome == "warning"
+    assert check.evidence == ["v1beta1.metrics.k8s.io: no endpoints for metrics-server"]
+
+
+# What is accepted
+
+
+def test_every_code_of_a_check_is_known() -> None:
+    """So that a new check cannot be one that preflight_accept refuses."""
+    folder = Path(preflight.__file__).parent
+    text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    codes = set(re.findall(r'Check\(\s*"([a-z-]+)"', text)) | set(re.findall(r'code="([a-z-]+)"', text))
+    codes |= {"mesh-id", "cluster-name", "network"} | set(re.findall(r'code = "([a-z-]+)"', text))
+    assert {"capacity", "peer-gateway", "api-service"} <= codes
+    assert require_acceptable(codes) == codes
+
+
+def test_a_network_in_a_selector_cannot_be_accepted(cluster: Cluster) -> None:
+    cluster.put(istiod(), *settings("mesh1", "vienna", "network-vienna", "cluster.local"))
+    accepted = {"network": "network-wien", "accepted": frozenset(["network"])}
+    assert cluster.check("network", **accepted).outcome == "warning"
+    labels = {"istio": "eastwestgateway", "topology.istio.io/network": "network-vienna"}
+    gateway = copy.deepcopy(istiod())
+    gateway["metadata"] |= {"name": "istio-eastwestgateway", "labels": labels}
+    gateway["spec"]["selector"] = {"matchLabels": labels}
+    gateway["spec"]["template"]["metadata"]["labels"] = labels
+    cluster.put(gateway)
+    check = cluster.check("network", **accepted)
+    assert check.outcome == "error"
+    assert "preflight_accept" not in check.next_step
+    assert f"kubectl -n {NAMESPACE} delete deployment istio-eastwestgateway" in check.next_step
+
+
+def test_what_the_clusters_record_says_cannot_be_accepted(cluster: Cluster) -> None:
+    cluster.put(istiod(), *settings("mesh1", "vienna", "network-vienna", "cluster.local"), record())
+    for code, wanted in (("mesh-id", "mesh_id"), ("cluster-name", "cluster"), ("network", "network")):
+        check = cluster.check(code, **{wanted: "other"}, accepted=frozenset([code]))
+        assert check.outcome == "error", check
+        assert "The cluster's record has" in check.next_step
 
 
 # Peers; the pod itself is for the lab
@@ -579,6 +786,14 @@ def test_the_role_names_every_failure_in_one_message(cluster: Cluster, play_role
     assert result.changed == {"vienna": 0}
 
 
+def test_only_known_checks_can_be_accepted(play_role: Callable[..., Any], tmp_path: Path) -> None:
+    hosts = {"vienna": {"mesh_kubeconfig": str(tmp_path / "none")}}
+    result = play_role("preflight", hosts, "--check", "-e", "preflight_accept=capacity,nodepools")
+    assert result.return_code != 0
+    assert "preflight_accept names nodepools, which is no check" in result.words
+    assert "node-pools" in result.words
+
+
 def test_the_role_takes_the_gateways_node_pool_and_the_wanted_requests(
     cluster: Cluster, play_role: Callable[..., Any]
 ) -> None:
@@ -591,6 +806,28 @@ def test_the_role_takes_the_gateways_node_pool_and_the_wanted_requests(
         "mesh_ha": True,
     }
     result = play_role("preflight", hosts, "--check", **variables)
+    assert result.return_code == 0, result.text
+
+
+@pytest.mark.parametrize(
+    "variable", ["istio_resources", "istio_overlay", "gateway_overlay", "gateway_nlb", "gateway_annotations"]
+)
+def test_a_text_is_no_mapping(cluster: Cluster, play_role: Callable[..., Any], variable: str) -> None:
+    hosts = {"vienna": {"mesh_kubeconfig": str(cluster.kubeconfig)}}
+    result = play_role("preflight", hosts, "--check", **{variable: "small"})
+    assert result.return_code != 0
+    assert f"{variable} is the text small, but must be a mapping" in result.words
+
+
+def test_a_mapping_may_come_as_a_text(cluster: Cluster, play_role: Callable[..., Any]) -> None:
+    cluster.put(node("a", cpu="400m", pool="1a"), node("b", cpu="400m", pool="2b"))
+    hosts = {"vienna": {"mesh_kubeconfig": str(cluster.kubeconfig)}}
+    texts = {
+        "gateway_nlb": "node_pool=web",
+        "istio_resources": '{"requests": {"cpu": "200m"}}',
+        "istio_overlay": '{"values": {"pilot": {"resources": {"requests": {"memory": "1Gi"}}}}}',
+    }
+    result = play_role("preflight", hosts, "--check", **texts)
     assert result.return_code == 0, result.text
 
 

@@ -57,3 +57,16 @@ def test_a_workload_that_was_started_is_used(
         **told,
     )
     assert f"verify_started | bool is {started}." in result.words, result.text
+
+
+def test_only_members_can_be_looked_at(play_role: Play, tmp_path: Path) -> None:
+    hosts = {"east": {"mesh_cluster_name": "vie"}, "west": {}}
+    variables = {"mesh_state_dir": str(tmp_path / "state"), "verify_read_only": True}
+    result = play_role("verify", hosts, "-e", "verify_only=nosuch", **variables)
+    assert result.return_code != 0
+    assert "only names nosuch, which is no member of the mesh" in result.words
+    assert "Name one of the members: vie (host east), west" in result.words
+    assert "cluster-unreachable" not in result.text
+    # A text is no set of letters: "eas" is in "east", but names nobody.
+    assert "only names eas," in play_role("verify", hosts, "-e", "verify_only=east,eas", **variables).words
+    assert "cluster-unreachable" in play_role("verify", hosts, "-e", "verify_only=east", **variables).text

@@ -225,3 +225,12 @@ def test_two_hundred_hosts_of_an_inventory_take_no_time(tmp_path: Path) -> None:
     assert time.process_time() - begun < 2
     assert [member["mesh"] for member in members] == ["shop"] * 200
     assert all(len(member["peers"]) == 199 for member in members)
+
+
+def test_a_text_of_names_is_a_list_and_not_a_row_of_letters() -> None:
+    hostvars: dict[str, Any] = {"vie": {}, "fra": {}}
+    assert mesh_members("vie, fra,", hostvars, "/state") == mesh_members(["vie", "fra"], hostvars, "/state")
+    with pytest.raises(
+        AnsibleFilterError, match=r"mesh_clusters names vienna, which is not in the inventory"
+    ):
+        mesh_members("vienna", hostvars, "/state")

@@ -263,3 +263,12 @@ def test_the_inventory_for_awx(inventory: Callable[..., Any], exoscale_api: Any)
     exoscale_api.write([exoscale_api.cluster("alpha"), member])
     found, _ = inventory(**yaml.safe_load(shipped.read_text()))
     assert found["mesh"]["hosts"] == ["beta"]
+
+
+def test_a_name_that_no_cluster_has_is_told(inventory: Any) -> None:
+    listed, errors = inventory(names="alpha,gama,be*")
+    assert set(listed["_meta"]["hostvars"]) == {"alpha", "beta"}
+    told = " ".join(errors.split())
+    assert "names has gama, but no SKS cluster of the zones has such a name" in told
+    assert "The clusters are alpha, beta, gamma" in told
+    assert "names has be*" not in told

@@ -137,7 +137,7 @@ def test_what_a_killed_drill_left_is_restored_first(shop: RunningMesh) -> None:
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        ({"cluster": "gva"}, "cluster_not_found"),
+        ({"cluster": "gva"}, "unknown_member"),
         ({"service": "till"}, "nothing_to_drain"),
         ({"gateways": ["istio-system/none"]}, "nothing_to_drain"),
         ({"gateways": ["istio-system/istiod"]}, "not_confirmed"),

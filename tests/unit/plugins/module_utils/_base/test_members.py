@@ -7,10 +7,22 @@ from __future__ import annotations
 
 import shlex
 
-from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member, members_of
+import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import (
+    Member,
+    member_named,
+    members_named,
+    members_of,
+)
 
 FRA = {"name": "fra", "network": "n1", "kubeconfig": "/k/fra"}
 VIE = {"name": "vie", "network": "n2", "kubeconfig": "/k/vie", "peers": []}
+MEMBERS = [
+    Member("vie", "network-vie", "/vie", host="vienna"),
+    Member("vienna", "network-vienna", "/vienna", host="fra"),
+    Member("gva", "network-gva", "/gva"),
+]
 
 
 def test_without_peers_it_is_a_peer_of_all() -> None:
@@ -31,3 +43,28 @@ def test_commands_can_be_pasted_into_a_shell() -> None:
     assert words == ["ansible-playbook", *sources, "exomesh.istio.verify", "--limit", "my host"]
     assert Member.of(FRA).playbook == "ansible-playbook -i INVENTORY exomesh.istio"
     assert Member.of(FRA).limit == "fra"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [("vienna", "vie"), ("vie", "vie"), ("fra", "vienna"), (" gva ", "gva")]
+)
+def test_a_member_has_two_names_and_the_inventory_goes_first(given: str, name: str) -> None:
+    assert member_named(MEMBERS, "cluster", given).name == name
+
+
+@pytest.mark.parametrize(("given", "told"), [("sofia", "sofia"), ("", "nothing"), ("v", "v"), ("*", "*")])
+def test_a_name_that_nobody_has_is_refused_with_those_of_all(given: str, told: str) -> None:
+    with pytest.raises(ExomeshError) as refused:
+        member_named(MEMBERS, "cluster", given)
+    assert refused.value.code == "unknown_member"
+    assert f"cluster names {told}, which is no member" in str(refused.value)
+    assert "vie (host vienna), vienna (host fra), gva" in str(refused.value)
+
+
+def test_of_several_names_each_must_be_a_member() -> None:
+    assert [member.name for member in members_named(MEMBERS, "only", [" fra", "", "gva"])] == [
+        "vienna",
+        "gva",
+    ]
+    with pytest.raises(ExomeshError, match="only names sofia"):
+        members_named(MEMBERS, "only", ["fra", "sofia"])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,45 @@ def test_what_is_free_form_is_merged_last() -> None:
     made = operator_settings(settings(operator_spec={"values": {"global": {"x": 1}}}), True).spec
     assert made["values"]["global"] == {"x": 1}
     assert made["values"]["gateways"]
+
+
+def gateway_overlay(**entry: Any) -> dict[str, Any]:
+    return {"components": {"ingressGateways": [{"name": "istio-eastwestgateway", **entry}]}}
+
+
+def test_an_overlay_of_the_gateway_adds_to_it() -> None:
+    ports = [{"port": 15443, "nodePort": 30443}, {"name": "metrics", "port": 15020}]
+    env = [{"name": "LEVEL", "value": "debug"}]
+    k8s = {"service": {"ports": ports}, "env": env}
+    plain = component(settings())
+    made = component(settings(operator_spec=gateway_overlay(label={"team": "mesh"}, k8s=k8s)))
+    assert made["label"] == {**plain["label"], "team": "mesh"}
+    assert [port["port"] for port in made["k8s"]["service"]["ports"]] == [15021, 15443, 15020]
+    assert made["k8s"]["service"]["ports"][1]["nodePort"] == 30443
+    assert made["k8s"]["env"] == [*plain["k8s"]["env"], *env]
+    assert made["k8s"]["readinessProbe"] == plain["k8s"]["readinessProbe"]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "told"),
+    [
+        (gateway_overlay(label={"istio": "other"}), "without its label istio=eastwestgateway"),
+        (
+            gateway_overlay(label={"topology.istio.io/network": "x"}),
+            "label topology.istio.io/network=network-vie",
+        ),
+        (gateway_overlay(k8s={"service": {"ports": []}}), "without its port 15443"),
+        (gateway_overlay(k8s={"service": {"ports": [{"name": "tls"}]}}), "has an entry without port"),
+        (
+            gateway_overlay(k8s={"service": {"loadBalancerSourceRanges": ["192.0.2.0/24"]}}),
+            "out 198.51.100.0/24",
+        ),
+        ({"components": {"ingressGateways": [{"label": {"team": "mesh"}}]}}, "has an entry without name"),
+        ({"components": {"ingressGateways": []}}, "without its label app=istio-eastwestgateway"),
+        ({"components": None}, "without its label app=istio-eastwestgateway"),
+    ],
+)
+def test_an_overlay_takes_nothing_from_the_gateway(overlay: dict[str, Any], told: str) -> None:
+    wanted = settings(operator_spec=overlay, source_ranges=["198.51.100.0/24"])
+    with pytest.raises(ExomeshError, match=re.escape(told)):
+        operator_settings(wanted, True)

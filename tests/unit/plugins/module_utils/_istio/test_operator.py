@@ -8,7 +8,6 @@ from __future__ import annotations
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.operator import (
     OperatorSettings,
     istio_operator,
-    merge,
 )
 
 PROXY = {"ISTIO_META_DNS_CAPTURE": "true"}
@@ -84,9 +83,3 @@ def test_everything_wins_over_the_preset_and_spec_over_everything() -> None:
         "resources": {"requests": {"cpu": "1", "memory": "2Gi"}},
         "topologySpreadConstraints": [],
     }
-
-
-def test_merging() -> None:
-    base = {"a": {"b": 1, "c": [1, 2]}, "d": 4}
-    assert merge(base, {"a": {"c": [3], "e": {}}, "d": None}) == {"a": {"b": 1, "c": [3], "e": {}}, "d": None}
-    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 4}

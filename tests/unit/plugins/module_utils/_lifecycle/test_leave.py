@@ -153,7 +153,11 @@ def test_a_misspelt_name_is_told_and_one_that_nobody_knows_is_none(mesh: Mesh) -
     with pytest.raises(ExomeshError, match=r"did you mean fra\?") as caught:
         mesh.leave("fraa")
     assert caught.value.code == "unknown_cluster"
-    assert deleted(mesh.leave("zuerich", members=("vie", "fra"))) == {}
+    left = mesh.leave("zuerich", members=("vie", "fra"))
+    assert deleted(left) == {}
+    assert "No cluster of this mesh knows zuerich. The members are vie, fra" in " ".join(
+        left.report("zuerich")
+    )
 
 
 def test_nothing_is_changed_where_a_survivor_does_not_answer(mesh: Mesh) -> None:
