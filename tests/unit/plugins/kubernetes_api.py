@@ -59,6 +59,7 @@ RESOURCES = {
     ],
     "/apis/coordination.k8s.io/v1": [("Lease", "leases", True)],
     "/apis/apiextensions.k8s.io/v1": [("CustomResourceDefinition", "customresourcedefinitions", False)],
+    "/apis/networking.k8s.io/v1": [("NetworkPolicy", "networkpolicies", True)],
     "/apis/networking.istio.io/v1": [
         ("Gateway", "gateways", True),
         ("VirtualService", "virtualservices", True),
@@ -93,6 +94,7 @@ REVIEWS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 
 PLURALS = {plural for group in RESOURCES.values() for _kind, plural, _namespaced in group}
+PLURALS |= {"ciliumnetworkpolicies"}  # some clusters have them
 
 Object = dict[str, Any]
 RunCommand = Callable[[str, list[str]], tuple[Iterable[str], int]]

@@ -51,7 +51,10 @@ ELSEWHERE = {
     # Their tests share a fixture with those of a role, of the page, or of what may wait.
     "_base/task": "waits/test_every_module.py",
     "_istio/former": "roles/test_preflight.py",
+    "_preflight/acceptance": "roles/test_preflight.py",
     "_preflight/checks": "roles/test_preflight.py",
+    "_preflight/extensions": "roles/test_preflight.py",
+    "_preflight/mesh_config": "roles/test_preflight.py",
     "_preflight/owners": "roles/test_preflight.py",
     "_preflight/targets": "roles/test_preflight.py",
     "_preflight/wanted": "roles/test_preflight.py",
