@@ -619,6 +619,58 @@ def network_policy(cluster: str) -> Harm:
     return in_shop(cluster, obj("NetworkPolicy", "deny", SYSTEM, "networking.k8s.io/v1", spec=spec))
 
 
+def of_pods(name: str, **spec: Any) -> Object:
+    """A NetworkPolicy for all pods of the shop."""
+    return obj("NetworkPolicy", name, "shop", "networking.k8s.io/v1", spec={"podSelector": {}, **spec})
+
+
+def second_gateway() -> Object:
+    """A Gateway on port 15443 for hosts that the mesh's own Gateway has, too. Envoy takes only one."""
+    server = {
+        "port": {"number": 15443, "name": "tls", "protocol": "TLS"},
+        "tls": {"mode": "AUTO_PASSTHROUGH"},
+        "hosts": ["*.kube-system.svc.cluster.local"],
+    }
+    spec = {"selector": {"istio": "eastwestgateway"}, "servers": [server]}
+    return obj("Gateway", "more", "shop", "networking.istio.io/v1", spec=spec)
+
+
+def waiting_gateway_pod() -> Object:
+    """A second pod of the gateway, for which no node is right."""
+    spec = {
+        "containers": [{"name": "istio-proxy", "image": WORKLOAD.server_image}],
+        "nodeSelector": {"room": "none"},
+        "terminationGracePeriodSeconds": 0,
+    }
+    selected = {
+        "app": "istio-eastwestgateway",
+        "istio": "eastwestgateway",
+        "sidecar.istio.io/inject": "false",
+    }
+    return obj("Pod", "second", SYSTEM, metadata={"labels": selected}, spec=spec)
+
+
+@contextmanager
+def unacceptable_filter(mesh: Mesh) -> Iterator[None]:
+    """A filter without a field that Envoy requires, in a pod that runs already."""
+    kind = "type.googleapis.com/envoy.extensions.filters.network.ratelimit.v3.RateLimit"
+    value = {
+        "name": "envoy.filters.network.ratelimit",
+        "typed_config": {"@type": kind, "stat_prefix": "x"},
+    }
+    manager = {"filterChain": {"filter": {"name": "envoy.filters.network.http_connection_manager"}}}
+    patch = {
+        "applyTo": "NETWORK_FILTER",
+        "match": {"context": "SIDECAR_OUTBOUND", "listener": manager},
+        "patch": {"operation": "INSERT_BEFORE", "value": value},
+    }
+    made = obj(
+        "EnvoyFilter", "broken", "shop", "networking.istio.io/v1alpha3", spec={"configPatches": [patch]}
+    )
+    with shop_pod("cluster3")(mesh), mesh.created("cluster3", made):
+        yield
+
+
 def tls_rule(name: str, namespace: str, host: str, mode: str) -> Object:
     spec = {"host": host, "trafficPolicy": {"tls": {"mode": mode}}}
     return obj("DestinationRule", name, namespace, "networking.istio.io/v1", spec=spec)
@@ -810,6 +862,28 @@ FAULTS = [
         requests=True,
     ),
     Fault("NetworkPolicy blocks 15443", network_policy("cluster2"), [("gateway-blocked", "cluster2")]),
+    Fault(
+        "second Gateway for the same hosts",
+        in_shop("cluster2", second_gateway()),
+        [("gateway-config-rejected", "cluster2")],
+    ),
+    Fault(
+        "second pod of the gateway waits",
+        in_shop("cluster1", waiting_gateway_pod()),
+        [("gateway-degraded", "cluster1")],
+    ),
+    # Proxies of users, and what they need
+    Fault("EnvoyFilter that Envoy rejects", unacceptable_filter, [("proxy-config-rejected", "cluster3")]),
+    Fault(
+        "NetworkPolicy without egress",
+        shop_pod("cluster1", of_pods("closed", policyTypes=["Egress"])),
+        [("istiod-blocked", "cluster1"), ("peers-blocked", "cluster1")],
+    ),
+    Fault(
+        "NetworkPolicy for callers of one namespace",
+        shop_pod("cluster2", SHOP_SERVICE, of_pods("own", ingress=[{"from": [{"podSelector": {}}]}])),
+        [("endpoint-blocked", "cluster2")],
+    ),
     # Services that do not cross
     Fault(
         "headless Service",
