@@ -645,6 +645,7 @@ def waiting_gateway_pod() -> Object:
     selected = {
         "app": "istio-eastwestgateway",
         "istio": "eastwestgateway",
+        "topology.istio.io/network": "network-cluster1",
         "sidecar.istio.io/inject": "false",
     }
     return obj("Pod", "second", SYSTEM, metadata={"labels": selected}, spec=spec)

@@ -323,7 +323,8 @@ def _noted(found: ClusterCertificates) -> Iterator[None]:
     try:
         yield
     except ExomeshError as error:
-        found.unread.append(str(error))
+        if error.code != "proxy_silent":  # a proxy that needs no certificate has none
+            found.unread.append(str(error))
         found.problems.append(str(error.about(cluster=found.name)))
 
 

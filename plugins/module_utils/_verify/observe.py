@@ -16,7 +16,7 @@ from .._base.documents import MALFORMED, load_json, load_yaml
 from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.text import is_plain_url, is_token
-from .._base.waiting import concurrently
+from .._base.waiting import as_far_as_time_goes, concurrently, pause
 from .._istio.names import ISTIO_NAMESPACE, VERIFY_NAMESPACE
 from .._istio.record import RECORD_REF, Record, require_cluster, require_identity
 from .._kubernetes.api import ApiError, Object
@@ -38,6 +38,9 @@ from .state import (
 
 _ISTIOD_DEBUG_PORT = 15014
 _ANSWER_SECONDS = 10.0
+_AGAIN_SECONDS = 1.0
+"""Seconds after which a pod that did not answer is asked once more. It may just have been replaced."""
+
 RIGHTS = {
     "list namespaces": ("", "namespaces"),
     "list nodes": ("", "nodes"),
@@ -331,7 +334,15 @@ _READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
 
 
 def read_certificates(state: ClusterState, client: KubernetesClient) -> None:
-    """Read the certificates that a cluster has and serves."""
+    """Read the certificates that a cluster has and serves; once more if something did not answer."""
+    _read_certificates(state, client)
+    if any(state.untold.get(part) for part in ("certificates", "proxies")):
+        with as_far_as_time_goes():
+            pause(_AGAIN_SECONDS)
+            _read_certificates(state, client)
+
+
+def _read_certificates(state: ClusterState, client: KubernetesClient) -> None:
     try:
         found = look_at_cluster(client)
         state.certificates, state.running_roots = found.seen, found.running_roots
