@@ -127,7 +127,8 @@ def _token_secret(name: str, account: str, labels: Mapping[str, str]) -> Object:
 def reader_objects(reader: str, secrets: bool = False) -> list[Object]:
     """Return the objects that a cluster has for one of its readers, without the token.
 
-    The roles are the same for all readers. They allow what istiod watches in a remote cluster, and no more.
+    The roles are the same for all readers. They allow what istiod, istioctl and Kiali watch in a remote
+    cluster, and no more.
 
     :param secrets: also let the reader read all Secrets. istiod insists on that unless it is told otherwise.
     """
@@ -183,7 +184,8 @@ _CLUSTER_RULES = [
     _watch("", "namespaces", "nodes", "pods", "services"),
     _watch("discovery.k8s.io", "endpointslices"),
     _watch("apiextensions.k8s.io", "customresourcedefinitions"),
-    _watch("networking.istio.io", "workloadentries"),
+    # istiod reads workload entries. istioctl and Kiali use the same accounts, and wait for all kinds of Istio.
+    *(_watch(f"{group}.istio.io", "*") for group in ("extensions", "networking", "security", "telemetry")),
     _watch("gateway.networking.k8s.io", "gateways"),
     # For clusters where multi-cluster services (MCS) are switched on.
     _watch("multicluster.x-k8s.io", "serviceexports", "serviceimports"),

@@ -20,7 +20,11 @@ VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
 NAMESPACES = ("", "istio-system")  # all, and the one that is special
 CLUSTER_WIDE = {"namespaces", "nodes", "pods", "services", "endpointslices", "customresourcedefinitions"}
 NOT_SERVED_HERE = (
+    ("extensions.istio.io", "wasmplugins"),
+    ("networking.istio.io", "virtualservices"),
     ("networking.istio.io", "workloadentries"),
+    ("security.istio.io", "authorizationpolicies"),
+    ("telemetry.istio.io", "telemetries"),
     ("gateway.networking.k8s.io", "gateways"),
     ("multicluster.x-k8s.io", "serviceexports"),
     ("multicluster.x-k8s.io", "serviceimports"),
