@@ -14,6 +14,7 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
 import tempfile
 import threading
 import time
@@ -1034,6 +1035,17 @@ def looks(mesh: Mesh) -> Iterator[Looks]:
 def test_a_healthy_mesh_has_no_findings(looks: Looks) -> None:
     assert looks.found(requests=True, settle=90) == []
     assert looks.found(requests=False) == []
+
+
+@pytest.mark.parametrize(
+    "words", ["analyze -A", "remote-clusters", "proxy-status", "x precheck", "bug-report --timeout 60s"]
+)
+def test_tools_of_istio_work_on_the_mesh(mesh: Mesh, tmp_path: Path, words: str) -> None:
+    """They read the remote secrets, and wait forever for what these accounts may not read."""
+    command = [mesh.lab.path / "bin/istioctl", "--kubeconfig", mesh.kubeconfig("cluster1"), *words.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "forbidden" not in done.stdout + done.stderr
 
 
 ROWS: list[tuple[str, str, str, float]] = []

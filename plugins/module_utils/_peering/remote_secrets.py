@@ -176,23 +176,23 @@ def _namespace(kind: str) -> Object:
     return {"namespace": ISTIO_NAMESPACE} if kind == "Role" else {}
 
 
-def _watch(group: str, *resources: str) -> Object:
-    return {"apiGroups": [group], "resources": list(resources), "verbs": ["list", "watch"]}
+def _read(group: str, *resources: str) -> Object:
+    return {"apiGroups": [group], "resources": list(resources), "verbs": ["get", "list", "watch"]}
 
 
 _CLUSTER_RULES = [
-    _watch("", "namespaces", "nodes", "pods", "services"),
-    _watch("discovery.k8s.io", "endpointslices"),
-    _watch("apiextensions.k8s.io", "customresourcedefinitions"),
-    # istiod reads workload entries. istioctl and Kiali use the same accounts, and wait for all kinds of Istio.
-    *(_watch(f"{group}.istio.io", "*") for group in ("extensions", "networking", "security", "telemetry")),
-    _watch("gateway.networking.k8s.io", "gateways"),
+    _read("", "namespaces", "nodes", "pods", "services"),
+    _read("discovery.k8s.io", "endpointslices"),
+    _read("apiextensions.k8s.io", "customresourcedefinitions"),
+    # istiod reads workload entries. istioctl and Kiali use the same accounts, and wait for all kinds.
+    *(_read(f"{group}.istio.io", "*") for group in ("extensions", "networking", "security", "telemetry")),
+    _read("gateway.networking.k8s.io", "gateways"),
     # For clusters where multi-cluster services (MCS) are switched on.
-    _watch("multicluster.x-k8s.io", "serviceexports", "serviceimports"),
+    _read("multicluster.x-k8s.io", "serviceexports", "serviceimports"),
 ]
 # For the mesh configuration, which has the trust domain.
-_NAMESPACE_RULES = [_watch("", "configmaps")]
-_SECRETS_RULES = [_watch("", "secrets")]
+_NAMESPACE_RULES = [_read("", "configmaps")]
+_SECRETS_RULES = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}]
 
 
 def compare_secret(client: KubernetesClient, access: Access) -> ObjectChange:

@@ -17,6 +17,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secr
 )
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
+READING = ("get", "list", "watch")
 NAMESPACES = ("", "istio-system")  # all, and the one that is special
 CLUSTER_WIDE = {"namespaces", "nodes", "pods", "services", "endpointslices", "customresourcedefinitions"}
 NOT_SERVED_HERE = (
@@ -79,8 +80,8 @@ def test_readers_may_do_what_istiod_does_and_nothing_else(kubeconfigs: dict[str,
     nobody = {"name": "nobody", "namespace": "istio-system"}
     client.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": nobody})
     names = CLUSTER_WIDE | {name for _group, name in NOT_SERVED_HERE}
-    expected = set(itertools.product(("list", "watch"), names, NAMESPACES))
-    expected |= {(verb, "configmaps", "istio-system") for verb in ("list", "watch")}
+    expected = set(itertools.product(READING, names, NAMESPACES))
+    expected |= {(verb, "configmaps", "istio-system") for verb in READING}
     least = rights(client, reader_account("vie"))
     assert least - rights(client, "nobody") == expected
     more = rights(client, reader_account("fra"))
