@@ -141,7 +141,7 @@ EXAMPLES = r"""
     api_key: "{{ vault_exoscale_key }}"
     api_secret: "{{ vault_exoscale_secret }}"
 
-- name: Remove it
+- name: Remove the kubeconfig
   exomesh.istio.sks_kubeconfig:
     kubeconfig: /home/me/mesh/mesh-a.kubeconfig
     context: mesh-a
