@@ -42,7 +42,7 @@ HEAD = """.. list-table::
      - imports from
 """
 TITLE = """
-The same as a drawing; each line imports from the columns with a mark:
+The same imports as a drawing; each line imports from the columns with a mark:
 
 .. code-block:: text
 

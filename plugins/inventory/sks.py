@@ -272,7 +272,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
 
 
 def _why_not_private(path: str) -> str | None:
-    """Return why somebody else may have written a file or folder; None if nobody can, or it is missing."""
+    """Return why other users may have written a file or folder; None if they cannot, or it is missing."""
     try:
         found = [os.lstat(path), os.stat(path)]
     except FileNotFoundError:

@@ -171,7 +171,7 @@ figures:
       description: Seconds from the restoration to the first answer of the drained member.
       type: float
 report:
-  description: The same as lines for people; also if the module failed.
+  description: The figures as lines of text; also if the module failed.
   type: list
   elements: str
   returned: always

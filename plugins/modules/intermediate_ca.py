@@ -131,7 +131,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Create a key in the cluster, and a request for it
+- name: Create a key and a signing request in the cluster
   exomesh.istio.intermediate_ca: &options
     kubeconfig: "{{ mesh_kubeconfig }}"
     name: "{{ mesh_cluster_name }}"
@@ -139,7 +139,7 @@ EXAMPLES = r"""
     issuer: "{{ root.certificate }}"
   register: asked
 
-- name: Sign it
+- name: Sign the request with the key of the root CA
   community.crypto.x509_certificate_pipe:
     provider: ownca
     csr_content: "{{ asked.request }}"
@@ -149,7 +149,7 @@ EXAMPLES = r"""
   register: answer
   when: asked.request | length > 0
 
-- name: Store what was signed
+- name: Store the signed intermediate CA
   exomesh.istio.intermediate_ca:
     <<: *options
     signed: "{{ answer.certificate }}"

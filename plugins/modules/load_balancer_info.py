@@ -48,7 +48,7 @@ EXAMPLES = r"""
     timeout: 180
   register: gateway
 
-- name: Show the address
+- name: Show the address of the load balancer
   ansible.builtin.debug:
     var: gateway.address
 """

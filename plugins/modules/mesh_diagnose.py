@@ -108,13 +108,13 @@ steps:
       type: list
       elements: str
     cause:
-      description: The likely cause of a stop.
+      description: The likely cause if the request stops at this step.
       type: str
     next_step:
-      description: The next command.
+      description: What to do if the request stops at this step.
       type: str
 report:
-  description: The same as lines for people.
+  description: The steps as lines of text.
   type: list
   elements: str
   returned: success

@@ -62,7 +62,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Find the clusters that lack something of their peers
+- name: Find the clusters that need changes of their remote secrets
   exomesh.istio.peering_info:
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
     prune: true

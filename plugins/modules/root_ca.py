@@ -110,7 +110,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Ensure one root CA
+- name: Ensure the root CA
   exomesh.istio.root_ca:
     members: "{{ mesh_clusters | exomesh.istio.mesh_members(hostvars, state_dir=mesh_state_dir) }}"
     state_dir: "{{ mesh_state_dir }}"

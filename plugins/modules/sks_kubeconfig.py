@@ -18,7 +18,7 @@ description:
   - The file has mode 0600 and is replaced in one step. Directories that are created have mode 0700.
   - Before a file of somebody else is replaced, it is kept as a backup. A file with several contexts is
     refused.
-  - A minted kubeconfig stays valid until its end, because Exoscale offers no way to revoke it before.
+  - A kubeconfig stays valid until its end, because Exoscale offers no way to revoke a kubeconfig.
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.exoscale
@@ -26,7 +26,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Asks Exoscale about the cluster, but mints nothing, except with O(held_for).
+      - Asks Exoscale about the cluster, but creates no kubeconfig, except with O(held_for).
   diff_mode:
     support: full
     details:
@@ -100,7 +100,7 @@ options:
   held_for:
     description:
       - The run for which a kubeconfig is held in memory, as P(exomesh.istio.this_run#lookup) returns it.
-      - In check mode, if no usable kubeconfig exists yet, one is minted that ends within half an hour. Later
+      - In check mode, if no usable kubeconfig exists yet, one is created that ends within half an hour. Later
         tasks of the run can then look into the cluster. It is on no disk. It is gone when the run ends, no
         matter how the run ends.
       - On a system without files in memory, such as macOS, it is in a private folder for temporary files.
@@ -141,7 +141,7 @@ EXAMPLES = r"""
     api_key: "{{ vault_exoscale_key }}"
     api_secret: "{{ vault_exoscale_secret }}"
 
-- name: Remove it
+- name: Remove the kubeconfig
   exomesh.istio.sks_kubeconfig:
     kubeconfig: /home/me/mesh/mesh-a.kubeconfig
     context: mesh-a
@@ -230,7 +230,7 @@ ca_not_after:
   type: str
   returned: state is present, unless check mode would renew
 held:
-  description: The kubeconfig that was minted for a check, and is held in memory.
+  description: The kubeconfig that was created for a check, and is held in memory.
   type: dict
   returned: in check mode, with O(held_for), if no usable kubeconfig exists yet
   contains:

@@ -114,7 +114,7 @@ problems:
   type: dict
   returned: when it was written
 report:
-  description: The same as lines for people.
+  description: The path, the contents and the redactions as lines of text.
   type: list
   elements: str
   returned: success

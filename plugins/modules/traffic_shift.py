@@ -181,7 +181,7 @@ checks:
       description: What was wrong; null if nothing was wrong.
       type: str
 report:
-  description: The same as lines for people; also if the module failed.
+  description: The checks as lines of text; also if the module failed.
   type: list
   elements: str
   returned: always

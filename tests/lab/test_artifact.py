@@ -96,7 +96,11 @@ class Job:
     @property
     def verdicts(self) -> dict[tuple[str, str], str]:
         """What the verification said of every pair."""
-        (report,) = [data["res"]["msg"] for data in self.results if data["task"] == "Show what was found"]
+        (report,) = [
+            data["res"]["msg"]
+            for data in self.results
+            if data["task"] == "Show the result of the verification"
+        ]
         return verdicts("\n".join(f"- {line}" for line in report))
 
 

@@ -58,7 +58,7 @@ def _read(reader: int, seconds: float) -> dict[str, Any] | None:
 
 
 def _become_keeper(serve: Callable[[Tell], None], writer: int) -> None:
-    """Detach this process from the task that it was forked from, and serve. This does not return."""
+    """Detach this process from the task that forked it, then serve. The function never returns."""
 
     def tell(what: Mapping[str, Any]) -> None:
         with os.fdopen(writer, "w", encoding="utf-8") as stream:

@@ -112,7 +112,7 @@ class Watch:
 
 
 def user_name() -> str:
-    """Return the user's name, or ``uid-`` and a number where the system knows no name, as in a container."""
+    """Return the name of the user, or ``uid-NUMBER`` if the system knows no name, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):

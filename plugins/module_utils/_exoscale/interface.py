@@ -147,7 +147,7 @@ class Exoscale(ABC):
 
     @abstractmethod
     def _mint(self, cluster: Cluster, user: str, groups: list[str], ttl: int | None) -> str:
-        """Mint a kubeconfig; return its text, which may have other output before it."""
+        """Create a kubeconfig, and return its text, which may follow other output."""
 
     def cluster(self, zone: str, cluster: str) -> Cluster:
         """Return a cluster by name or ID. An error names its real zone, or what exists instead."""
@@ -157,7 +157,7 @@ class Exoscale(ABC):
             raise self._explained(error, zone, cluster).about(cluster, zone) from None
 
     def kubeconfig(self, cluster: Cluster, user: str, groups: list[str], ttl: int | None) -> str:
-        """Mint a kubeconfig, with a new client certificate. Nobody can revoke it before its end.
+        """Create a kubeconfig with a new client certificate, which nobody can revoke before it ends.
 
         :param ttl: lifetime in seconds; Exoscale's own default when None.
         """

@@ -47,7 +47,7 @@ class Request:
     force: bool
     check_mode: bool
     hold: Hold | None = None
-    """In check mode, holds a kubeconfig while no usable one exists; None if none may be minted."""
+    """In check mode, holds a kubeconfig while no usable one exists; None if none may be created."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Outcome:
 
 
 def ensure_present(exoscale: Exoscale, request: Request, prove: Proof | None) -> Outcome:
-    """Keep the file if it is still good; otherwise mint a kubeconfig and write it.
+    """Keep the file if it is still good; otherwise create a kubeconfig and write it.
 
     :param prove: checks a file that is kept, and a new one; None checks nothing.
     """
@@ -154,7 +154,7 @@ def _renew(
 
 
 def _hold(exoscale: Exoscale, cluster: Cluster, request: Request, hold: Hold, outcome: Outcome) -> None:
-    """Mint a short-lived kubeconfig for the rest of a run in check mode."""
+    """Create a short-lived kubeconfig for the rest of a run in check mode."""
     ttl = SHORT_LIFE if request.ttl is None else min(request.ttl, SHORT_LIFE)
     text = exoscale.kubeconfig(cluster, request.user, list(request.groups), int(ttl.total_seconds()))
     config, entry = _prepared(text, request.context, cluster)

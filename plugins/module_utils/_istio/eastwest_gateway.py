@@ -247,7 +247,7 @@ class GatewayApiForm(Form):
                 )
 
     def _scaled_to_zero(self) -> list[ObjectChange]:
-        """Return the change of a Deployment that someone scaled to 0. An autoscaler ignores 0 replicas."""
+        """Return the change that scales the Deployment from 0 to 1, as an autoscaler ignores 0 replicas."""
         live = self._client.get(self._deployment)
         if not live or live["spec"].get("replicas") != 0:
             return []

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Objects that this collection installed under its former names (private to the collection).
+"""Find and rename objects that carry names of earlier releases (private to the collection).
 
 The former names are those of Istio's documents. Others use them, too, so a name proves nothing. The proof is
 something else:

@@ -396,7 +396,7 @@ def always_changed(client: KubernetesClient, ref: ObjectRef) -> ExomeshError:
 
 
 def _removed(live: Object, exact: Object) -> list[str]:
-    """Return the fields of the live object that the exact one lacks or has with another value."""
+    """Return the fields of the live object that are missing or different in the exact object."""
     before, after = flatten(_comparable(live)), flatten(_comparable(exact))
     return sorted(path for path in before if before[path] != after.get(path)) or ["one of its lists"]
 

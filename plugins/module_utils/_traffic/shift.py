@@ -230,7 +230,7 @@ class Shift:
     def _tried(work: Callable[[], str | None]) -> str | None:
         """Do the work, and return what is wrong, or None.
 
-        No error is raised, because any failure while requests are moved has to move them back.
+        Errors are returned, not raised, because the caller must move all requests back after any failure.
         """
         try:
             with sparing():

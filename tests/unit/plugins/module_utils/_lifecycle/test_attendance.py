@@ -125,7 +125,7 @@ def test_with_skip_the_others_go_on_and_the_missing_are_told_at_the_end(place: P
     assert code != 0
     assert place.changed() == {"fra", "vie"}
     assert "MESH [['vie'], ['fra']]" in output
-    end = output.rpartition("Tell who is missing, and why")[2]
+    end = output.rpartition("Fail, and report why members are missing")[2]
     assert "This was done without sof, zrh, as mesh_on_failure is skip." in end
     assert "sof: sof: the zone ch-dk-3 is none." in end
     assert "zrh: cluster zrh: The API server" in end
