@@ -109,13 +109,13 @@ options:
     default: {}
   gateway_overlay:
     description:
-      - The same for the IstioOperator of the east-west gateway.
+      - Settings that are merged over the C(spec) of the east-west gateway's IstioOperator.
     type: dict
     default: {}
   gateway_parameters:
     description:
-      - Settings that are merged over the objects of a gateway of the Gateway API, as in option O(parameters)
-        of module M(exomesh.istio.eastwest_gateway).
+      - Settings that are merged over the objects of a gateway of the Gateway API, as in
+        O(exomesh.istio.eastwest_gateway#module:parameters).
     type: dict
     default: {}
   gateway_api:
