@@ -229,7 +229,7 @@ def test_the_preflight_names_the_cluster(play: Play, kubeconfigs: dict[str, Path
     (state.parent / "given").write_text(yaml.safe_dump(given))
     run = play({"west": {}}, kubeconfig_source="file", kubeconfig_file=str(state.parent / "given"))
     assert run.return_code != 0
-    assert "cluster west: the API server https://127.0.0.1" in run.words
+    assert "cluster west: The API server https://127.0.0.1" in run.words
     assert "does not accept the kubeconfig's credentials" in run.words
     assert "not-the-token" not in run.text
 
