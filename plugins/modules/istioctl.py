@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: istioctl
-short_description: Ensure the istioctl of one release, fetched once and checked
+short_description: Ensure that istioctl of one release is there, and check what is fetched
 version_added: 0.1.0
 description:
   - Fetches the release archive of istioctl, checks its sha256 and unpacks it, unless the program is there

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Read YAML with the position of each text, to replace single texts and keep the rest (private).
 
-What is read comes from a cluster. So the reader builds only mappings, lists and texts, follows no alias, and
-limits the depth.
+A text from a cluster cannot be trusted. So the reader builds only mappings, lists and texts, follows no alias,
+and limits the depth.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Search for members of a mesh that lack something of their peers (private to the collection).
+"""Search for members whose peering is incomplete (private to the collection).
 
 Peering asks the peers' APIs for each pair, with some ten requests each. Here every cluster is read only once,
 independent of the number of its peers. The same code judges what was read.
@@ -117,7 +117,7 @@ class Gaps:
 
 
 def find_gaps(members: Sequence[Member], options: Options) -> Gaps:
-    """Find what the members of a mesh lack of each other.
+    """Find the members whose peering is incomplete.
 
     :param options: the options of the peering. Nothing is changed.
     :raises ExomeshError: ``wrong_cluster`` or ``same_cluster``: a kubeconfig is another cluster's.
