@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Read YAML with the position of each text, to replace single texts and keep the rest (private).
 
-A text from a cluster cannot be trusted. So the reader builds only mappings, lists and texts, follows no alias,
+Nobody can trust a text from a cluster. So the reader builds only mappings, lists and texts, follows no alias,
 and limits the depth.
 """
 

@@ -130,7 +130,7 @@ def _access(access: Any) -> Sequence[str]:
 
 
 def _content(objects: Iterable[Object]) -> list[list[Any]]:
-    """Return the name, labels, spec and load balancer status of each object, without its managers and times."""
+    """Return the name, labels, spec and load balancer status of each object, but no managers and times."""
     return [
         [obj["metadata"]["name"], labels_of(obj), obj.get("spec"), obj.get("status", {}).get("loadBalancer")]
         for obj in sorted(objects, key=lambda obj: str(obj["metadata"]["name"]))
