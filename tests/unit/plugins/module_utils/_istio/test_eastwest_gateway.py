@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,18 +29,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client i
 from kubernetes_api import ApiServer
 
 RANGES = ("198.51.100.0/28",)
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path, "vie")
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def client(api: ApiServer) -> KubernetesClient:
-    return KubernetesClient(str(api.kubeconfig))
 
 
 def settings(**given: Any) -> GatewaySettings:

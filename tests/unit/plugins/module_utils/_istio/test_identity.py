@@ -5,52 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._istio import record as records
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.identity import identify
-from ansible_collections.exomesh.istio.plugins.module_utils._istio.record import Entry, Record
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from kubernetes_api import ApiServer
-
-KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
-NAMES = ("fra", "vie")
-
-
-@pytest.fixture
-def apis(tmp_path: Path) -> Iterator[dict[str, ApiServer]]:
-    servers = {}
-    for name in NAMES:
-        (tmp_path / name).mkdir()
-        servers[name] = ApiServer(tmp_path / name, name)
-        servers[name].put(
-            KUBE_SYSTEM,
-            {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {"name": "kube-system", "uid": f"uid-{name}"},
-            },
-        )
-    yield servers
-    for server in servers.values():
-        server.close()
+from records import NAMES, record
 
 
 @pytest.fixture
 def client(apis: dict[str, ApiServer]) -> KubernetesClient:
     return KubernetesClient(str(apis["fra"].kubeconfig), name="fra")
-
-
-def record(*members: str, **changed: Any) -> Record:
-    """The record of fra in a mesh of these."""
-    entries = {name: Entry(name, f"network-{name}", f"uid-{name}") for name in members or NAMES}
-    return replace(Record("mesh1", "fra", "network-fra", "uid-fra", "aa:bb", entries), **changed)
 
 
 def member(apis: dict[str, ApiServer], name: str, cluster: str | None = None) -> Member:

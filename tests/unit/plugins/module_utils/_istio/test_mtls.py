@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.mtls import (
@@ -21,18 +18,6 @@ from kubernetes_api import ApiServer
 
 PATH = "/apis/security.istio.io/v1/namespaces/istio-system/peerauthentications/default"
 REF = ObjectRef.of(PLAIN_TEXT_REFUSED)
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path, "vie")
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def client(api: ApiServer) -> KubernetesClient:
-    return KubernetesClient(str(api.kubeconfig))
 
 
 def act(client: KubernetesClient, strict: bool) -> list[str]:

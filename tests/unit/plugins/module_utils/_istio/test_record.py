@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,40 +20,14 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.objects 
     UPDATE,
 )
 from kubernetes_api import ApiServer, status
+from records import record
 
 PATH = "/api/v1/namespaces/istio-system/configmaps/exomesh"
-KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
-NAMES = ("fra", "vie")
-
-
-@pytest.fixture
-def apis(tmp_path: Path) -> Iterator[dict[str, ApiServer]]:
-    servers = {}
-    for name in NAMES:
-        (tmp_path / name).mkdir()
-        servers[name] = ApiServer(tmp_path / name, name)
-        servers[name].put(
-            KUBE_SYSTEM,
-            {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {"name": "kube-system", "uid": f"uid-{name}"},
-            },
-        )
-    yield servers
-    for server in servers.values():
-        server.close()
 
 
 @pytest.fixture
 def client(apis: dict[str, ApiServer]) -> KubernetesClient:
     return KubernetesClient(str(apis["fra"].kubeconfig), name="fra")
-
-
-def record(*members: str, **changed: Any) -> Record:
-    """The record of fra in a mesh of these."""
-    entries = {name: Entry(name, f"network-{name}", f"uid-{name}") for name in members or NAMES}
-    return replace(Record("mesh1", "fra", "network-fra", "uid-fra", "aa:bb", entries), **changed)
 
 
 def kept(api: ApiServer) -> Record:

