@@ -22,6 +22,7 @@ from .._kubernetes.readiness import pod_unmet
 from .._verify import findings
 from .._verify.checks_cluster import gateways
 from .._verify.checks_mesh import told_roots
+from .._verify.checks_proxies import network_policies
 from .._verify.findings import Finding
 from .._verify.state import (
     ClusterState,
@@ -341,19 +342,14 @@ def gateway(way: Way, target: Target) -> Step:
     if not way.crosses:
         return Step(name, OK, "not needed inside one network")
     mesh = MeshState({way.destination.name: way.destination}, [], way.now, full=False)
-    for kind, evidence in gateways(way.destination, mesh):
-        if kind not in _ABOUT_OTHERS:
-            found = Finding(kind, cluster=way.destination.name)
-            return Step(
-                name,
-                STOP,
-                kind.message,
-                tuple(evidence),
-                kind.cause,
-                found.next_step({way.destination.name: way.destination.member}),
-            )
+    for kind, evidence in (*gateways(way.destination, mesh), *network_policies(way.destination, mesh)):
+        if kind.breaks_in and kind not in _ABOUT_OTHERS:
+            return _fault(name, way, kind, evidence)
     passed_on = way.gateway.server_names(GATEWAY_PORT) if way.gateway else set()
     if target.sni not in passed_on:
+        if rejected := way.gateway.rejected() if way.gateway else {}:
+            evidence = [f"{resource}: {why}" for resource, why in rejected.items()]
+            return _fault(name, way, findings.GATEWAY_CONFIG_REJECTED, evidence)
         return Step(
             name,
             STOP,
@@ -365,6 +361,13 @@ def gateway(way: Way, target: Target) -> Step:
             f"kubectl -n {target.service[0]} get service,destinationrule, in {way.destination.name}",
         )
     return Step(name, OK, f"{', '.join(way.destination.gateway_addresses)} passes it on by its name")
+
+
+def _fault(name: str, way: Way, kind: findings.Kind, evidence: Sequence[str]) -> Step:
+    """Return the step at which a fault of the destination stops the request."""
+    members = {way.destination.name: way.destination.member}
+    next_step = Finding(kind, cluster=way.destination.name).next_step(members)
+    return Step(name, STOP, kind.message, tuple(evidence), kind.cause, next_step)
 
 
 def peer(way: Way, target: Target) -> Step:

@@ -196,6 +196,17 @@ def no_sidecar_there(told: Recording) -> None:
             spec[kind] = [one for one in spec.get(kind, []) if one["name"] != "istio-proxy"]
 
 
+def closed_gateway(told: Recording) -> None:
+    told["destination"]["network_policies"].append(
+        {"metadata": {"name": "closed", "namespace": "istio-system"}, "spec": {"podSelector": {}}}
+    )
+
+
+def rejecting_gateway(told: Recording) -> None:
+    unknown_to_the_gateway(told)
+    told["gateway"]["listeners"].append({"name": "0.0.0.0_15443", "error_state": {"details": "two the same"}})
+
+
 def no_mutual_tls_there(told: Recording) -> None:
     told["destination"]["peer_authentications"].append(
         {"metadata": {"name": "plain", "namespace": "exodemo"}, "spec": {"mtls": {"mode": "DISABLE"}}}
@@ -216,6 +227,8 @@ def no_mutual_tls_there(told: Recording) -> None:
         (no_gateway_address, "gateway", "no load balancer address"),
         (gateway_down, "gateway", "no ready pod"),
         (unknown_to_the_gateway, "gateway", "outbound_.3000_._.exo-webtest.exodemo.svc.cluster.local"),
+        (closed_gateway, "gateway", "istio-system/closed"),
+        (rejecting_gateway, "gateway", "0.0.0.0_15443: two the same"),
         (no_service_there, "peer", "no Service exodemo/exo-webtest"),
         (not_ready, "peer", "no pod of the Service is ready"),
         (no_sidecar_there, "peer", "have no sidecar"),
@@ -236,6 +249,16 @@ def test_a_rejection_of_something_else_does_not_stop_the_way() -> None:
     steps = walk(way_of(told))
     assert all(step.state == OK for step in steps)
     assert "0.0.0.0_9000" in steps[1].evidence[0]
+
+
+def test_a_second_pod_of_the_gateway_that_waits_does_not_stop_the_way() -> None:
+    told = healthy()
+    (gateway,) = [pod for pod in told["destination"]["pods"] if "eastwest" in pod["metadata"]["name"]]
+    waiting = copy.deepcopy(gateway)
+    waiting["metadata"]["name"] += "-2"
+    waiting["status"] = {"phase": "Pending"}
+    told["destination"]["pods"].append(waiting)
+    assert all(step.state == OK for step in walk(way_of(told)))
 
 
 def test_inside_a_cluster_no_gateway_is_needed() -> None:
