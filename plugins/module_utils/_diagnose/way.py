@@ -237,12 +237,7 @@ def _ask_proxies(way: Way) -> Way:
     told = concurrently(lambda name: _syncz(client, name, f"{way.pod_name}.{way.pod_namespace}"), istiods)
     gateway = None
     if way.crosses:
-        pods = [
-            pod
-            for service in way.destination.gateway_services
-            for pod in way.destination.gateway_pods(service)
-            if is_ready(pod)
-        ]
+        pods = [pod for pod in way.destination.pods_of_gateways if is_ready(pod)]
         if pods:
             gateway = read_config(way.destination.reached, ISTIO_NAMESPACE, pods[0]["metadata"]["name"])
     return replace(way, proxy=proxy, known_to=dict(zip(istiods, told, strict=True)), gateway=gateway)

@@ -15,6 +15,7 @@ from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL, VERIFY_NAMESPACE
 from .._istio.operator import OperatorSettings, istio_operator
 from .._kubernetes.api import Object
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, labels_of
+from .._kubernetes.selectors import selects
 from .wanted import Wanted
 
 _NAME_LABEL = "kubernetes.io/metadata.name"
@@ -62,7 +63,10 @@ def _discovery(selectors: Sequence[Any], wanted: Wanted, namespaces: Sequence[Ob
     hidden = [
         name
         for name, labels in needed.items()
-        if not any(_selects(selector, {**labels, _NAME_LABEL: name}) for selector in selectors)
+        if not any(
+            isinstance(selector, Mapping) and selects(selector, {**labels, _NAME_LABEL: name})
+            for selector in selectors
+        )
     ]
     if not hidden:
         return Check("discovery-selectors", OK, "istiod sees the namespaces that the mesh needs")
@@ -75,24 +79,3 @@ def _discovery(selectors: Sequence[Any], wanted: Wanted, namespaces: Sequence[Ob
         next_step=f"Add a selector for them: - matchExpressions: [{adding}]",
         acceptable=ISTIO_NAMESPACE not in hidden,
     )
-
-
-def _selects(selector: Any, labels: Mapping[str, str]) -> bool:
-    """Return whether a label selector of Kubernetes matches the labels."""
-    if not isinstance(selector, Mapping):
-        return False
-    wanted = selector.get("matchLabels") or {}
-    return all(labels.get(key) == str(value) for key, value in wanted.items()) and all(
-        _holds(expression, labels) for expression in selector.get("matchExpressions") or []
-    )
-
-
-def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    value = labels.get(expression.get("key", ""))
-    values = [str(each) for each in expression.get("values") or []]
-    return {
-        "In": value in values,
-        "NotIn": value not in values,
-        "Exists": value is not None,
-        "DoesNotExist": value is None,
-    }.get(expression.get("operator", ""), False)

@@ -26,6 +26,8 @@ from .state import (
     ClusterState,
     MeshState,
     annotations_of,
+    exposed_by,
+    hosts_of,
     is_ready,
     is_running,
     is_selected,
@@ -115,7 +117,7 @@ def network(cluster: ClusterState, _mesh: MeshState) -> Found:
         )
     wrong = [
         f"{name_of(pod)} is on {network}"
-        for pod in _proxied(cluster)
+        for pod in cluster.proxied_pods
         if (network := _environment(pod).get("ISTIO_META_NETWORK", cluster.member.network))
         != cluster.member.network
     ]
@@ -131,7 +133,7 @@ def dns_capture(cluster: ClusterState, _mesh: MeshState) -> Found:
         return
     without = [
         name_of(pod)
-        for pod in _proxied(cluster)
+        for pod in cluster.proxied_pods
         # Gateways resolve no names for other pods.
         if _environment(pod).get("ISTIO_META_DNS_CAPTURE", "").lower() != "true" and not _is_gateway_pod(pod)
     ]
@@ -161,7 +163,7 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
         return
     if not cluster.gateway_addresses:
         yield findings.GATEWAY_WITHOUT_ADDRESS, cluster.gateway_events
-    pods = [pod for service in services for pod in cluster.gateway_pods(service)]
+    pods = cluster.pods_of_gateways
     if not any(_leads_to_gateway_port(service) for service in services):
         ports = [
             f"{p['port']} to {p.get('targetPort', p['port'])}" for s in services for p in s["spec"]["ports"]
@@ -332,10 +334,6 @@ def _covers(host: str, name: str) -> bool:
     return name.endswith(host[1:]) if host.startswith("*") else name == host
 
 
-def _proxied(cluster: ClusterState) -> Iterator[Object]:
-    return (pod for pod in cluster.pods if is_running(pod) and sidecar_of(pod))
-
-
 def _environment(pod: Object) -> dict[str, str]:
     container = sidecar_of(pod) or {}
     return {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
@@ -357,11 +355,7 @@ def _leads_to_gateway_port(service: Object) -> bool:
 def _exposes(gateway: Object, pods: Sequence[Object]) -> bool:
     """Return whether a Gateway, Istio's own or of the Gateway API, makes these pods pass on connections."""
     spec = gateway.get("spec") or {}
-    passes = any(
-        server.get("port", {}).get("number") == GATEWAY_PORT
-        and server.get("tls", {}).get("mode") == "AUTO_PASSTHROUGH"
-        for server in spec.get("servers", [])
-    )
+    passes = any(server.get("tls", {}).get("mode") == "AUTO_PASSTHROUGH" for server in exposed_by(gateway))
     return (passes and any(is_selected(pod, spec.get("selector") or {}) for pod in pods)) or any(
         listener["port"] == GATEWAY_PORT
         and (listener.get("tls", {}).get("options") or {}).get("gateway.istio.io/listener-protocol")
@@ -374,13 +368,10 @@ def _too_narrow(cluster: ClusterState) -> list[str]:
     """Return the exposed hosts if they do not include the test workload's host; otherwise none."""
     hosts = []
     for gateway in cluster.gateways:
-        spec = gateway.get("spec") or {}
-        for server in spec.get("servers", []):
-            if server.get("port", {}).get("number") == GATEWAY_PORT:
-                hosts += [host.rpartition("/")[2] for host in server.get("hosts", [])]
+        hosts += hosts_of(gateway)
         hosts += [
             listener.get("hostname", "*")
-            for listener in spec.get("listeners", [])
+            for listener in (gateway.get("spec") or {}).get("listeners", [])
             if listener["port"] == GATEWAY_PORT
         ]
     tested = f"{workload_name(cluster.name)}.{VERIFY_NAMESPACE}.svc.cluster.local"

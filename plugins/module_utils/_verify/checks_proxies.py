@@ -9,14 +9,13 @@ from collections.abc import Iterator
 
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE
 from .._kubernetes.api import Object
-from .._kubernetes.client import labels_of
 from .._trust.x509 import issued_by
 from . import findings
 from .checks_mesh import told_roots
 from .findings import Kind
 from .network_policies import EGRESS, INGRESS, OUTSIDE, NetworkPolicies, port_of
 from .proxies import sample
-from .state import ClusterState, MeshState, Proxy, has_gateway_port, is_running, is_selected, name_of
+from .state import ClusterState, MeshState, Proxy, exposed_by, hosts_of, is_running, is_selected, name_of
 
 Found = Iterator[tuple[Kind, list[str]]]
 
@@ -40,7 +39,7 @@ def proxies(cluster: ClusterState, _mesh: MeshState) -> Found:
         ]
         if refused:
             # Most often, two Gateways have the same hosts.
-            servers = [_told_servers(gateway) for gateway in cluster.gateways if has_gateway_port(gateway)]
+            servers = [_told_servers(gateway) for gateway in cluster.gateways if exposed_by(gateway)]
             yield kind, [*refused[:3], *(servers if of_gateway and len(servers) > 1 else []), *refused[3:]]
 
 
@@ -69,13 +68,7 @@ def _stranger(proxy: Proxy, cluster: ClusterState) -> str | None:
 
 
 def _told_servers(gateway: Object) -> str:
-    hosts = [
-        host.rpartition("/")[2]
-        for server in gateway["spec"]["servers"]
-        if (server.get("port") or {}).get("number") == GATEWAY_PORT
-        for host in server.get("hosts") or []
-    ]
-    return f"Gateway {name_of(gateway)}: hosts {', '.join(hosts)} on port {GATEWAY_PORT}"
+    return f"Gateway {name_of(gateway)}: hosts {', '.join(hosts_of(gateway))} on port {GATEWAY_PORT}"
 
 
 def network_policies(cluster: ClusterState, mesh: MeshState) -> Found:
@@ -86,17 +79,14 @@ def network_policies(cluster: ClusterState, mesh: MeshState) -> Found:
     if not cluster.network_policies:
         return
     policies = NetworkPolicies(cluster.network_policies, cluster.namespaces)
-    gateways = [
-        pod
-        for service in cluster.gateway_services
-        for pod in cluster.gateway_pods(service)
-        if is_running(pod)
-    ]
+    gateways = [pod for pod in cluster.pods_of_gateways if is_running(pod)]
+    sampled = sample(cluster)
+    workloads = [pod for pod in sampled if not _is_istio(pod)]
     for kind, refused in (
         (findings.GATEWAY_BLOCKED, _to_gateways(policies, gateways)),
-        (findings.ISTIOD_BLOCKED, _to_istiod(policies, cluster)),
-        (findings.PEERS_BLOCKED, _to_peers(policies, cluster, mesh)),
-        (findings.ENDPOINT_BLOCKED, _from_gateways(policies, cluster, gateways)),
+        (findings.ISTIOD_BLOCKED, _to_istiod(policies, cluster, sampled)),
+        (findings.PEERS_BLOCKED, _to_peers(policies, cluster, mesh, workloads)),
+        (findings.ENDPOINT_BLOCKED, _from_gateways(policies, cluster, gateways, workloads)),
     ):
         if refused:
             yield kind, list(dict.fromkeys(refused))
@@ -107,41 +97,38 @@ def _to_gateways(policies: NetworkPolicies, gateways: list[Object]) -> list[str]
     return [f"{name_of(pod)}: {_told(by)}" for pod, by in refused if by]
 
 
-def _to_istiod(policies: NetworkPolicies, cluster: ClusterState) -> list[str]:
-    istiods = [
-        pod
-        for pod in cluster.pods
-        if pod["metadata"]["namespace"] == ISTIO_NAMESPACE
-        and labels_of(pod).get("app") == "istiod"
-        and is_running(pod)
-    ]
+def _to_istiod(policies: NetworkPolicies, cluster: ClusterState, proxied: list[Object]) -> list[str]:
+    istiods = [pod for pod in cluster.istiod_pods if is_running(pod)]
     refused = []
-    for pod in sample(cluster):
+    for pod in proxied:
         ways = [_refusing(policies, pod, istiod, _XDS_PORT) for istiod in istiods]
         if ways and all(ways):
             refused.append(f"{name_of(pod)} to istiod, port {_XDS_PORT}: {_told(ways[0])}")
     return refused
 
 
-def _to_peers(policies: NetworkPolicies, cluster: ClusterState, mesh: MeshState) -> list[str]:
+def _to_peers(
+    policies: NetworkPolicies, cluster: ClusterState, mesh: MeshState, workloads: list[Object]
+) -> list[str]:
     """Report the workloads that may not connect to the gateway of a peer."""
     refused = []
     for peer in cluster.member.peers:
         addresses = mesh.clusters[peer].gateway_addresses if peer in mesh.clusters else []
-        for pod in sample(cluster):
+        for pod in workloads:
             ways = [policies.refusing(pod, EGRESS, address, GATEWAY_PORT) for address in addresses]
-            if ways and all(ways) and not _is_istio(pod):
+            if ways and all(ways):
                 refused.append(f"{name_of(pod)} to the gateway of {peer}: {_told(ways[0])}")
     return refused
 
 
-def _from_gateways(policies: NetworkPolicies, cluster: ClusterState, gateways: list[Object]) -> list[str]:
+def _from_gateways(
+    policies: NetworkPolicies, cluster: ClusterState, gateways: list[Object], workloads: list[Object]
+) -> list[str]:
     """Report the workloads that the gateway may not connect to, so that no peer reaches them."""
     refused = []
-    sampled = [pod for pod in sample(cluster) if not _is_istio(pod)]
     for service in cluster.services:
         selector = service["spec"].get("selector") or {}
-        for pod in sampled:
+        for pod in workloads:
             there = pod["metadata"]["namespace"] == service["metadata"]["namespace"]
             if not (there and is_selected(pod, selector) and gateways):
                 continue

@@ -98,7 +98,7 @@ def judge_pair(
         found.append(
             Finding(findings.NOT_TOLD, source=pair.source, destination=pair.destination, evidence=untold)
         )
-    return PairVerdict(pair, min(state, _worst(found), key=_RANKS.index), passed), found
+    return PairVerdict(pair, min(state, _worst(found), key=RANKS.index), passed), found
 
 
 def about_clusters(mesh: MeshState) -> list[Finding]:
@@ -132,4 +132,5 @@ def _worst(found: Iterable[Finding]) -> str:
 
 _STATES = {findings.ERROR: "failed", findings.UNKNOWN: "unknown", findings.WARNING: "warning"}
 """The state of a cluster or pair with a finding of this severity, worst first."""
-_RANKS = [*_STATES.values(), "ok"]
+RANKS = (*_STATES.values(), "ok")
+"""All states, worst first."""

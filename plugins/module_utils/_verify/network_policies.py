@@ -10,11 +10,11 @@ one rule of one of these policies allows: https://kubernetes.io/docs/concepts/se
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
+from .._kubernetes.selectors import selects
 
 INGRESS, EGRESS = "Ingress", "Egress"
 OUTSIDE = ""
@@ -75,24 +75,6 @@ class NetworkPolicies:
             else selects(wanted, self._namespaces.get(namespace, {}))
         )
         return there and selects(end.get("podSelector"), labels_of(peer))
-
-
-def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Return whether a label selector selects an object with these labels. An empty selector selects all."""
-    wanted = (selector or {}).get("matchLabels") or {}
-    return wanted.items() <= labels.items() and all(
-        _meets(expression, labels) for expression in (selector or {}).get("matchExpressions") or []
-    )
-
-
-def _meets(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    value, values = labels.get(expression["key"]), expression.get("values") or []
-    return {
-        "In": value is not None and value in values,
-        "NotIn": value not in values,
-        "Exists": value is not None,
-        "DoesNotExist": value is None,
-    }.get(expression["operator"], False)
 
 
 def _directions(policy: Object) -> set[str]:

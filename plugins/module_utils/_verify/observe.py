@@ -20,7 +20,7 @@ from .._base.waiting import as_far_as_time_goes, concurrently, pause
 from .._istio.names import ISTIO_NAMESPACE, VERIFY_NAMESPACE
 from .._istio.record import RECORD_REF, Record, require_cluster, require_identity
 from .._kubernetes.api import ApiError, Object
-from .._kubernetes.client import KubernetesClient, labels_of
+from .._kubernetes.client import KubernetesClient
 from .._kubernetes.kubeconfig import KubeconfigError
 from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, parse_secret
@@ -33,7 +33,7 @@ from .state import (
     PairState,
     RemoteSecret,
     annotations_of,
-    has_gateway_port,
+    exposed_by,
 )
 
 _ISTIOD_DEBUG_PORT = 15014
@@ -259,11 +259,7 @@ def _lists(
 def _read_pods(state: ClusterState, client: KubernetesClient) -> None:
     state.pods = client.list_objects("v1", "Pod")
     state.istiods = [
-        Istiod(pod["metadata"]["name"], _version_of(pod), pod_unmet(pod))
-        for pod in state.pods
-        if pod["metadata"]["namespace"] == ISTIO_NAMESPACE
-        and labels_of(pod).get("app") == "istiod"
-        and "deletionTimestamp" not in pod["metadata"]
+        Istiod(pod["metadata"]["name"], _version_of(pod), pod_unmet(pod)) for pod in state.istiod_pods
     ]
 
 
@@ -292,7 +288,7 @@ def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
 def _read_gateways(state: ClusterState, client: KubernetesClient) -> None:
     found = client.list_objects("networking.istio.io/v1", "Gateway")
     # A Gateway of another namespace is applied to these pods, too.
-    state.gateways += [gateway for gateway in found if _is_here(gateway) or has_gateway_port(gateway)]
+    state.gateways += [gateway for gateway in found if _is_here(gateway) or exposed_by(gateway)]
     state.gateways += client.list_objects("gateway.networking.k8s.io/v1", "Gateway", ISTIO_NAMESPACE)
 
 

@@ -105,9 +105,7 @@ def _of_cluster(cluster: ClusterState) -> dict[str, Any]:
         ),
         "gateways": _content(cluster.gateways),
         "gateway services": _content(services),
-        "gateway pods": sorted(
-            pod["metadata"]["uid"] for service in services for pod in cluster.gateway_pods(service)
-        ),
+        "gateway pods": sorted(pod["metadata"]["uid"] for pod in cluster.pods_of_gateways),
         "istiods": sorted(
             pod["metadata"]["uid"]
             for pod in cluster.pods

@@ -38,7 +38,7 @@ Each is of another workload. They are the oldest ones, which had most time to mi
 def look_at_proxies(state: ClusterState, client: KubernetesClient) -> None:
     """Fill in what the proxies of a cluster tell, and which of them could not be asked."""
     asked = sample(state)
-    gateways = {name_of(pod) for service in state.gateway_services for pod in state.gateway_pods(service)}
+    gateways = set(map(name_of, state.pods_of_gateways))
     answers = concurrently(lambda pod: _ask(client, pod, name_of(pod) in gateways), asked)
     state.proxies = [answer for answer in answers if isinstance(answer, Proxy)]
     state.untold["proxies"] = [answer for answer in answers if isinstance(answer, str)]
@@ -46,18 +46,13 @@ def look_at_proxies(state: ClusterState, client: KubernetesClient) -> None:
 
 def sample(state: ClusterState) -> list[Object]:
     """Return the pods whose proxies are asked: all of the gateway, and the oldest of each other workload."""
-    gateways = [pod for service in state.gateway_services for pod in state.gateway_pods(service)]
-    first = {name_of(pod): pod for pod in gateways if is_running(pod) and sidecar_of(pod)}
+    gateways = [pod for pod in state.pods_of_gateways if is_running(pod) and sidecar_of(pod)]
+    first = {name_of(pod): pod for pod in gateways}
     others: dict[tuple[str, str], Object] = {}
-    for pod in sorted(running(state), key=lambda pod: str(pod["metadata"].get("creationTimestamp"))):
+    for pod in sorted(state.proxied_pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp"))):
         if name_of(pod) not in first:
             others.setdefault((pod["metadata"]["namespace"], owner_of(pod)), pod)
     return [*first.values(), *list(others.values())[:_MOST]]
-
-
-def running(state: ClusterState) -> list[Object]:
-    """Return the pods of a cluster with a proxy that runs."""
-    return [pod for pod in state.pods if is_running(pod) and sidecar_of(pod)]
 
 
 def owner_of(pod: Object) -> str:

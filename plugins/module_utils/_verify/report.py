@@ -18,7 +18,7 @@ from .._base.text import printable_data
 from .._kubernetes.load_balancer import service_addresses
 from .._kubernetes.readiness import pod_unmet
 from .._trust.x509 import describe
-from .judge import PairVerdict, Verdict
+from .judge import RANKS, PairVerdict, Verdict
 from .state import ClusterState, MeshState, Sample
 
 SCHEMA = 1
@@ -26,7 +26,6 @@ SCHEMA = 1
 Result = dict[str, Any]
 
 _CELLS = {"ok": "ok", "warning": "warn", "failed": "FAIL", "unknown": "?"}
-_RANKS = ("failed", "unknown", "warning", "ok")
 _JUNIT = {"error": "failure", "unknown": "error"}
 """JUnit's element for findings of a severity. An error in JUnit is a test that could not be made."""
 _WIDEST = 100
@@ -91,7 +90,7 @@ def matrix(verification: Result) -> list[str]:
     def badness(source: str) -> list[int]:
         # Most failures first. Sources with equal counts keep the order of the inventory.
         mine = [state for (begin, _end), state in states.items() if begin == source]
-        return [-mine.count(state) for state in _RANKS[:-1]]
+        return [-mine.count(state) for state in RANKS[:-1]]
 
     def cell(source: str, destination: str) -> str:
         state = states.get((source, destination))

@@ -183,6 +183,27 @@ class ClusterState:
     def gateway_addresses(self) -> list[str]:
         return [address for service in self.gateway_services for address in service_addresses(service)]
 
+    @property
+    def pods_of_gateways(self) -> list[Object]:
+        """Return the pods behind the Services of the gateway."""
+        return [pod for service in self.gateway_services for pod in self.gateway_pods(service)]
+
+    @property
+    def proxied_pods(self) -> list[Object]:
+        """Return the running pods that have a proxy."""
+        return [pod for pod in self.pods if is_running(pod) and sidecar_of(pod)]
+
+    @property
+    def istiod_pods(self) -> list[Object]:
+        """Return the pods of istiod that are not being deleted."""
+        return [
+            pod
+            for pod in self.pods
+            if pod["metadata"]["namespace"] == ISTIO_NAMESPACE
+            and labels_of(pod).get("app") == "istiod"
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+
     def gateway_pods(self, service: Object) -> list[Object]:
         """Return the pods behind a gateway's Service that are not being deleted."""
         selector = service["spec"].get("selector") or {}
@@ -295,10 +316,15 @@ class MeshState:
         return [cluster for cluster in self.clusters.values() if cluster.client]
 
 
-def has_gateway_port(gateway: Object) -> bool:
-    """Return whether one of Istio's own Gateways has a server on the port of east-west gateways."""
+def exposed_by(gateway: Object) -> list[Object]:
+    """Return the servers of one of Istio's own Gateways on the port of east-west gateways."""
     servers = (gateway.get("spec") or {}).get("servers") or []
-    return any((server.get("port") or {}).get("number") == GATEWAY_PORT for server in servers)
+    return [server for server in servers if (server.get("port") or {}).get("number") == GATEWAY_PORT]
+
+
+def hosts_of(gateway: Object) -> list[str]:
+    """Return the hosts that these servers expose, without their namespaces."""
+    return [host.rpartition("/")[2] for server in exposed_by(gateway) for host in server.get("hosts") or []]
 
 
 def annotations_of(obj: Object) -> dict[str, str]:

@@ -63,7 +63,7 @@ def test_work_goes_as_far_as_the_time() -> None:
     assert 2 <= len(done) <= 4
 
 
-def test_whoever_was_ended_does_not_go_on() -> None:
+def test_whoever_was_ended_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[BaseException] = []
 
     def work(_number: int) -> None:
@@ -81,19 +81,17 @@ def test_whoever_was_ended_does_not_go_on() -> None:
         if number:
             work(number)
 
-    original, waited = waiting.wait, threading.Event()
+    waited = threading.Event()
 
     def interrupted(*_arguments: Any) -> None:
         waited.set()
         time.sleep(0.3)
         raise Stop
 
-    waiting.wait = interrupted  # type: ignore[assignment]
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(waiting, "wait", interrupted)
         with time_limit(60), pytest.raises(Stop):
             concurrently(fail, range(3))
-    finally:
-        waiting.wait = original
     assert wait_until_met(lambda: None if len(failures) == 2 else "they go on", 5) is None
     assert all(isinstance(error, TimeUpError) and error.interrupted for error in failures)
 

@@ -90,7 +90,9 @@ def test_an_api_may_do_without_a_user(api: ApiServer, change: Callable[[dict[str
     assert KubernetesClient(str(api.kubeconfig)).server == api.url
 
 
-CLUSTER: Callable[[dict[str, Any]], dict[str, Any]] = lambda it: it["clusters"][0]["cluster"]  # noqa: E731
+def cluster_of(it: dict[str, Any]) -> dict[str, Any]:
+    cluster: dict[str, Any] = it["clusters"][0]["cluster"]
+    return cluster
 
 
 @pytest.mark.parametrize(
@@ -117,12 +119,12 @@ CLUSTER: Callable[[dict[str, Any]], dict[str, Any]] = lambda it: it["clusters"][
             "context a names a user that is not there",
         ),
         (
-            changed(lambda it: CLUSTER(it).pop("server")),
+            changed(lambda it: cluster_of(it).pop("server")),
             "kubeconfig_invalid",
             "the server of context a is not a URL",
         ),
         (
-            changed(lambda it: CLUSTER(it).update({"certificate-authority-data": "!"})),
+            changed(lambda it: cluster_of(it).update({"certificate-authority-data": "!"})),
             "kubeconfig_invalid",
             "certificate-authority-data of context a is not base64",
         ),

@@ -13,7 +13,6 @@ from ansible_collections.exomesh.istio.plugins.module_utils._verify.network_poli
     INGRESS,
     OUTSIDE,
     NetworkPolicies,
-    selects,
 )
 
 NAMESPACES = [
@@ -127,9 +126,3 @@ def test_policies_add_up() -> None:
 def test_a_host_name_cannot_be_compared_with_a_block() -> None:
     policies = NetworkPolicies([policy("shop", egress=[{"to": [NOT_HERE]}])], NAMESPACES)
     assert not policies.refusing(WEB, EGRESS, "gateway.example", 15443)
-
-
-def test_an_operator_that_nobody_knows_selects_nothing() -> None:
-    assert not selects(
-        {"matchExpressions": [{"key": "app", "operator": "Like", "values": ["w"]}]}, {"app": "w"}
-    )
