@@ -229,7 +229,7 @@ def run(task: Task) -> Result:
             "or more",
             "too_few_members",
             next_step="Give the inventory with -i and put your clusters into that group, or name another "
-            "one: -e mesh_group=...",
+            "one: -e mesh_group=NAME",
         )
     there = attend(params, task.check_mode)
     held = params["held"] or {}

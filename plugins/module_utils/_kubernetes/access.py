@@ -40,6 +40,8 @@ Part = dict[str, Any]
 _READ_HERE = {"certificate-authority-data", "client-certificate-data", "client-key-data", "exec"}
 """Fields of a kubeconfig that the package kubernetes does not get."""
 
+_PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+
 _EXEC_SECONDS = 60.0
 """Seconds that a credential plugin may take. It may ask a service of its own, which can be slow."""
 
@@ -96,6 +98,13 @@ class Access:
         proxy = cluster.get("proxy-url") or configuration.proxy
         if proxy and should_bypass_proxies(server, configuration.no_proxy or ""):
             proxy = None
+        if proxy and not _is_proxy(proxy):
+            source = (
+                "proxy-url in the kubeconfig"
+                if cluster.get("proxy-url")
+                else "HTTPS_PROXY in the environment"
+            )
+            raise ValueError(f"{source} is not the URL of a proxy, such as http://proxy.example:3128")
         tls = client_context(ca, certificate, key, verifies)
         return cls(server, tls, proxy, verifies, ca, configuration)
 
@@ -127,6 +136,15 @@ class Access:
             "http_proxy_auth": credentials,
             "proxy_type": proxy.scheme if proxy.scheme.startswith("socks") else "http",
         }
+
+
+def _is_proxy(url: Any) -> bool:
+    """Return whether a URL names a proxy that the client can use. It may hold credentials."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except (AttributeError, TypeError, ValueError):
+        return False
 
 
 def _asked(

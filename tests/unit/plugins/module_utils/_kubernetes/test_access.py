@@ -187,3 +187,24 @@ def test_line_ends_may_be_in_base64(tmp_path: Path) -> None:
     path.write_text(changed(fold))
     assert KubernetesClient(str(path)).server == "https://a.example:443"
     assert Kubeconfig.parse(path.read_text()).entry().certificate_authority == CA_OF_TESTS.pem
+
+
+@pytest.mark.parametrize(
+    "url", ["proxy.example:3128", "proxy", "ftp://a.example", "http://", "http://a:b", 7]
+)
+def test_a_proxy_that_is_no_url_is_refused(url: object, tmp_path: Path) -> None:
+    def add(document: dict[str, Any]) -> None:
+        document["clusters"][0]["cluster"]["proxy-url"] = url
+
+    error = error_of(tmp_path / "kubeconfig", changed(add))
+    assert error.code == "kubeconfig_invalid"
+    assert "proxy-url in the kubeconfig is not the URL of a proxy" in str(error.cause)
+
+
+def test_a_proxy_of_the_environment_that_is_no_url_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "user:hidden@proxy.example:3128")
+    error = error_of(tmp_path / "kubeconfig", TEXT)
+    assert "HTTPS_PROXY in the environment is not the URL of a proxy" in str(error.cause)
+    assert "hidden" not in f"{error.message}{error.cause}{error.next_step}"
