@@ -4,9 +4,9 @@
 """Write AWX's surveys from the roles' meta/argument_specs.yml; with --check, only tell whether it is so.
 
 Which options a survey asks for is in roles/awx/vars/main/templates.yml; all else about a question comes from
-the option. AWX sends every answer as text but for numbers, and an empty text where an optional one is left
-blank, which is hardly ever the default: so texts are always required, and only options are asked for that are
-required or have a default. What a workflow or a schedule does not answer gets its default.
+the option. AWX sends every answer as text but for numbers. It sends an empty text where a question is left
+blank, and the default of a question that nobody was asked, as in a schedule. Both are extra variables, which
+silently win over the inventory. So a survey asks only what must be answered, and has no defaults.
 """
 
 from __future__ import annotations
@@ -92,21 +92,16 @@ def question(choice: str | dict[str, Any], options: dict[str, Option]) -> dict[s
     chosen = {"option": choice} if isinstance(choice, str) else choice
     option = {**options[chosen["option"]], **chosen} if "option" in chosen else chosen
     variable = chosen.get("variable") or chosen["option"]
-    required, default = bool(option.get("required")), option.get("default")
-    if not required and (default is None or "{{" in str(default)):
-        raise ValueError(
-            f"{variable} has no default that AWX could offer, and is not required: do not ask for it"
-        )
+    if not option.get("required"):
+        raise ValueError(f"{variable} is not required: the inventory may set it, so do not ask for it")
     first, _, more = plain_text(option["description"]).partition(". ")
-    form = answer_form(option)
-    asked = {
+    return {
         "question_name": first.removesuffix("."),
         "question_description": more,
         "variable": variable,
-        "required": required or form["type"] in ("text", "password"),
-        **form,
+        "required": True,
+        **answer_form(option),
     }
-    return asked if default is None else asked | {"default": default_of(form["type"], option, default)}
 
 
 def answer_form(option: Option) -> dict[str, Any]:
@@ -125,15 +120,6 @@ def answer_form(option: Option) -> dict[str, Any]:
     if kind in ("str", "path", "list"):
         return {"type": "text", **LENGTH}
     raise ValueError(f"AWX has no question for the type {kind}")
-
-
-def default_of(form: str, option: Option, default: Any) -> Any:
-    """Return the default as AWX wants it: text, but for numbers."""
-    if option.get("type") == "bool":
-        return "true" if default else "false"
-    if option.get("type") == "list":
-        return ("\n" if form == "multiselect" else ",").join(map(str, default))
-    return default
 
 
 def plain_text(description: str | list[str]) -> str:

@@ -41,6 +41,10 @@ class Kind:
 
 ORGANIZATION = {"organization": "organizations"}
 NODES = "workflow_job_template_nodes"
+NOTIFICATIONS = {
+    f"notification_templates_{event}": "notification_templates" for event in ("started", "success", "error")
+}
+ROLES = ("JobTemplate Execute", "WorkflowJobTemplate Execute", "WorkflowJobTemplate Approve")
 KINDS = {
     "organizations": Kind("organization", {}),
     "credential_types": Kind(
@@ -91,7 +95,15 @@ KINDS = {
     ),
     "job_templates": Kind(
         "job_template",
-        {"job_type": "run", "playbook": "", "diff_mode": False, "survey_enabled": False},
+        {
+            "job_type": "run",
+            "playbook": "",
+            "diff_mode": False,
+            "survey_enabled": False,
+            "ask_limit_on_launch": False,
+            "forks": 0,
+            "timeout": 0,
+        },
         {
             **ORGANIZATION,
             "project": "projects",
@@ -99,15 +111,29 @@ KINDS = {
             "execution_environment": "execution_environments",
         },
         ("name", "project", "playbook"),
-        {"credentials": "credentials"},
+        {"credentials": "credentials", **NOTIFICATIONS},
     ),
-    "workflow_job_templates": Kind("workflow_job_template", {"survey_enabled": False}, ORGANIZATION),
+    "workflow_job_templates": Kind(
+        "workflow_job_template",
+        {"survey_enabled": False, "ask_limit_on_launch": False},
+        ORGANIZATION,
+        lists={**NOTIFICATIONS, "notification_templates_approvals": "notification_templates"},
+    ),
     NODES: Kind(
         "workflow_job_template_node",
         {"identifier": ""},
         {"workflow_job_template": "workflow_job_templates", "unified_job_template": "unified_job_templates"},
         ("identifier", "workflow_job_template"),
         dict.fromkeys(("success_nodes", "failure_nodes", "always_nodes"), NODES),
+    ),
+    "notification_templates": Kind("notification_template", {}, ORGANIZATION),
+    "teams": Kind("team", {}, ORGANIZATION),
+    "role_definitions": Kind("role_definition", {}),
+    "role_team_assignments": Kind(
+        "role_team_assignment",
+        {"object_id": 0},
+        {"role_definition": "role_definitions", "team": "teams"},
+        ("role_definition", "team", "object_id"),
     ),
     "workflow_approval_templates": Kind("workflow_approval_template", {"timeout": 0}),
     "schedules": Kind(
@@ -124,6 +150,8 @@ UNIFIED = (
     "workflow_job_templates",
     "workflow_approval_templates",
 )
+# These may have the name of another, or have none.
+NAMELESS = ("workflow_approval_templates", "role_team_assignments")
 # What goes with an object. Everything else that refers to it forgets it.
 CASCADES = {("inventories", "inventory_sources"), ("workflow_job_templates", NODES)} | {
     (endpoint, "schedules") for endpoint in UNIFIED
@@ -153,6 +181,8 @@ class Awx:
         self.url = ""
         self._ids = itertools.count(1)
         self.create("organizations", {"name": "Default"})
+        for name in ROLES:
+            self.create("role_definitions", {"name": name})
 
     def named(self, endpoint: str, name: str) -> Object:
         """The object of that name, secrets and all."""
@@ -208,7 +238,7 @@ class Awx:
             same = identity == [
                 other.get(n) for n in ("name", "identifier", "organization", "workflow_job_template")
             ]
-            if same and other["id"] != item["id"] and endpoint != "workflow_approval_templates":
+            if same and other["id"] != item["id"] and endpoint not in NAMELESS:
                 raise RefusedError(400, {"__all__": [f"{identity} already exists."]})
         check = getattr(self, f"_check_{endpoint}", None)
         if check:
@@ -259,6 +289,9 @@ class Awx:
         if approval in self.objects["workflow_approval_templates"]:
             del self.objects["workflow_approval_templates"][approval]
         del self.objects[endpoint][item["id"]]
+        rights = self.objects["role_team_assignments"]
+        for number in [number for number, right in rights.items() if right["object_id"] == item["id"]]:
+            del rights[number]
         self.surveys.pop(item["id"], None)
         for key in [key for key in self.lists if key[0] == item["id"]]:
             del self.lists[key]

@@ -78,8 +78,9 @@ def test_the_modules_know_every_option() -> None:
 
 def test_the_playbooks_are_there() -> None:
     assert [template["name"] for template in TEMPLATES] == [
-        *("plan", "site", "verify", "status", "renew certificates", "add cluster", "remove cluster"),
-        *("shift traffic", "teardown"),
+        *("preflight", "plan", "site", "install", "verify", "status", "diagnose", "support bundle"),
+        *("certificates", "certificates report", "renew certificates", "add cluster", "remove cluster"),
+        *("shift traffic", "failover drill", "teardown"),
     ]
     assert not [
         template for template in TEMPLATES if not (ROOT / "playbooks" / template["playbook"]).is_file()
@@ -125,22 +126,17 @@ def test_the_roles_accept_what_awx_sends(name: str) -> None:
         for answer in answers_to(question):
             result = validator.validate({variable: answer})
             assert not result.error_messages, (variable, answer, result.error_messages)
-        if "default" in question:
-            meant = validator.validate({variable: option["default"]}).validated_parameters[variable]
-            assert validator.validate({variable: question["default"]}).validated_parameters[variable] == meant
 
 
-def test_what_the_workflow_needs_its_survey_asks() -> None:
-    """A node gets the answers of the workflow, and nobody is asked for more."""
-    asked = {question["variable"] for question in SURVEYS["site"]["spec"]}
-    required = {
-        question["variable"]
-        for name in ("plan", "site", "verify")
-        for question in SURVEYS[name]["spec"]
-        if question["required"]
-    }
-    assert required <= asked
-    assert SURVEYS["plan"]["spec"] == SURVEYS["site"]["spec"]
+def test_a_survey_never_wins_over_the_inventory_unasked() -> None:
+    """AWX passes a default as an extra variable also where nobody was asked, as in a schedule."""
+    questions = [question for survey in SURVEYS.values() for question in survey["spec"]]
+    assert questions
+    assert not [question for question in questions if "default" in question or not question["required"]]
+
+
+def test_what_a_schedule_or_the_workflow_starts_asks_nothing() -> None:
+    assert not {"plan", "site", "verify", "status", "certificates", "certificates report"} & SURVEYS.keys()
 
 
 def make_surveys() -> Any:
@@ -161,9 +157,8 @@ def test_secrets_and_lists_are_asked_for_as_such() -> None:
             "required": True,
             "description": "Token of V(x). It is secret.",
         },
-        "zones": {"type": "list", "choices": ["a", "b"], "default": ["a", "b"], "description": ["Zones."]},
+        "zones": {"type": "list", "choices": ["a", "b"], "required": True, "description": ["Zones."]},
         "blank": {"type": "str", "description": "May be left out."},
-        "later": {"type": "str", "description": "x", "default": "{{ other }}"},
     }
     token = ask("token", options)
     assert (token["type"], token["question_name"], token["question_description"]) == (
@@ -172,10 +167,9 @@ def test_secrets_and_lists_are_asked_for_as_such() -> None:
         "It is secret.",
     )
     zones = ask("zones", options)
-    assert (zones["type"], zones["choices"], zones["default"]) == ("multiselect", ["a", "b"], "a\nb")
-    for name in ("blank", "later"):
-        with pytest.raises(ValueError, match=f"{name} has no default that AWX could offer"):
-            ask(name, options)
+    assert (zones["type"], zones["choices"]) == ("multiselect", ["a", "b"])
+    with pytest.raises(ValueError, match="blank is not required: the inventory may set it"):
+        ask("blank", options)
 
 
 class Credential:
@@ -257,13 +251,24 @@ def test_injection_of_the_passphrase(tmp_path: Path) -> None:
     assert "s3cret" not in shown.values()
 
 
-def test_injection_of_vault(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "mount", "namespace"),
+    [
+        ({}, "pki", ""),
+        ({"ca": "-----BEGIN CERTIFICATE-----", "mount": "mesh", "vault_namespace": "team"}, "mesh", "team"),
+    ],
+)
+def test_injection_of_vault(more: dict[str, str], mount: str, namespace: str, tmp_path: Path) -> None:
     given = {"url": "https://vault.example.com", "role_id": "role", "secret_id": "s3cret"}
-    env, _, variables = injected("vault", given, tmp_path)
+    env, _, variables = injected("vault", given | more, tmp_path)
     assert env == {}
+    ca = variables.pop("certificates_vault_ca_cert")
+    assert (on_disk(ca, tmp_path).read_text() if ca else "") == more.get("ca", "")
     assert variables == {
         "certificates_backend": "vault",
         "certificates_vault_auth_method": "approle",
+        "certificates_vault_mount": mount,
+        "certificates_vault_namespace": namespace,
         **{f"certificates_vault_{name}": value for name, value in given.items()},
     }
 
@@ -278,7 +283,7 @@ def test_what_is_injected_are_options_and_variables_of_the_project() -> None:
         assert set(definition["injectors"].get("extra_vars", {})) <= set(OPTIONS)
         assert not [name for name in definition["injectors"].get("env", {}) if name not in sources]
         fields = {field["id"] for field in definition["inputs"]["fields"]}
-        assert fields == set(definition["inputs"]["required"])
+        assert fields >= set(definition["inputs"]["required"])
     spec = OPTIONS["awx_credentials"]["options"]
     given = {
         name: {option: bool(field.get("no_log")) for option, field in entry["options"].items()}

@@ -28,6 +28,8 @@ SETTINGS: dict[str, Any] = {
     "awx_execution_environment_image": "registry.example.com/exomesh-ee:1",
     "awx_credentials": SECRETS,
     "awx_mesh_variables": {"mesh_ha": True},
+    "awx_teams": {"read": ["developers"], "operate": ["operators"], "approve": ["owners"]},
+    "awx_notifications": {"error": ["pager"], "approvals": ["chat"]},
 }
 
 
@@ -74,6 +76,10 @@ def play(tmp_path: Path, environment: dict[str, str], *arguments: str, **setting
 @pytest.fixture
 def awx() -> Iterator[Awx]:
     with serve(Awx(TOKEN, PASSWORD, PLAYBOOKS)) as running:
+        for team in ("developers", "operators", "owners"):
+            running.create("teams", {"name": team, "organization": 1})
+        for notification in ("pager", "chat"):
+            running.create("notification_templates", {"name": notification, "organization": 1})
         yield running
 
 
@@ -85,7 +91,7 @@ def test_from_nothing_to_nothing(awx: Awx, tmp_path: Path) -> None:
     assert foretold.return_code == 0, foretold.text
     # Five types, execution environment, project, inventory are told one by one, the rest in one task.
     assert foretold.changed == 5, foretold.text
-    assert "the workflow and the schedule would be made or changed, too" in foretold.words
+    assert "the schedules and the rights of the teams would be made or changed, too" in foretold.words, foretold.text
     assert awx.snapshot() == empty
     assert not awx.writes
 
@@ -102,6 +108,7 @@ def test_from_nothing_to_nothing(awx: Awx, tmp_path: Path) -> None:
 
     # What somebody changes by hand is put right, and nothing else is written: a second run changes nothing.
     survey = awx.surveys[awx.named("job_templates", "exomesh shift traffic")["id"]]
+    approving = awx.objects["role_team_assignments"].popitem()[1]
     awx.surveys[awx.named("job_templates", "exomesh shift traffic")["id"]] = {
         **copy.deepcopy(survey),
         "spec": survey["spec"][:1],
@@ -112,20 +119,23 @@ def test_from_nothing_to_nothing(awx: Awx, tmp_path: Path) -> None:
         tmp_path,
         {"CONTROLLER_HOST": awx.url, "CONTROLLER_USERNAME": "admin", "CONTROLLER_PASSWORD": PASSWORD},
         "-vvv",
+        awx_teams={"approve": ["owners"]},  # nobody loses a right who is not named any more
     )
     assert PASSWORD not in repaired.text
-    assert (repaired.return_code, repaired.changed) == (0, 2), repaired.text
-    assert sorted(method for method, _ in awx.writes) == ["PATCH", "POST"]
+    assert (repaired.return_code, repaired.changed) == (0, 3), repaired.text
+    assert sorted(method for method, _ in awx.writes) == ["PATCH", "POST", "POST"]
+    made_again = awx.objects["role_team_assignments"].popitem()[1]
+    assert made_again | {"id": approving["id"]} == approving
+    awx.objects["role_team_assignments"][approving["id"]] = approving
     assert awx.snapshot() == whole
 
     # Somebody else's are left alone.
     other = awx.create("projects", {"name": "exomesh of others", "organization": 1})
     removed = play(tmp_path, login, awx_state="absent")
     assert removed.return_code == 0, removed.text
-    assert {name: list(found.values()) for name, found in awx.objects.items() if found} == {
-        "organizations": [awx.named("organizations", "Default")],
-        "projects": [other],
-    }
+    left = {name: list(found.values()) for name, found in awx.objects.items() if found}
+    assert left.pop("projects") == [other]
+    assert left.keys() == {"organizations", "teams", "notification_templates", "role_definitions"}
     assert not awx.surveys
 
 
@@ -136,6 +146,7 @@ def assert_made(awx: Awx) -> None:
     assert yaml.safe_load(inventory["variables"]) == {
         "kubeconfig_context": "{{ inventory_hostname }}",
         "kubeconfig_fetch_in_check_mode": True,
+        "kubeconfig_ttl": "1h",
         "mesh_ha": True,
     }
     source = awx.named("inventory_sources", "exomesh clusters")
@@ -154,7 +165,7 @@ def assert_made(awx: Awx) -> None:
     }
     credentials = {name: len(awx.lists[item["id"], "credentials"]) for name, item in templates.items()}
     # The root CA goes to the jobs that sign, and to no other.
-    signing = {"plan", "site", "renew certificates", "add cluster"}
+    signing = {"plan", "site", "certificates", "renew certificates", "add cluster"}
     assert credentials == {name: 3 if name in signing else 2 for name in templates}
     assert templates["plan"]["job_type"] == "check"
     assert {item["inventory"] for item in templates.values()} == {inventory["id"]}
@@ -164,11 +175,21 @@ def assert_made(awx: Awx) -> None:
     assert (
         surveyed
         == {name for name, item in templates.items() if item["survey_enabled"]}
-        == set(templates) - {"status"}
+        == {"diagnose", "support bundle", "add cluster", "remove cluster", "shift traffic", "failover drill"}
+        | {"teardown"}
     )
+    assert {(item["forks"], item["timeout"]) for item in templates.values()} == {(20, 7200)}
+    assert templates["site"]["ask_limit_on_launch"]
+    pager = awx.named("notification_templates", "pager")["id"]
+    assert {
+        tuple(awx.lists.get((item["id"], "notification_templates_error"), ())) for item in templates.values()
+    } == {(pager,)}
 
     workflow = awx.named("workflow_job_templates", "exomesh plan and apply")
-    assert awx.surveys[workflow["id"]] == awx.surveys[templates["site"]["id"]]
+    assert awx.lists[workflow["id"], "notification_templates_approvals"] == [
+        awx.named("notification_templates", "chat")["id"]
+    ]
+    assert_rights(awx, {item["id"]: name for name, item in templates.items()} | {workflow["id"]: "workflow"})
     way, node = [], awx.named("workflow_job_template_nodes", "plan")
     while True:
         way.append(awx.find("unified_job_templates", node["unified_job_template"])["name"])
@@ -177,8 +198,26 @@ def assert_made(awx: Awx) -> None:
             break
         node = awx.find("workflow_job_template_nodes", following[0])
     assert way == ["exomesh plan", "exomesh approval", "exomesh site", "exomesh verify"]
-    schedule = awx.named("schedules", "exomesh status")
-    assert schedule["unified_job_template"] == templates["status"]["id"]
+    assert {item["name"]: item["unified_job_template"] for item in awx.objects["schedules"].values()} == {
+        f"exomesh {name}": templates[name]["id"] for name in ("status", "certificates", "certificates report")
+    }
+
+
+def assert_rights(awx: Awx, names: dict[int, str]) -> None:
+    """Each team may do what awx_teams says, and no team may change a mesh without an approval."""
+    given: dict[str, set[tuple[str, str]]] = {}
+    for right in awx.objects["role_team_assignments"].values():
+        team = awx.find("teams", right["team"])["name"]
+        role = awx.find("role_definitions", right["role_definition"])["name"].split()[-1]
+        given.setdefault(team, set()).add((role, names[right["object_id"]]))
+    reading = ("preflight", "plan", "verify", "status", "diagnose", "certificates report")
+    changing = ("support bundle", "certificates", "renew certificates", "add cluster", "remove cluster")
+    changing += ("shift traffic", "failover drill", "workflow")
+    assert given == {
+        "developers": {("Execute", name) for name in reading},
+        "operators": {("Execute", name) for name in (*reading, *changing)},
+        "owners": {("Approve", "workflow")},
+    }
 
 
 @pytest.mark.parametrize(
