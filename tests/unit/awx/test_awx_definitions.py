@@ -293,3 +293,13 @@ def test_what_is_injected_are_options_and_variables_of_the_project() -> None:
         name: {field["id"]: bool(field.get("secret")) for field in definition["inputs"]["fields"]}
         for name, definition in TYPES.items()
     }
+
+
+def test_the_project_to_copy_has_every_playbook() -> None:
+    project = ROOT / "inventories/awx"
+    given = {path.name: load(path) for path in project.glob("playbooks/*.yml")}
+    assert given.keys() == {template["playbook"] for template in TEMPLATES}
+    assert {
+        name: [play["ansible.builtin.import_playbook"] for play in plays] for name, plays in given.items()
+    } == {name: [f"exomesh.istio.{name.removesuffix('.yml')}"] for name in given}
+    assert not list(project.rglob("requirements.*"))

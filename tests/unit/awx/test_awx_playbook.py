@@ -91,7 +91,9 @@ def test_from_nothing_to_nothing(awx: Awx, tmp_path: Path) -> None:
     assert foretold.return_code == 0, foretold.text
     # Five types, execution environment, project, inventory are told one by one, the rest in one task.
     assert foretold.changed == 5, foretold.text
-    assert "the schedules and the rights of the teams would be made or changed, too" in foretold.words, foretold.text
+    assert "the schedules and the rights of the teams would be made or changed, too" in foretold.words, (
+        foretold.text
+    )
     assert awx.snapshot() == empty
     assert not awx.writes
 
