@@ -36,8 +36,10 @@ def run_ansible(
     """
     command = [str(Path(sys.executable).with_name(program)), *map(str, arguments)]
     shell = dict(os.environ if environment is None else environment)
-    if any(shell[name] != os.environ.get(name) for name in shell if name.startswith("PYTHON")):
-        # Python reads these as it starts, and there it has started.
+    if any(
+        shell[name] != os.environ.get(name) for name in shell if name.startswith(("PYTHON", "KUBECONFIG"))
+    ):
+        # Python reads these as it starts, the client of Kubernetes as it is imported, and there both are.
         return subprocess.run(command, env=shell, cwd=folder, capture_output=True, text=True, check=False)
     asked = {"arguments": command, "environment": shell, "folder": str(folder or Path.cwd())}
     with (
