@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_runs import run_ansible
 from kubernetes_api import ApiServer
 
 PROJECT = Path(__file__).resolve().parents[5]
@@ -52,14 +51,11 @@ class Place:
         inventory = {"mesh": {"hosts": hosts, "vars": self.local}}
         (self.folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
         (self.folder / "steps.yml").write_text(yaml.safe_dump(plays, sort_keys=False))
-        program = Path(sys.executable).with_name("ansible-playbook")
         begun = time.monotonic()
-        ended = subprocess.run(
-            [program, "-i", self.folder / "hosts.yml", self.folder / "steps.yml", *arguments],
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
+        ended = run_ansible(
+            "ansible-playbook",
+            *("-i", self.folder / "hosts.yml", self.folder / "steps.yml", *arguments),
+            environment={**os.environ, "ANSIBLE_NOCOLOR": "1"},
         )
         return ended.returncode, " ".join(ended.stdout.split()), time.monotonic() - begun
 
