@@ -94,7 +94,9 @@ def prepare() -> None:
     _collection_finder.compile = compiled_once()
     if "ansible.constants" in sys.modules:
         raise RuntimeError("the settings of Ansible were read before there was a run")
+    # A run is short, and its memory goes with it.
     gc.freeze()
+    gc.disable()
 
 
 def parsed_once(parse: Callable[..., Any]) -> Callable[..., Any]:
