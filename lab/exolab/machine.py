@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -52,6 +53,8 @@ def run_apart(command: Sequence[str]) -> int:
             env=environment,
             preexec_fn=lambda: cgroups.join(group),  # noqa: PLW1509 - there are no threads
         ) as process:
+            # Whoever ends a run of tests ends all its processes: this one has to clear up, too.
+            signal.signal(signal.SIGTERM, lambda *_: process.kill())
             while True:
                 with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is for the command
                     return process.wait()

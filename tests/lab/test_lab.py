@@ -208,18 +208,29 @@ def test_down_leaves_nothing_also_after_everything_was_killed(two: RunningLab) -
     assert two.down() == f"There is no lab {two.name}.\n"
 
 
+def machines() -> set[Path]:
+    """Folders and control groups of machines."""
+    return {*Path("/sys/fs/cgroup").glob("**/exolab-machine-*"), *layout.MACHINES.glob("*")}
+
+
 def test_a_machine_is_apart_and_ends_with_its_command() -> None:
     script = "ip -brief link | cut -d' ' -f1; ls /var/lib/exolab; sleep 600 & ps -e -o pid= | wc -l; exit 3"
-
-    def machines() -> set[Path]:
-        groups = Path("/sys/fs/cgroup").glob("**/exolab-machine-*")
-        return {*groups, *layout.MACHINES.glob("*")}
-
     before = machines()
     ended = call(PROGRAM, "machine", "sh", "-c", script, timeout=60)
     link, processes = ended.stdout.split()
     assert (ended.returncode, link) == (3, "lo"), ended.stderr
     assert int(processes) < 8
+    assert machines() == before
+
+
+def test_a_machine_that_is_ended_leaves_nothing() -> None:
+    before = machines()
+    command = [PROGRAM, "machine", "sh", "-c", "echo up; trap '' TERM; sleep 600; true"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(60) != 0
     assert machines() == before
 
 

@@ -21,6 +21,18 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 _ONE_AT_A_TIME = threading.Lock()
+_MEASURED: dict[str, str] = {}
+
+
+def measure_ours_alone() -> None:
+    """Have the runs of here measure their coverage, and no other program that tests start.
+
+    A program of Python that does takes 0.16 CPU seconds to start in place of 0.02.
+    """
+    for name in [
+        name for name in os.environ if name.startswith(("COVERAGE_", "_ANSIBLE_ANSIBALLZ_COVERAGE"))
+    ]:
+        _MEASURED[name] = os.environ.pop(name)
 
 
 def run_ansible(
@@ -36,8 +48,13 @@ def run_ansible(
     """
     command = [str(Path(sys.executable).with_name(program)), *map(str, arguments)]
     shell = dict(os.environ if environment is None else environment)
-    if any(shell[name] != os.environ.get(name) for name in shell if name.startswith("PYTHON")):
-        # Python reads these as it starts, and there it has started.
+    if "EXOMESH_MODULE_PROCESSES" in shell:
+        shell |= {name: value for name, value in _MEASURED.items() if name.startswith("_ANSIBLE")}
+    if any(
+        shell[name] != os.environ.get(name) for name in shell if name.startswith(("PYTHON", "KUBECONFIG"))
+    ):
+        # Python reads these as it starts, the client of Kubernetes as it is imported, and there both are.
+        shell |= _MEASURED
         return subprocess.run(command, env=shell, cwd=folder, capture_output=True, text=True, check=False)
     asked = {"arguments": command, "environment": shell, "folder": str(folder or Path.cwd())}
     with (
@@ -63,5 +80,10 @@ def _server() -> socket.socket:
     near, far = socket.socketpair()
     with far:
         command: Sequence[str] = (sys.executable, str(Path(__file__).with_name("ansible_server.py")))
-        subprocess.Popen([*command, str(far.fileno())], pass_fds=[far.fileno()], stdin=subprocess.DEVNULL)
+        subprocess.Popen(
+            [*command, str(far.fileno())],
+            env={**os.environ, **_MEASURED},
+            pass_fds=[far.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
     return near

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A process that has read once what every start of ansible-playbook reads, and forks for each run.
 
-A start costs more work than most plays: two thirds of it are to import libraries, and to parse two files of
-ansible-core that never change. That is done here, but nothing that depends on settings, environment or
-folder: the process of each run reads those itself, as ansible.constants is imported there. See
-:mod:`ansible_runs`.
+A start costs more work than most plays: most of it is to import libraries, to compile the collection, which
+Ansible does anew each time, and to parse two files of ansible-core that never change. That is done here, but
+nothing that depends on settings, environment or folder: the process of each run reads those itself, as
+ansible.constants is imported there. See :mod:`ansible_runs`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType
 from typing import Any
 
 PRELOADED = (
@@ -36,6 +39,20 @@ PRELOADED = (
     *("getpass", "importlib.metadata", "importlib.resources", "jinja2.nativetypes", "jinja2.sandbox"),
     *("multiprocessing.managers", "multiprocessing.queues", "packaging.version", "unittest.mock", "urllib3"),
     *("urllib.request", "yaml", "zipfile"),
+    # As the collection does it, and then a run's first task of it.
+    *("kubernetes.client.api_client", "kubernetes.client.rest", "kubernetes.config", "kubernetes.dynamic"),
+    *("kubernetes.stream", "requests", "websocket"),
+    # As ansible-core does it with its first play and its first task.
+    *("ansible._internal._encryption", "ansible._internal._plugins", "ansible._internal._powershell._script"),
+    *(
+        "ansible._internal._rpc_host",
+        "ansible._internal._ssh._ssh_agent",
+        "ansible._internal._templating._errors",
+    ),
+    *("ansible._internal._yaml", "ansible.context", "ansible.module_utils._internal._ansiballz._extensions"),
+    *("ansible.module_utils._internal._concurrent._futures", "ansible.module_utils.common.file"),
+    *("ansible.module_utils.common.sys_info", "ansible.module_utils.json_utils", "ansible.parsing.splitter"),
+    *("ansible.parsing.utils.addresses", "ansible.utils.context_objects", "ansible.vars.hostvars"),
 )
 
 
@@ -74,9 +91,12 @@ def prepare() -> None:
     ConfigManager._read_config_yaml_file = lambda self, path: (
         read if os.path.realpath(path) == os.path.realpath(definitions) else usual(self, path)
     )
+    _collection_finder.compile = compiled_once()
     if "ansible.constants" in sys.modules:
         raise RuntimeError("the settings of Ansible were read before there was a run")
+    # A run is short, and its memory goes with it.
     gc.freeze()
+    gc.disable()
 
 
 def parsed_once(parse: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,6 +109,19 @@ def parsed_once(parse: Callable[..., Any]) -> Callable[..., Any]:
         return known[text]
 
     return parsed
+
+
+def compiled_once() -> Callable[..., CodeType]:
+    """In place of `compile`, which Ansible calls for each file of a collection: with the code of ours."""
+    known: dict[tuple[bytes, str], CodeType] = {}
+    folders = (Path(folder) / "ansible_collections/exomesh/istio/plugins" for folder in sys.path)
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        code = SourceFileLoader("ours", str(path)).get_code("ours")  # what Python itself has kept of it
+        if code:
+            known[path.read_bytes(), str(path)] = code
+    return lambda source, filename, **rest: (
+        known.get((source, filename)) or compile(source=source, filename=filename, **rest)
+    )
 
 
 def run(wanted: int, output: int, errors: int) -> None:

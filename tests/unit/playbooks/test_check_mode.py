@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.record import Entry, Record
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
+from ansible_runs import run_ansible
 from kubeconfigs import run_module
 from running_mesh import GATEWAY, RunningMesh
 
@@ -52,20 +52,21 @@ esac
 
 def playbook(folder: Path, name: Path, *arguments: str, code: int = 0) -> str:
     """Run a playbook, which must end with the code; what it said."""
-    program = str(Path(sys.executable).with_name("ansible-playbook"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXOSCALE_")}
-    finished = subprocess.run(
-        [program, "-i", str(folder / "hosts.yml"), str(name), *arguments],
-        env={**kept, "HOME": str(folder), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_DEPRECATION_WARNINGS": "1"},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-        check=False,
+    finished = run_ansible(
+        "ansible-playbook",
+        *("-i", folder / "hosts.yml", name, *arguments),
+        environment={
+            **kept,
+            "HOME": str(folder),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_DEPRECATION_WARNINGS": "1",
+        },
+        folder=ROOT,
     )
-    assert finished.returncode == code, finished.stdout
-    return finished.stdout
+    said = finished.stdout + finished.stderr
+    assert finished.returncode == code, said
+    return said
 
 
 @pytest.fixture

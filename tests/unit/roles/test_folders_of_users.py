@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible_runs import run_ansible
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 
@@ -55,9 +55,8 @@ def test_a_role_leaves_the_mode_of_a_folder_that_exists(task: dict[str, Any], tm
         for folder in (theirs, ours)
     ]
     (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), str(tmp_path / "play.yml")]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = run_ansible("ansible-playbook", tmp_path / "play.yml", environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert mode_of(theirs) == 0o2775
     assert (mode_of(ours.parent), mode_of(ours)) == (0o700, 0o700)

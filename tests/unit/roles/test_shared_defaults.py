@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.names import TRUST_DOMAIN
+from ansible_runs import run_ansible
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -27,13 +26,8 @@ def test_shared_defaults(tmp_path: Path) -> None:
     (tmp_path / "play.yml").write_text(
         yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}])
     )
-    program = str(Path(sys.executable).with_name("ansible-playbook"))
-    finished = subprocess.run(
-        [program, "-i", "east,", "-c", "local", "play.yml", "--tags", "asked"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    finished = run_ansible(
+        "ansible-playbook", "-i", "east,", "-c", "local", "play.yml", "--tags", "asked", folder=tmp_path
     )
     failures = [line for line in finished.stdout.splitlines() if line.startswith("fatal: [east]")]
     assert len(failures) == len(tasks), finished.stdout + finished.stderr

@@ -28,6 +28,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secr
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._traffic.requests import ask_urls
 from kubernetes_api import ApiServer, Object, status
+from patience import ends_within
 from silent_api import Servers
 
 SERVICE = "/api/v1/namespaces/istio-system/services/istiod"
@@ -83,11 +84,10 @@ def test_what_is_put_back_for_ever_is_told(api: ApiServer, monkeypatch: pytest.M
 
 def test_what_is_removed_once_stays_away_quickly(api: ApiServer) -> None:
     api.put(SERVICE, a_service(15010, 9999))
-    begun = time.monotonic()
-    remove_surplus(client_of(api), a_service(15010))
+    with ends_within(5):
+        remove_surplus(client_of(api), a_service(15010))
     assert api.objects[SERVICE]["spec"]["ports"] == [{"name": "port-15010", "port": 15010}]
     assert puts(api) == 1
-    assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
@@ -119,11 +119,10 @@ def test_a_name_server_that_says_nothing_is_told(api: ApiServer, monkeypatch: py
 
     client = client_of(api)
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    begun = time.monotonic()
-    with time_limit(2), pytest.raises((TimeUpError, ClusterUnreachableError)) as caught:
+    raised = pytest.raises((TimeUpError, ClusterUnreachableError))
+    with ends_within(10), time_limit(2), raised as caught:
         client.version()
     ends.set()
-    assert time.monotonic() - begun < 4
     assert caught.value.cluster == "vie"
     assert caught.value.cause
     assert caught.value.next_step
@@ -133,11 +132,9 @@ def test_a_name_server_that_says_nothing_is_told(api: ApiServer, monkeypatch: py
 def test_requests_to_a_silent_page_end(way: str) -> None:
     servers = Servers()
     silent = servers.start(way, tls=False)
-    begun = time.monotonic()
     url = silent.url.replace("https", "http")
-    with time_limit(2), pytest.raises(TimeUpError):
+    with ends_within(10), time_limit(2), pytest.raises(TimeUpError):
         list(ask_urls([url], {}, 100, 1))
-    assert time.monotonic() - begun < 5
     time.sleep(2.5)
     heard = silent.last_heard
     time.sleep(1.5)

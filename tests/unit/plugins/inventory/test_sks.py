@@ -8,13 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import coverage
 import pytest
 import yaml
 from ansible_runs import run_ansible
 from kubeconfigs import run_module
-
-PROJECT = Path(__file__).resolve().parents[4]
 
 BACKENDS = ["exo", "api"]
 Listing = Callable[..., dict[str, Any]]
@@ -47,20 +44,11 @@ def inventory(exoscale_api: Any, exo_path: Path, tmp_path: Path) -> Callable[...
             environment={
                 **exoscale_api.environment(),
                 "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
-                **measured(),
             },
         )
         return json.loads(finished.stdout or "{}", object_hook=_plain), finished.stderr
 
     return call
-
-
-def measured() -> dict[str, str]:
-    """What has a process measure its coverage, where this one does."""
-    if coverage.Coverage.current() is None:
-        return {}
-    settings = {"COVERAGE_PROCESS_START": "pyproject.toml", "COVERAGE_FILE": ".coverage.inventory"}
-    return {name: str(PROJECT / value) for name, value in settings.items()}
 
 
 def _plain(value: dict[str, Any]) -> Any:

@@ -28,11 +28,11 @@ SECONDS, BYTES = 5, 100_000_000
 
 def bounded(work: Callable[[], Any]) -> DocumentError:
     tracemalloc.start()
-    begun = time.monotonic()
+    begun = time.process_time()
     try:
         with pytest.raises(DocumentError) as refused:
             work()
-        assert time.monotonic() - begun < SECONDS
+        assert time.process_time() - begun < SECONDS
         assert tracemalloc.get_traced_memory()[1] < BYTES
     finally:
         tracemalloc.stop()

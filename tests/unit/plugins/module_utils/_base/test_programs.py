@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import
     time_limit,
     wait_until_met,
 )
+from patience import ends_within
 
 _FAKES = {
     "ignores SIGTERM": "trap '' TERM INT HUP\nsleep 60 & echo $! >{pids}\nwhile :; do sleep 1; done",
@@ -30,10 +30,8 @@ def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path, fake: s
     program, pids = tmp_path / "istioctl", tmp_path / "pids"
     program.write_text("#!/bin/sh\n" + _FAKES[fake].format(pids=pids))
     program.chmod(0o700)
-    begun = time.monotonic()
-    with time_limit(2), pytest.raises((TimeoutError, TimeUpError)):
+    with ends_within(10), time_limit(2), pytest.raises((TimeoutError, TimeUpError)):
         run_program([str(program)], dict(os.environ), 60, "x" * 1_000_000)
-    assert time.monotonic() - begun < 5
     if "session" not in fake:  # nobody can know of that one
         assert wait_until_met(lambda: None if not _runs(int(pids.read_text())) else "it runs", 5) is None
 

@@ -23,6 +23,7 @@ import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.processes import Process
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.lease import Holder
 from ansible_collections.exomesh.istio.plugins.module_utils._lifecycle.run_lock import Held
+from ansible_runs import run_ansible
 from kubernetes_api import ApiServer, status
 
 PROJECT = Path(__file__).resolve().parents[5]
@@ -73,9 +74,13 @@ class Place:
     def run(self, *arguments: str) -> tuple[int, str, float]:
         """Exit code, output in one line, and seconds."""
         started = time.monotonic()
-        running = self.start(*arguments)
-        output = " ".join(running.communicate()[0].split())
-        return running.returncode, output, time.monotonic() - started
+        ended = run_ansible(
+            "ansible-playbook",
+            *("-i", self.inventory, self.folder / "step.yml", *arguments),
+            environment={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        )
+        output = " ".join((ended.stdout + ended.stderr).split())
+        return ended.returncode, output, time.monotonic() - started
 
     @property
     def held(self) -> int:
