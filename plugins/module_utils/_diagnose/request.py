@@ -85,14 +85,15 @@ def _has_no_shell(text: str) -> bool:
 
 def read_answer(output: str) -> Sent:
     """Return what curl or wget wrote as an answer. After redirects, it is the last one."""
-    rest, heads = output.replace("\r", ""), ""
-    while re.match(r"\s*HTTP/", rest):
+    rest, head, status = output.replace("\r", ""), "", 0
+    # Only a redirect, or word that the answer comes later, has another answer behind it.
+    while (match := re.match(r"\s*HTTP/[\d.]+ (\d{3})", rest)) and status // 100 in (0, 1, 3):
+        status = int(match[1])
         head, _gap, rest = rest.partition("\n\n")
-        heads += f"{head}\n"
-    found = re.findall(r"(?m)^\s*HTTP/[\d.]+ (\d{3})", heads) or re.findall(r"HTTP/[\d.]+ (\d{3})", rest)
+    late = re.search(r"HTTP/[\d.]+ (\d{3})", rest) if not status else None
     return Sent(
-        int(found[-1]) if found else 0,
+        int(late[1]) if late else status,
         printable_line(" ".join(rest.split()), 200),
-        re.search(r"(?im)^\s*x-envoy-upstream-service-time:", heads or rest) is not None,
+        re.search(r"(?im)^\s*x-envoy-upstream-service-time:", head or rest) is not None,
         "",
     )
