@@ -16,8 +16,8 @@ description:
   - The steps are certificates, configuration that was rejected, listener, route, cluster, endpoints, the
     gateway of the destination, and the pods there. The first step that fails is reported with its evidence, a
     likely cause, and the next command.
-  - Follows every target of the route with its share of the requests, faults that a VirtualService injects, and
-    redirects. Names retries, time-outs, copies (mirrors), and routes that need further headers.
+  - Follows every target of the route with its share of the requests, faults that a VirtualService injects,
+    and redirects. Names retries, time-outs, copies (mirrors), and routes that need further headers.
   - The request is assumed to be C(GET /) without further headers. With O(request), such a request is also
     sent from the pod, and compared with the steps.
   - Does not fail if the way stops, but says so in RV(stops_at). What could not be told is in RV(untold).

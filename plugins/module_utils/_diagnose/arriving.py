@@ -40,17 +40,20 @@ def cluster(way: Way, leg: Leg) -> Step:
     if not crosses and not strict:
         return Step(_CLUSTER, OK, "without Istio's mutual TLS, which stays inside the cluster")
     rule = rule_of(config)
+    if rule:
+        cause = f"DestinationRule {rule} sets another TLS mode than ISTIO_MUTUAL"
+    elif leg.target.name == PASSES_ON:
+        cause = "a Sidecar or exportTo hides the service, so that the sidecar only passes the connection on"
+    else:
+        cause = "istiod takes none of its endpoints for one with a sidecar"
+    kind = "destinationrule" if rule or not strict else "peerauthentication"
     return Step(
         _CLUSTER,
         STOP,
         "the sidecar does not send with Istio's mutual TLS",
         tuple([f"DestinationRule {rule}"] if rule else []) + tuple(f"STRICT by {one}" for one in strict),
-        f"DestinationRule {rule} sets another TLS mode than ISTIO_MUTUAL"
-        if rule
-        else "the sidecar does not know the service as one of the mesh"
-        if leg.target.name == PASSES_ON
-        else "istiod takes none of its endpoints for one with a sidecar",
-        show(way.source.member, "destinationrule", rule),
+        cause,
+        show(way.source.member, kind, rule or next(iter(strict), None)),
     )
 
 

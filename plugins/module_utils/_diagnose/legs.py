@@ -84,7 +84,7 @@ def _owner(way: Way, target: Target) -> str:
         state for state in (way.destination, *way.states.values()) if service_in(state, *target.service)
     ]
     with_pods = [state for state in having if pods_of(way, target, state)]
-    others = [] if way.asked else having
+    others = [] if way.asked and target.host == way.service.host else having
     return next(iter([*with_pods, *others]), way.destination).name
 
 
