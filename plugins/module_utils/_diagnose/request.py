@@ -21,6 +21,8 @@ _SECONDS = 10
 _CONTAINERS = 3
 """The number of containers of a pod in which a client is looked for."""
 _MOST_BYTES = 4000
+_BY_PROXY = ("RBAC: access denied", "fault filter abort")
+"""What proxies answer with any status."""
 # The output is cut in the pod, so that a large page is not fetched. A proxy of the environment is not asked.
 _SCRIPT = f"""
 if command -v curl >/dev/null 2>&1; then
@@ -53,8 +55,13 @@ class Sent:
 
     @property
     def arrived(self) -> bool:
-        """Return whether somebody answered, if only that the page is not there."""
-        return 0 < self.status < 500
+        """Return whether the service answered, if only that the page is not there."""
+        return 0 < self.status < 500 and not self.text.startswith(_BY_PROXY)
+
+    @property
+    def is_of_sidecar(self) -> bool:
+        """Return whether it is an error that the pod's own sidecar seems to have made."""
+        return self.status >= 400 and not self.upstream
 
 
 def send(client: KubernetesClient, pod: Object, url: str) -> Sent:

@@ -251,7 +251,7 @@ def request(way: Way, steps: Sequence[Step]) -> Step:
             f"{who if sent.status else 'nobody answered'}; no step found why",
             proxy_log(way.source.member, way.pod),
         )
-    if not sent.arrived:
+    if not sent.arrived or sent.is_of_sidecar:
         return Step(name, FOLLOWS, f"{told}, as the step {stop.name} says", evidence)
     others = _others(way)
     if others:

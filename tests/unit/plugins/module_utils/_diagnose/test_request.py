@@ -99,3 +99,14 @@ def test_a_request_that_hangs_is_no_answer() -> None:
 def test_an_error_of_the_server_is_no_arrival(status: int, arrived: bool) -> None:
     more: dict[str, Any] = {"why_not": ""}
     assert Sent(status, **more).arrived == arrived
+
+
+@pytest.mark.parametrize("text", ["RBAC: access denied", "fault filter abort"])
+def test_an_answer_of_a_proxy_is_no_arrival(text: str) -> None:
+    assert not Sent(403, text, True, "").arrived
+
+
+def test_an_error_without_the_mark_of_another_end_is_of_the_sidecar() -> None:
+    assert Sent(404, "", False, "").is_of_sidecar
+    assert not Sent(404, "", True, "").is_of_sidecar
+    assert not Sent(200, "", False, "").is_of_sidecar
