@@ -210,10 +210,16 @@ def _ask_proxies(way: Way) -> Way:
     crossed = [state for state in states.values() if way.crosses(state)]
     gateways = concurrently(partial(_gateway, untold), crossed)
     answering = list(_answering(way, legs))
+    empty = {leg.state.name: leg for leg in legs if leg.state and not pods_of(way, leg.target, leg.state)}
     inbound = concurrently(lambda where: _inbound(*where), answering)
     return replace(
         way,
         untold=untold,
+        workloads={
+            name: found
+            for name, found in zip(empty, concurrently(_workloads, empty.values()), strict=True)
+            if found is not None
+        },
         gateways={state.name: told for state, told in zip(crossed, gateways, strict=True) if told},
         inbound={
             (state.name, name_of(pod)): told
@@ -228,6 +234,20 @@ def _objects(client: KubernetesClient, api_version: str, kind: str) -> list[Obje
     with suppress(ExomeshError):
         return client.list_objects(api_version, kind)
     return []
+
+
+def _workloads(leg: Leg) -> list[Object] | None:
+    """Return the workloads in the namespace of a leg's Service; None if they may not be read."""
+    client, namespace = leg.state.client if leg.state else None, leg.target.service[0]
+    if client is None:
+        return None
+    with suppress(ExomeshError):
+        return [
+            workload
+            for kind in ("Deployment", "StatefulSet")
+            for workload in client.list_objects("apps/v1", kind, namespace)
+        ]
+    return None
 
 
 def _gateway(untold: dict[str, str], state: ClusterState) -> EnvoyConfig | None:

@@ -94,16 +94,46 @@ def _egress(way: Way, addresses: Sequence[str]) -> str | None:
 
 def _fault(state: ClusterState, kind: findings.Kind, evidence: Sequence[str]) -> Step:
     """Return the step at which a fault of a gateway stops the request."""
+    member = state.member
     commands = {
         findings.GATEWAY_BLOCKED: kubectl(
-            state.member, "-n", ISTIO_NAMESPACE, "get", "networkpolicies", "-o", "yaml"
+            member, "-n", ISTIO_NAMESPACE, "get", "networkpolicies", "-o", "yaml"
         ),
         findings.GATEWAY_CONFIG_REJECTED: kubectl(
-            state.member, "get", "gateways.networking.istio.io,envoyfilters", "-A", "-o", "yaml"
+            member, "get", "gateways.networking.istio.io,envoyfilters", "-A", "-o", "yaml"
         ),
     }
-    next_step = commands.get(kind) or playbook(state.member, "gateway", state.member)
-    return Step(_GATEWAY, STOP, kind.message, tuple(evidence), kind.cause, next_step)
+    if kind == findings.GATEWAY_NOT_READY:
+        # A pod that rejects its configuration from the start never becomes ready.
+        rejected = [
+            f"{proxy.pod}: {resource}: {why}"
+            for proxy in state.proxies
+            if proxy.is_gateway
+            for resource, why in proxy.rejected.items()
+        ]
+        if rejected:
+            kind, evidence = findings.GATEWAY_CONFIG_REJECTED, [*evidence, *rejected]
+    next_step = commands.get(kind) or playbook(member, "gateway", member)
+    return Step(_GATEWAY, STOP, kind.message, tuple(evidence), _cause(state, kind), next_step)
+
+
+def _cause(state: ClusterState, kind: findings.Kind) -> str:
+    """Return the cause of a gateway's fault, as far as the objects of its cluster tell it."""
+    exposing = [one for one in state.gateways if exposed_by(one)]
+    named = ", ".join(f"{name_of(one)} for {', '.join(hosts_of(one))}" for one in exposing)
+    pods = state.pods_of_gateways
+    if kind == findings.GATEWAY_CONFIG_REJECTED:
+        if len(exposing) > 1:
+            return f"more than one Gateway has port {GATEWAY_PORT}, and hosts may overlap: {named}"
+        return "an EnvoyFilter makes what Envoy does not accept"
+    if kind == findings.GATEWAY_NOT_EXPOSED:
+        if exposing:
+            return f"Gateway {named} has another mode than AUTO_PASSTHROUGH, or its selector other pods"
+        return f"the Gateway with port {GATEWAY_PORT} was deleted, or its port changed"
+    if kind == findings.GATEWAY_NOT_READY:
+        unready = (f"{name_of(pod)}: {pod_unmet(pod)}" for pod in pods)
+        return next(unready, "its Deployment is scaled to 0, or the Service's selector names other pods")
+    return kind.cause
 
 
 def _why_not_passed_on(way: Way, leg: Leg, state: ClusterState) -> tuple[str, str]:
@@ -186,7 +216,7 @@ def _stops(way: Way, leg: Leg, state: ClusterState) -> Iterator[Step]:
         unready = tuple(f"{name_of(pod)}: {pod_unmet(pod)}" for pod in pods[:5])
         describe = kubectl(member, "-n", namespace, "describe", "pods", "-l", wanted)
         told = f"no pod of the Service is ready in {state.name}"
-        yield Step(_PEER, STOP, told, unready, "it does not start, or its readiness probe fails", describe)
+        yield Step(_PEER, STOP, told, unready, unready[0], describe)
         return
     proxied = [pod for pod in ready if sidecar_of(pod) and is_running(pod)]
     crosses, port = way.crosses(state), listening_port(way, leg)
@@ -224,13 +254,32 @@ def _no_pods(way: Way, leg: Leg, state: ClusterState, wanted: str, look: str) ->
         cause = f"no pod of the Service has the labels of subset {target.subset} ({named})"
         evidence = tuple(f"{name_of(pod)}: {_told_labels(pod, labels)}" for pod in without_subset[:5])
         return Step(_PEER, STOP, told, evidence, cause, look)
-    there = [pod for pod in state.pods if pod["metadata"]["namespace"] == target.service[0]]
-    cause = (
-        "the Service's selector names other pods than those that are there"
-        if there
-        else "its Deployment is scaled to 0, or is not there"
-    )
-    return Step(_PEER, STOP, told, (f"there is no pod with {wanted}",), cause, look)
+    evidence = (f"there is no pod with {wanted}",)
+    return Step(_PEER, STOP, told, evidence, _why_no_pods(way, leg, state), look)
+
+
+def _why_no_pods(way: Way, leg: Leg, state: ClusterState) -> str:
+    """Return why a Service has no pods, by the workloads of its namespace."""
+    service = service_in(state, *leg.target.service) or {"spec": {}}
+    selector = service["spec"].get("selector") or {}
+    found = way.workloads.get(state.name)
+    if found is None:
+        return "its workload is scaled to 0, is not there, or has other labels"
+    for workload in found:
+        spec = workload.get("spec") or {}
+        labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
+        if (
+            workload["metadata"]["namespace"] != leg.target.service[0]
+            or not selector.items() <= labels.items()
+        ):
+            continue
+        name = f"{workload['kind']} {name_of(workload)}"
+        if spec.get("replicas", 1) == 0:
+            return f"{name} is scaled to 0"
+        conditions = (workload.get("status") or {}).get("conditions") or []
+        failures = (str(each.get("message")) for each in conditions if each.get("type") == "ReplicaFailure")
+        return f"{name} makes no pods: {next(failures, 'it does not say why')}"
+    return "no Deployment or StatefulSet of the namespace has the labels that the Service selects"
 
 
 def _told_labels(pod: Object, wanted: dict[str, str]) -> str:

@@ -105,6 +105,7 @@ class Way:
     :param gateways: by member, the configuration of its gateway, if the gateway was asked.
     :param inbound: the listeners of pods that should answer, by member and pod.
     :param objects: objects of the source that may change what proxies do, by kind.
+    :param workloads: by member, the Deployments and StatefulSets of Services that have no pods there.
     :param untold: what did not answer, and why: the name of an istiod, or that of a member for its gateway.
     :param states: all members that answered.
     :param sent: the request that was really sent, or why none was.
@@ -120,6 +121,7 @@ class Way:
     gateways: Mapping[str, EnvoyConfig] = field(default_factory=dict)
     inbound: Mapping[tuple[str, str], EnvoyConfig] = field(default_factory=dict)
     objects: Mapping[str, Sequence[Object]] = field(default_factory=dict)
+    workloads: Mapping[str, Sequence[Object]] = field(default_factory=dict)
     untold: Mapping[str, str] = field(default_factory=dict)
     states: Mapping[str, ClusterState] = field(default_factory=dict)
     sent: Sent = field(default_factory=Sent)

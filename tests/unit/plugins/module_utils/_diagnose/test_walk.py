@@ -41,7 +41,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.way import
     untold,
 )
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import read_chain
-from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import ClusterState, Istiod
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import ClusterState, Istiod, Proxy
 
 RECORDED = json.loads(
     (Path(__file__).resolve().parents[2] / "recorded/diagnose.json").read_text(encoding="utf-8")
@@ -701,3 +701,48 @@ def test_a_request_that_another_cluster_answers_does_not_disagree() -> None:
     assert "endpoint in cluster2" in next(step for step in steps if step.state == STOP).told
     assert "from cluster1 and not from cluster2" in steps[-1].told
     assert agrees(way, steps)
+
+
+def deployment(replicas: int = 1, app: str = "exo-webtest", **status: Any) -> Recording:
+    template = {"metadata": {"labels": {"app": app, "version": "v2"}}}
+    return {
+        "kind": "Deployment",
+        "metadata": {"name": "exo-webtest", "namespace": "exodemo"},
+        "spec": {"replicas": replicas, "template": template},
+        "status": status,
+    }
+
+
+FULL = {"conditions": [{"type": "ReplicaFailure", "message": "exceeded quota: small"}]}
+
+
+@pytest.mark.parametrize(
+    ("workloads", "cause"),
+    [
+        (None, "its workload is scaled to 0, is not there, or has other labels"),
+        ([], "no Deployment or StatefulSet of the namespace has the labels that the Service selects"),
+        ([deployment(app="other")], "no Deployment or StatefulSet of the namespace has the labels"),
+        ([deployment(0)], "Deployment exodemo/exo-webtest is scaled to 0"),
+        ([deployment(**FULL)], "Deployment exodemo/exo-webtest makes no pods: exceeded quota: small"),
+    ],
+)
+def test_why_a_service_has_no_pods_is_decided(workloads: list[Recording] | None, cause: str) -> None:
+    way = way_of(broken("pods scaled to 0"))
+    way = replace(way, workloads={} if workloads is None else {"cluster2": workloads})
+    stop = next(step for step in walk(way) if step.state == STOP)
+    assert stop.cause.startswith(cause)
+
+
+def test_a_gateway_that_never_gets_ready_because_it_rejects_is_told_so() -> None:
+    told = healthy()
+    gateway_down(told)
+    way = way_of(told)
+    refused = {"0.0.0.0_15443": "filter chain has the same matching rules"}
+    way.destination.proxies = [Proxy("istio-system/gw-1", True, (), (), refused)]
+    other = copy.deepcopy(way.destination.gateways[0])
+    other["metadata"]["name"] = "second"
+    way.destination.gateways.append(other)
+    stop = next(step for step in walk(way) if step.state == STOP)
+    assert "same matching rules" in " ".join(stop.evidence)
+    assert "more than one Gateway has port 15443" in stop.cause
+    assert "second" in stop.cause
