@@ -192,56 +192,79 @@ def peer(way: Way, leg: Leg) -> Step:
 
 def _stops(way: Way, leg: Leg, state: ClusterState) -> Iterator[Step]:
     """Yield what stops the request at the pods, and at last that nothing does."""
-    namespace, name = leg.target.service
-    service = service_in(state, namespace, name)
-    member = state.member
+    service = service_in(state, *leg.target.service)
     if service is None:
-        told = f"{state.name} has no Service {namespace}/{name}"
-        having = [one.name for one in way.states.values() if service_in(one, namespace, name)]
-        cause = f"it is in {', '.join(having)} only" if having else "it was deleted"
-        yield Step(_PEER, STOP, told, (), cause, kubectl(member, "-n", namespace, "get", "services"))
-        return
-    selector = service["spec"].get("selector") or {}
-    if not selector:
+        yield _no_service(way, leg, state)
+    elif not service["spec"].get("selector"):
         yield _without_selector(way, leg, state, service)
-        return
-    wanted = ",".join(f"{key}={value}" for key, value in selector.items())
-    pods = pods_of(way, leg.target, state)
-    look = kubectl(member, "-n", namespace, "get", "deployments,statefulsets,pods", "-o", "wide")
+    else:
+        pods = pods_of(way, leg.target, state)
+        ready = [pod for pod in pods if is_ready(pod)]
+        yield from _without_pods(way, leg, state, pods, ready)
+        proxied = [pod for pod in ready if sidecar_of(pod) and is_running(pod)]
+        if way.crosses(state):
+            yield from _without_mutual_tls(leg, state, ready, proxied, listening_port(way, leg))
+        yield from _refused_by_policies(way, leg, state, proxied if way.crosses(state) else ready)
+        told = f"{len(ready)} of {len(pods)} pods ready: {', '.join(map(name_of, ready[:3]))}"
+        yield Step(_PEER, OK, told, tuple(_unready(pods)))
+
+
+def _no_service(way: Way, leg: Leg, state: ClusterState) -> Step:
+    namespace, name = leg.target.service
+    having = [one.name for one in way.states.values() if service_in(one, namespace, name)]
+    cause = f"it is in {', '.join(having)} only" if having else "it was deleted"
+    command = kubectl(state.member, "-n", namespace, "get", "services")
+    return Step(_PEER, STOP, f"{state.name} has no Service {namespace}/{name}", (), cause, command)
+
+
+def _without_pods(
+    way: Way, leg: Leg, state: ClusterState, pods: Sequence[Object], ready: Sequence[Object]
+) -> Iterator[Step]:
+    """Yield the step that stops if no pod is there, or none is ready."""
+    service = service_in(state, *leg.target.service) or {"spec": {}}
+    wanted = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
+    in_namespace = ("-n", leg.target.service[0])
     if not pods:
-        yield _no_pods(way, leg, state, wanted, look)
-        return
-    ready = [pod for pod in pods if is_ready(pod)]
-    if not ready:
-        unready = tuple(f"{name_of(pod)}: {pod_unmet(pod)}" for pod in pods[:5])
-        describe = kubectl(member, "-n", namespace, "describe", "pods", "-l", wanted)
-        told = f"no pod of the Service is ready in {state.name}"
-        yield Step(_PEER, STOP, told, unready, unready[0], describe)
-        return
-    proxied = [pod for pod in ready if sidecar_of(pod) and is_running(pod)]
-    crosses, port = way.crosses(state), listening_port(way, leg)
-    if crosses and not proxied:
+        words = ("get", "deployments,statefulsets,pods", "-o", "wide")
+        yield _no_pods(way, leg, state, wanted, kubectl(state.member, *in_namespace, *words))
+    elif not ready:
+        unready = tuple(_unready(pods))
+        describe = kubectl(state.member, *in_namespace, "describe", "pods", "-l", wanted)
+        yield Step(
+            _PEER, STOP, f"no pod of the Service is ready in {state.name}", unready, unready[0], describe
+        )
+
+
+def _unready(pods: Sequence[Object]) -> list[str]:
+    return [f"{name_of(pod)}: {pod_unmet(pod) or 'it ends'}" for pod in pods if not is_ready(pod)][:5]
+
+
+def _without_mutual_tls(
+    leg: Leg, state: ClusterState, ready: Sequence[Object], proxied: Sequence[Object], port: int
+) -> Iterator[Step]:
+    """Yield the step that stops if no pod takes mutual TLS, which alone crosses networks."""
+    if not proxied:
         yield _no_sidecars(leg, state, ready)
         return
     modes = [mtls_mode(state, pod, port) for pod in proxied]
-    if crosses and modes and all(mode == DISABLE for mode, _name in modes):
+    if all(mode == DISABLE for mode, _name in modes):
         rule = modes[0][1]
         told = f"mutual TLS is switched off for the Service in {state.name}"
         evidence = (f"PeerAuthentication {rule}",)
         cause = "gateways between networks pass on mutual TLS only"
-        yield Step(_PEER, STOP, told, evidence, cause, show(member, "peerauthentication", rule))
-    candidates = proxied if crosses else ready
-    if by := _network_policy(way, state, candidates, port):
-        told = (
-            f"NetworkPolicies keep {'the gateway' if crosses else 'the caller'} from the pods in {state.name}"
-        )
-        evidence = (f"{name_of(candidates[0])}, port {port}",)
+        yield Step(_PEER, STOP, told, evidence, cause, show(state.member, "peerauthentication", rule))
+
+
+def _refused_by_policies(way: Way, leg: Leg, state: ClusterState, pods: Sequence[Object]) -> Iterator[Step]:
+    """Yield the steps of policies that refuse the request, or may do so."""
+    port = listening_port(way, leg)
+    if by := _network_policy(way, state, pods, port):
+        who = "the gateway" if way.crosses(state) else "the caller"
+        told = f"NetworkPolicies keep {who} from the pods in {state.name}"
+        evidence = (f"{name_of(pods[0])}, port {port}",)
         cause = f"NetworkPolicy {by} does not allow this connection"
-        yield Step(_PEER, STOP, told, evidence, cause, show(member, "networkpolicy", by))
-    yield from _authorized(way, leg, state, candidates, port)
-    told = f"{len(ready)} of {len(pods)} pods ready: {', '.join(map(name_of, ready[:3]))}"
-    unready = tuple(f"{name_of(pod)}: {pod_unmet(pod)}" for pod in pods if not is_ready(pod))
-    yield Step(_PEER, OK, told, unready[:5])
+        yield Step(_PEER, STOP, told, evidence, cause, show(state.member, "networkpolicy", by))
+    yield from _authorized(way, leg, state, pods, port)
 
 
 def _no_pods(way: Way, leg: Leg, state: ClusterState, wanted: str, look: str) -> Step:
