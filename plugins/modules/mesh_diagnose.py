@@ -16,18 +16,23 @@ description:
   - The steps are certificates, configuration that was rejected, listener, route, cluster, endpoints, the
     gateway of the destination, and the pods there. The first step that fails is reported with its evidence, a
     likely cause, and the next command.
-  - The request is assumed to be C(GET /) without further headers. No request is sent.
-  - Does not fail if the way stops, but says so in RV(stops_at).
+  - Follows every target of the route with its share of the requests, faults that a VirtualService injects,
+    and redirects. Names retries, time-outs, copies (mirrors), and routes that need further headers.
+  - The request is assumed to be C(GET /) without further headers. With O(request), such a request is also
+    sent from the pod, and compared with the steps.
+  - Does not fail if the way stops, but says so in RV(stops_at). What could not be told is in RV(untold).
 extends_documentation_fragment:
   - exomesh.istio.attributes
   - exomesh.istio.members
 attributes:
   check_mode:
     support: full
+    details:
+      - In check mode it sends no request.
   diff_mode:
     support: N/A
     details:
-      - It only reads.
+      - It changes nothing.
   idempotent:
     support: full
 options:
@@ -54,6 +59,13 @@ options:
         possible one in the service's own namespace.
     type: str
     default: ""
+  request:
+    description:
+      - Whether to send one real request to the service, by C(curl) or C(wget) in a container of the pod. It
+        is a C(GET /) without a body, within 10 seconds. No request is sent in check mode, to a port that is
+        not HTTP, or if no container has a shell and one of these programs.
+    type: bool
+    default: true
   timeout:
     description:
       - Time that the whole module may take, in seconds.
@@ -80,6 +92,33 @@ stops_at:
   type: str
   returned: success
   sample: gateway
+untold:
+  description:
+    - Names of steps of which nobody can tell whether they are well. It is empty if the way stops, or if a
+      real request was answered.
+  type: list
+  elements: str
+  returned: success
+request:
+  description: The real request.
+  type: dict
+  returned: success
+  contains:
+    made:
+      description: Whether it was sent.
+      type: bool
+    why_not:
+      description: Why it was not sent.
+      type: str
+    status:
+      description: HTTP status of the answer; V(0) if there was none.
+      type: int
+    text:
+      description: Beginning of the answer, or what the client said.
+      type: str
+    agrees:
+      description: Whether it agrees with the steps; null if it was not sent.
+      type: bool
 pod:
   description: The pod that sends the request.
   type: str
@@ -98,7 +137,9 @@ steps:
       description: Name of the step.
       type: str
     state:
-      description: V(ok), V(stop), V(follows) if a later step is the cause, or V(unknown) behind a stop.
+      description: >-
+        V(ok), V(stop), V(follows) if another step is the cause, V(untold) if it could not be told, or
+        V(unknown) if nobody looked, as behind a stop.
       type: str
     told:
       description: What was seen, in a few words.
@@ -124,18 +165,37 @@ from dataclasses import asdict
 
 from ..module_utils._base.members import MEMBERS_ARGUMENT_SPEC, members_of
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._diagnose.walk import walk
-from ..module_utils._diagnose.way import STOP, lines, look
+from ..module_utils._diagnose.look import look
+from ..module_utils._diagnose.walk import agrees, walk
+from ..module_utils._diagnose.way import STOP, lines, untold
 
 
 def run(task: Task) -> Result:
     """Walk the way, and return the module's result."""
     params = task.params
-    way = look(members_of(params), params["source"], params["service"], params["destination"], params["pod"])
+    why_not = "check mode" if task.check_mode else "it was switched off"
+    way = look(
+        members_of(params),
+        params["source"],
+        params["service"],
+        params["destination"],
+        params["pod"],
+        request=params["request"] and not task.check_mode,
+        why_not=why_not,
+    )
     steps = walk(way)
+    sent = way.sent
     return {
         "changed": False,
         "stops_at": next((step.name for step in steps if step.state == STOP), ""),
+        "untold": untold(steps),
+        "request": {
+            "made": sent.made,
+            "why_not": sent.why_not,
+            "status": sent.status,
+            "text": sent.text,
+            "agrees": agrees(way, steps),
+        },
         "pod": way.pod,
         "destination": way.destination.name,
         "steps": [asdict(step) for step in steps],
@@ -150,6 +210,7 @@ SPEC = Spec(
         "service": {"type": "str", "required": True},
         "destination": {"type": "str", "default": ""},
         "pod": {"type": "str", "default": ""},
+        "request": {"type": "bool", "default": True},
         "timeout": {"type": "int", "default": 120},
     }
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +17,11 @@ import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk import walk
-from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.way import STOP, Step, lines, look
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.look import look
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk import agrees, walk
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.way import STOP, Step, Way, lines
 
-from .runs import RunningLab, changes, run_playbook
+from .runs import PROJECT, RunningLab, call, changes, run_playbook
 from .secret_values import secret_values
 
 DEMO = ("-n", "exodemo")
@@ -37,28 +40,42 @@ class Mesh:
     def __init__(self, lab: RunningLab) -> None:
         self.lab = lab
         self.members = [
-            Member(name, f"network-{name}", str(lab.path / "mesh" / name / "kubeconfig"))
+            Member(
+                name,
+                f"network-{name}",
+                str(lab.path / "mesh" / name / "kubeconfig"),
+                host=name,
+                inventory=(str(lab.inventory),),
+            )
             for name in ("cluster1", "cluster2")
         ]
 
-    def walked(self) -> tuple[list[Step], str]:
-        way = look(self.members, "cluster1", SERVICE, "cluster2")
+    def walked(self, service: str = SERVICE, request: bool = False) -> tuple[Way, list[Step], str]:
+        way = look(self.members, "cluster1", service, "cluster2", request=request)
         steps = walk(way)
-        return steps, "\n".join(lines(way, steps))
+        return way, steps, "\n".join(lines(way, steps))
 
-    def stops_at(self) -> tuple[str, str]:
+    def stops_at(self, service: str = SERVICE) -> tuple[str, str]:
         """The step at which the way stops, and what is said of it."""
         try:
-            steps, told = self.walked()
+            _way, steps, told = self.walked(service)
         except ExomeshError as error:
             return error.code, str(error)
         return next((step.name for step in steps if step.state == STOP), ""), told
 
-    def settled(self, expected: str, words: str = "") -> str:
+    def run(self, command: str) -> str:
+        """What a printed command says, pasted into a shell as it stands."""
+        programs = (self.lab.path / "bin", Path(sys.executable).parent, os.environ["PATH"])
+        environment = {**os.environ, "PATH": ":".join(map(str, programs))}
+        result = call("bash", "-c", command, cwd=PROJECT, env=environment)
+        assert result.returncode == 0, (command, result.stdout[-3000:], result.stderr)
+        return result.stdout
+
+    def settled(self, expected: str, words: str = "", service: str = SERVICE) -> str:
         """What is said when the way stops where it is expected to."""
         deadline = time.monotonic() + SETTLES
         while True:
-            step, told = self.stops_at()
+            step, told = self.stops_at(service)
             if (step == expected and words in told) or time.monotonic() > deadline:
                 assert step == expected, told
                 assert words in told
@@ -83,6 +100,8 @@ class Mesh:
         try:
             yield
         finally:
+            # A command that a diagnosis advises may have made it again.
+            self.lab.kubectl(cluster, "delete", *words, "--ignore-not-found")
             self.lab.kubectl(cluster, "create", "-f", "-", stdin=json.dumps(held))
 
     @contextmanager
@@ -191,7 +210,7 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
         "listener", "cluster2 as not known",
     ),
     "a route to a subset that is not there": (
-        lambda mesh: mesh.added("cluster1", TO_NO_SUBSET), "route", "exodemo/canary",
+        lambda mesh: mesh.added("cluster1", TO_NO_SUBSET), "route", "has a subset v9",
     ),
     "routes of which none matches": (lambda mesh: mesh.added("cluster1", FOR_NO_PATH), "route", "no route"),
     "a DestinationRule with TLS DISABLE": (
@@ -223,7 +242,8 @@ def test_the_playbook_walks_a_good_way_to_its_end(mesh: Mesh) -> None:
     words = ("-e", "from=cluster1", "-e", "service=exo-webtest.exodemo")
     result = run_playbook(mesh.lab, "playbooks/diagnose.yml", *words)
     assert result.returncode == 0, result.stdout
-    assert "Every step is well" in result.stdout
+    assert "Every step is well. Not looked at:" in result.stdout
+    assert "GET http://exo-webtest.exodemo.svc.cluster.local:3000/: status 200" in result.stdout
     assert set(changes(result.stdout).values()) == {0}
 
 
@@ -320,7 +340,9 @@ def test_a_broken_way_stops_where_it_is_broken(mesh: Mesh, fault: str) -> None:
     with ExitStack() as stack:
         stack.enter_context(harm(mesh))
         told = mesh.settled(step, words)
-    print(f"\n{fault}:\n{told}")
+        (command,) = [line.partition("next: ")[2] for line in told.splitlines() if "next: " in line]
+        said = mesh.run(command)
+    print(f"\n{fault}:\n{told}\n{said}")
     mesh.settled("")
 
 
@@ -332,8 +354,12 @@ def test_the_playbook_fails_where_the_way_stops(mesh: Mesh) -> None:
         result = run_playbook(mesh.lab, "playbooks/diagnose.yml", *words)
     assert result.returncode != 0
     said = " ".join(result.stdout.split())  # without the line breaks of its YAML
+    assert (
+        "!     request        GET http://exo-webtest.exodemo.svc.cluster.local:3000/: status 503"
+        in result.stdout
+    )
     assert "The way stops at cluster" in said
-    assert "kubectl -n exodemo get destinationrule plain -o yaml, in cluster1" in said
+    assert "-n exodemo get destinationrule plain -o yaml" in said
 
 
 @pytest.mark.parametrize(
@@ -351,3 +377,111 @@ def test_what_is_not_there_is_said(mesh: Mesh, asked: tuple[str, ...], code: str
         look(mesh.members, *asked)
     assert caught.value.code == code
     assert words in str(caught.value)
+
+
+# Ways that are split, answered on the way, or made by hand
+
+HOME = "home.exodemo.svc.cluster.local"
+
+
+def port_of(name: str, **spec: Any) -> dict[str, Any]:
+    """A Service in the demo's namespace, at the port of its page."""
+    ports = [{"name": "http", "port": 3000, **spec.pop("port", {})}]
+    metadata = {"name": name, "namespace": "exodemo"}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports, **spec}}
+
+
+def routed(*http: dict[str, Any]) -> dict[str, Any]:
+    return made("VirtualService", "networking", "routed", "exodemo", hosts=[HOST], http=list(http))
+
+
+@pytest.fixture(scope="module")
+def home(mesh: Mesh) -> Iterator[None]:
+    """The page once more, in cluster1 and under another name."""
+    found = json.loads(mesh.lab.kubectl("cluster2", *DEMO, "get", "deployment/exo-webtest", "-o=json"))
+    labels = {"app": "home"}
+    found["spec"]["selector"] = {"matchLabels": labels}
+    found["spec"]["template"]["metadata"]["labels"] = labels
+    page = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "home", "namespace": "exodemo"},
+        "spec": found["spec"],
+    }
+    with mesh.added("cluster1", port_of("home", selector=labels)), mesh.added("cluster1", page):
+        mesh.lab.kubectl("cluster1", *DEMO, "rollout", "status", "deployment/home", "--timeout=60s")
+        yield
+
+
+def checked(mesh: Mesh, service: str = SERVICE) -> tuple[int, str]:
+    """The status of a real request that agrees with all steps."""
+    way, steps, told = mesh.walked(service, request=True)
+    assert agrees(way, steps), told
+    return way.sent.status, told
+
+
+@pytest.mark.usefixtures("home")
+def test_a_share_that_is_answered_at_home_does_not_stop_the_way(mesh: Mesh) -> None:
+    shares = [{"destination": {"host": host}, "weight": 50} for host in (HOST, HOME)]
+    with mesh.added("cluster1", routed({"route": shares})):
+        told = mesh.settled("", f"50 % to outbound|3000||{HOME}")
+        assert "50 % to home.exodemo.svc.cluster.local, cluster1" in told
+        assert checked(mesh)[0] == 200
+
+
+@pytest.mark.usefixtures("home")
+def test_a_redirect_is_followed(mesh: Mesh) -> None:
+    with mesh.added("cluster1", routed({"redirect": {"authority": f"{HOME}:3000", "redirectCode": 302}})):
+        mesh.settled("", f"the sidecar answers with 302 to http://{HOME}:3000/")
+        assert checked(mesh)[0] == 200
+
+
+def test_an_injected_fault_stops_the_way(mesh: Mesh) -> None:
+    abort = {"httpStatus": 503, "percentage": {"value": 100}}
+    with mesh.added(
+        "cluster1", routed({"fault": {"abort": abort}, "route": [{"destination": {"host": HOST}}]})
+    ):
+        mesh.settled("route", "fault.abort")
+        assert checked(mesh)[0] == 503
+
+
+def test_a_service_whose_endpoints_were_made_by_hand_works(mesh: Mesh) -> None:
+    words = ("get", "pods", "-l=app=exo-webtest", "-o=jsonpath={.items[0].status.podIP}")
+    address = mesh.lab.kubectl("cluster2", *DEMO, *words)
+    by_hand = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "by-hand-1",
+            "namespace": "exodemo",
+            "labels": {"kubernetes.io/service-name": "by-hand"},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 3000}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+    }
+    service = "by-hand.exodemo:3000"
+    with mesh.added("cluster2", port_of("by-hand")), mesh.added("cluster2", by_hand):
+        mesh.settled("", f"its endpoints were made by hand: {address}:3000", service)
+        assert checked(mesh, service)[0] == 200
+
+
+def test_a_policy_that_refuses_the_request_is_named(mesh: Mesh) -> None:
+    here = [{"from": [{"source": {"namespaces": ["exodemo"]}}]}]
+    closed = made("AuthorizationPolicy", "security", "closed", "exodemo", action="DENY", rules=here)
+    with mesh.added("cluster2", closed):
+        mesh.settled("peer", "AuthorizationPolicy exodemo/closed denies it")
+        assert checked(mesh)[1].endswith("RBAC: access denied")
+
+
+def test_a_real_request_that_disagrees_stops_the_way(mesh: Mesh) -> None:
+    """A Service that names a port at which nobody listens: no proxy knows that."""
+    service = "deaf.exodemo:3000"
+    deaf = port_of("deaf", selector={"app": "exo-webtest"}, port={"targetPort": 9999})
+    with mesh.added("cluster2", deaf):
+        mesh.settled("", service=service)
+        way, steps, told = mesh.walked(service, request=True)
+        assert steps[-1].state == STOP, told
+        assert agrees(way, steps) is False
+        assert "which disagrees with the steps above" in told
+        mesh.run(steps[-1].next_step)

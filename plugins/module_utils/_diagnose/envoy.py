@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
@@ -19,6 +18,7 @@ from .._istio.envoy import ADMIN_PORT, Dump, rejected
 from .._kubernetes.client import KubernetesClient
 from .._trust.proxies import own_chain, trusted_roots
 from .._trust.x509 import CertificateError
+from .routes import Request, VirtualHost, shares_of, virtual_host
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -27,6 +27,12 @@ _ANSWER_SECONDS = 20.0
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - what Envoy calls its listeners
 _HTTP = "HttpConnectionManager"
 _TCP = "TcpProxy"
+_CATCHES_ALL = "virtualOutbound"
+PASSES_ON = "PassthroughCluster"
+"""The Envoy cluster of connections that go to their own address unchanged."""
+_RESOLVED = ("STRICT_DNS", "LOGICAL_DNS")
+"""Types of Envoy clusters whose names Envoy resolves itself, so that they have no configured endpoints."""
+_STATUSES = "/clusters?format=json"
 
 
 @dataclass(frozen=True)
@@ -34,26 +40,12 @@ class Listener:
     """A listener, on which the proxy takes the requests of its workload.
 
     :param routes: name of its routes; None if it passes on TCP.
-    :param clusters: the Envoy clusters to which a TCP connection goes.
+    :param shares: the Envoy clusters to which a TCP connection goes, each with its share in percent.
     """
 
     name: str
     routes: str | None
-    clusters: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Route:
-    """A route, which decides where a request goes.
-
-    :param clusters: the Envoy clusters to which it goes, each with its share in percent.
-    :param answer: the status with which the proxy itself answers; None if it does not.
-    :param rule: the VirtualService that defines the route, as ``namespace/name``.
-    """
-
-    clusters: dict[str, float]
-    answer: int | None = None
-    rule: str | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,11 +54,15 @@ class Endpoint:
 
     :param cluster: the cluster of the mesh whose workload is behind the address.
     :param problem: why the proxy does not use the address; None if it does.
+    :param ejected: whether outlier detection took it out.
+    :param priority: the proxy only uses endpoints of a higher number if those of lower ones are not usable.
     """
 
     address: str
     cluster: str
     problem: str | None = None
+    ejected: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,55 +111,46 @@ class EnvoyConfig:
                     found[socket["address"]] = _listener(told)
         return next((found[address] for address in (*addresses, *_WILDCARDS) if address in found), None)
 
-    def route(self, name: str, host: str, path: str = "/") -> Route | None:
-        """Return the route of ``GET path`` for a host, without any further header; None if there is none."""
+    def virtual_host(self, name: str, request: Request) -> VirtualHost | None:
+        """Return the routes that a configuration of that name has for the host of a request, or None."""
         for entry in self.routes:
             config = entry.get("route_config", {})
-            if config.get("name") != name:
-                continue
-            for virtual_host in config.get("virtual_hosts", []):
-                if host in virtual_host["domains"]:
-                    matching = (route for route in virtual_host.get("routes", []) if _matches(route, path))
-                    return next(map(_route, matching), None)
+            if config.get("name") == name and (found := virtual_host(config, request)):
+                return found
         return None
+
+    def passes_on_unknown(self) -> bool:
+        """Return whether connections that the proxy does not know go to their address unchanged."""
+        chains = [
+            chain
+            for entry in self.listeners
+            if (told := entry.get("active_state", {}).get("listener")) and told.get("name") == _CATCHES_ALL
+            for chain in (*told.get("filter_chains", []), told.get("default_filter_chain", {}))
+        ]
+        filters = [entry.get("typed_config", {}) for chain in chains for entry in chain.get("filters", [])]
+        return any(config.get("cluster") == PASSES_ON for config in filters)
 
     def cluster(self, name: str) -> Dump | None:
         return next((c["cluster"] for c in self.clusters if c.get("cluster", {}).get("name") == name), None)
 
     def endpoints_of(self, name: str) -> list[Endpoint]:
+        statuses = self._statuses_of(name)
+        if (self.cluster(name) or {}).get("type") in _RESOLVED:
+            return [Endpoint(address, "", **_trouble(status)) for address, status in statuses.items()]
         return [
-            endpoint
+            replace(endpoint, **_trouble(statuses.get(endpoint.address, {})))
             for entry in self.endpoints
             if entry.get("endpoint_config", {}).get("cluster_name") == name
-            for endpoint in self._endpoints(entry["endpoint_config"])
+            for endpoint in _endpoints(entry["endpoint_config"])
         ]
 
-    def _endpoints(self, assignment: Dump) -> Iterator[Endpoint]:
-        problems = self._problems(assignment["cluster_name"])
-        for locality in assignment.get("endpoints", []):
-            for entry in locality.get("lb_endpoints", []):
-                address = _address(entry.get("endpoint", {}).get("address", {}))
-                metadata = entry.get("metadata", {}).get("filter_metadata", {})
-                # workload;namespace;name;revision;cluster
-                workload = str(metadata.get("istio", {}).get("workload", ""))
-                yield Endpoint(address, workload.rpartition(";")[2], problems.get(address))
-
-    def _problems(self, name: str) -> dict[str, str]:
-        """Return why the proxy does not use endpoints of an Envoy cluster, by address."""
-        problems = {}
-        for status in self.statuses:
-            if status.get("name") != name:
-                continue
-            for host in status.get("host_statuses", []):
-                health, stats = host.get("health_status", {}), _stats(host)
-                address = _address(host["address"])
-                if health.get("failed_outlier_check"):
-                    problems[address] = "taken out after errors (outlier detection)"
-                elif health.get("eds_health_status", "HEALTHY") not in ("HEALTHY", "UNKNOWN"):
-                    problems[address] = f"not healthy: {health['eds_health_status']}"
-                elif stats.get("cx_connect_fail") and not stats.get("rq_success"):
-                    problems[address] = f"{stats['cx_connect_fail']} connections failed, no request succeeded"
-        return problems
+    def _statuses_of(self, name: str) -> dict[str, Dump]:
+        return {
+            _address(host.get("address", {})): host
+            for status in self.statuses
+            if status.get("name") == name
+            for host in status.get("host_statuses", [])
+        }
 
     def server_names(self, port: int) -> set[str]:
         """Return the names (SNI) for which the proxy passes on connections that come in on a port."""
@@ -189,22 +176,32 @@ def read_config(client: KubernetesClient, namespace: str, pod: str) -> EnvoyConf
         "endpoint_configs&include_eds",
         "active_secrets",
     )
-    paths = [f"/config_dump?resource=dynamic_{dump}" for dump in dumps] + ["/clusters?format=json"]
+    paths = [f"/config_dump?resource=dynamic_{dump}" for dump in dumps] + [_STATUSES]
+    return EnvoyConfig(*concurrently(lambda path: _ask(client, namespace, pod, path), paths))
 
-    def ask(path: str) -> list[Dump]:
-        answer = client.get_from_pod(namespace, pod, ADMIN_PORT, path, _ANSWER_SECONDS)
-        try:
-            told = load_json(answer, f"What the proxy of pod {namespace}/{pod} tells")
-            return [dict(entry) for entry in told.get("configs") or told.get("cluster_statuses") or []]
-        except MALFORMED:
-            raise ExomeshError(
-                f"The proxy of pod {namespace}/{pod} answers {path} with {answer[:100]!r}",
-                "proxy_silent",
-                cluster=client.name,
-                next_step=f"kubectl -n {namespace} logs {pod} -c istio-proxy --tail 50",
-            ) from None
 
-    return EnvoyConfig(*concurrently(ask, paths))
+def read_listeners(client: KubernetesClient, namespace: str, pod: str) -> EnvoyConfig:
+    """Ask the proxy of a pod for its listeners alone. See :func:`read_config`."""
+    return EnvoyConfig(listeners=_ask(client, namespace, pod, "/config_dump?resource=dynamic_listeners"))
+
+
+def with_new_statuses(config: EnvoyConfig, client: KubernetesClient, namespace: str, pod: str) -> EnvoyConfig:
+    """Ask the proxy of a pod again which endpoints it uses."""
+    return replace(config, statuses=_ask(client, namespace, pod, _STATUSES))
+
+
+def _ask(client: KubernetesClient, namespace: str, pod: str, path: str) -> list[Dump]:
+    answer = client.get_from_pod(namespace, pod, ADMIN_PORT, path, _ANSWER_SECONDS)
+    try:
+        told = load_json(answer, f"What the proxy of pod {namespace}/{pod} tells")
+        return [dict(entry) for entry in told.get("configs") or told.get("cluster_statuses") or []]
+    except MALFORMED:
+        raise ExomeshError(
+            f"The proxy of pod {namespace}/{pod} answers {path} with {answer[:100]!r}",
+            "proxy_silent",
+            cluster=client.name,
+            next_step=f"kubectl -n {namespace} logs {pod} -c istio-proxy --tail 50",
+        ) from None
 
 
 def is_mutual(cluster: Dump) -> bool:
@@ -221,13 +218,6 @@ def is_mutual(cluster: Dump) -> bool:
 _OWN_CERTIFICATE = "tls_certificate_sds_secret_configs"
 
 
-def rule_of(resource: Dump) -> str | None:
-    """Return the DestinationRule or VirtualService behind a cluster or route, as ``namespace/name``."""
-    config = resource.get("metadata", {}).get("filter_metadata", {}).get("istio", {}).get("config", "")
-    match = re.search(r"/namespaces/([^/]+)/[^/]+/([^/]+)$", config)
-    return f"{match[1]}/{match[2]}" if match else None
-
-
 def _listener(told: Dump) -> Listener:
     chains = [*told.get("filter_chains", []), told.get("default_filter_chain", {})]
     filters = [entry.get("typed_config", {}) for chain in chains for entry in chain.get("filters", [])]
@@ -236,39 +226,35 @@ def _listener(told: Dump) -> Listener:
             return Listener(told["name"], config["rds"]["route_config_name"])
     for config in filters:
         if config.get("@type", "").endswith(_TCP):
-            weighted = [entry["name"] for entry in config.get("weighted_clusters", {}).get("clusters", [])]
-            return Listener(
-                told["name"], None, tuple([config["cluster"]] if "cluster" in config else weighted)
-            )
+            return Listener(told["name"], None, shares_of(config))
     return Listener(told["name"], None)
 
 
-def _matches(route: Dump, path: str) -> bool:
-    match = route.get("match", {})
-    if match.get("headers") or match.get("query_parameters"):
-        return False
-    if "prefix" in match:
-        return path.startswith(match["prefix"])
-    if "path" in match:
-        return bool(path == match["path"])
-    if "path_separated_prefix" in match:
-        prefix = match["path_separated_prefix"]
-        return path == prefix or path.startswith(f"{prefix}/")
-    if "safe_regex" in match:
-        return re.fullmatch(match["safe_regex"]["regex"], path) is not None
-    return False
+def _endpoints(assignment: Dump) -> Iterator[Endpoint]:
+    for locality in assignment.get("endpoints", []):
+        for entry in locality.get("lb_endpoints", []):
+            metadata = entry.get("metadata", {}).get("filter_metadata", {})
+            # workload;namespace;name;revision;cluster
+            workload = str(metadata.get("istio", {}).get("workload", ""))
+            yield Endpoint(
+                _address(entry.get("endpoint", {}).get("address", {})),
+                workload.rpartition(";")[2],
+                priority=int(locality.get("priority", 0)),
+            )
 
 
-def _route(told: Dump) -> Route:
-    action, rule = told.get("route", {}), rule_of(told)
-    if "direct_response" in told:
-        return Route({}, int(told["direct_response"]["status"]), rule)
-    if "redirect" in told:
-        return Route({}, 301, rule)
-    weighted = action.get("weighted_clusters", {}).get("clusters", [])
-    total = sum(entry.get("weight", 0) for entry in weighted) or 1
-    clusters = {entry["name"]: 100 * entry["weight"] / total for entry in weighted if entry.get("weight")}
-    return Route(clusters or {action.get("cluster", ""): 100.0}, None, rule)
+def _trouble(host: Dump) -> dict[str, Any]:
+    """Return why the proxy does not use an endpoint, from what it tells of it."""
+    health, stats = host.get("health_status", {}), _stats(host)
+    if health.get("failed_outlier_check"):
+        return {"problem": "taken out after errors (outlier detection)", "ejected": True}
+    if health.get("eds_health_status", "HEALTHY") not in ("HEALTHY", "UNKNOWN"):
+        return {"problem": f"not healthy: {health['eds_health_status']}"}
+    failed = stats.get("cx_connect_fail", 0)
+    # Not every kind of connection counts its requests.
+    if failed and failed >= stats.get("cx_total", 0) and not stats.get("rq_success"):
+        return {"problem": f"{failed} connections failed, none succeeded"}
+    return {}
 
 
 def _address(told: Dump) -> str:

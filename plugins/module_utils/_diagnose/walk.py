@@ -3,38 +3,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Walk the way of one request, from a sidecar to the pod that should answer (private to the collection).
 
-This module only reads. Each step asks what the proxy on the way was really configured with, and reports
+This module only judges. Each step looks at what the proxy on the way was really configured with, and reports
 whether the way stops there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from .._base.certificates import time_text
-from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
-from .._kubernetes.api import Object
-from .._kubernetes.client import labels_of
-from .._kubernetes.readiness import pod_unmet
+from .._istio.names import ISTIO_NAMESPACE
 from .._verify import findings
-from .._verify.checks_cluster import gateways
 from .._verify.checks_mesh import told_roots
 from .._verify.checks_proxies import network_policies
-from .._verify.findings import Finding
-from .._verify.state import (
-    ClusterState,
-    MeshState,
-    is_ready,
-    is_running,
-    is_selected,
-    name_of,
-    sidecar_of,
-)
-from .envoy import Endpoint, Listener, is_mutual, rule_of
-from .way import FOLLOWS, OK, STOP, UNKNOWN, Step, Target, Way, service_in
+from .._verify.state import MeshState, name_of
+from .arriving import cluster, endpoints
+from .commands import kubectl, playbook, proxy_log, show
+from .leaving import find_listener, find_route
+from .legs import Leg, legs_of, place
+from .peer import gateway, peer
+from .routes import rule_of
+from .way import FOLLOWS, OK, STOP, UNKNOWN, UNTOLD, Step, Way
 
 STEPS = (
     "certificates",
@@ -45,14 +37,17 @@ STEPS = (
     "endpoints",
     "gateway",
     "peer",
+    "request",
 )
-"""The steps, in the order in which a request passes them."""
+"""The steps, in the order in which a request passes them. The last one is a real request."""
 
 
 _TAKES_WITHIN = 5.0
 """Seconds within which a proxy accepts or rejects what istiod sends."""
-_ABOUT_OTHERS = (findings.GATEWAY_HOSTS_RESTRICTED,)
-"""Findings about the gateway that only concern the test workload's name."""
+_MOST_SKEW = 60.0
+"""Seconds by which the clock of a cluster may differ."""
+_ALL = ("virtualOutbound", "virtualInbound")
+"""Listeners that every request passes."""
 
 
 # Judging
@@ -66,7 +61,9 @@ def walk(way: Way) -> list[Step]:
         if step.state == STOP:
             break
     done = [step.name for step in steps]
-    return steps + [Step(name, UNKNOWN, "not looked at") for name in STEPS if name not in done]
+    why = "not looked at" if any(step.state == STOP for step in steps) else "not needed"
+    steps += [Step(name, UNKNOWN, why) for name in STEPS[:-1] if name not in done]
+    return [*steps, request(way, steps)]
 
 
 def _steps(way: Way) -> Iterator[Step]:
@@ -80,90 +77,143 @@ def _steps(way: Way) -> Iterator[Step]:
     yield step
     if not targets:
         return
+    legs = legs_of(way, targets)
     for check in (cluster, endpoints, gateway, peer):
-        # Of several targets, report the first one that has a fault.
-        found = [check(way, target) for target in targets]
-        yield next((step for step in found if step.state == STOP), found[0])
+        yield _of_all(way, legs, check)
+
+
+def _of_all(way: Way, legs: Sequence[Leg], check: Callable[[Way, Leg], Step]) -> Step:
+    """Return the step of several parts of the requests: the first one with a fault, or else all together."""
+    found = [(leg, check(way, leg)) for leg in legs]
+    if len(found) == 1:
+        return found[0][1]
+    for state in (STOP, UNTOLD, FOLLOWS):
+        for leg, step in found:
+            if step.state == state:
+                return Step(
+                    step.name,
+                    state,
+                    step.told,
+                    (f"this concerns: {leg.name}", *step.evidence),
+                    step.cause,
+                    step.next_step,
+                )
+    first = found[0][1]
+    if len({step.told for _leg, step in found}) == 1:
+        return Step(
+            first.name, OK, first.told, tuple(dict.fromkeys(line for _leg, s in found for line in s.evidence))
+        )
+    told = tuple(f"{leg.name}: {'; '.join((step.told, *step.evidence))}" for leg, step in found)
+    return Step(first.name, OK, f"well for each of {len(found)} parts of the requests", told)
 
 
 def certificates(way: Way) -> Step:
     """Check that the sidecar has a valid certificate, and trusts the destination's root."""
-    name = STEPS[0]
+    name, member = STEPS[0], way.source.member
     chain, trusted = way.proxy.certificate_chain(), way.proxy.trusted()
-    logs = f"kubectl -n {way.pod_namespace} logs {way.pod_name} -c istio-proxy --tail 50"
     if not chain:
-        return Step(
-            name,
-            STOP,
-            "the sidecar has no certificate",
-            cause="it does not reach istiod, or istiod does not sign for it",
-            next_step=f"{logs}, in {way.source.name}",
-        )
+        return Step(name, STOP, "the sidecar has no certificate", (), *_why_no_istiod(way))
     begins, ends = chain[0].not_valid_before_utc, chain[0].not_valid_after_utc
     if not begins <= way.now < ends:
-        return Step(
-            name,
-            STOP,
-            "the sidecar's certificate is not valid now",
-            (f"valid from {time_text(begins)} to {time_text(ends)}", f"now it is {time_text(way.now)}"),
-            "the sidecar did not get to istiod to renew it, or clocks differ",
-            f"{logs}, in {way.source.name}",
-        )
+        evidence = (f"valid from {time_text(begins)} to {time_text(ends)}", f"now it is {time_text(way.now)}")
+        told = "the sidecar's certificate is not valid now"
+        skew = way.source.clock_skew or 0.0
+        if abs(skew) > _MOST_SKEW:
+            cause = f"the clock of {way.source.name} differs from this machine's by {skew:.0f} seconds"
+            return Step(name, STOP, told, evidence, cause, kubectl(member, "get", "nodes", "-o", "wide"))
+        return Step(name, STOP, told, evidence, *_why_no_istiod(way))
     theirs = way.destination.running_roots
     if trusted and theirs and not set(trusted) & set(theirs):
-        return Step(
-            name,
-            STOP,
-            f"the sidecar does not trust the root of {way.destination.name}",
-            (f"it trusts {told_roots(trusted)}", f"{way.destination.name} uses {told_roots(theirs)}"),
-            "the two clusters have different roots, or the pod runs since before the root was changed",
-            f"{way.source.member.playbook}.certificates; it shows how to bring the roots together",
+        evidence = (
+            f"it trusts {told_roots(trusted)}",
+            f"{way.destination.name} uses {told_roots(theirs)}",
         )
+        told = f"the sidecar does not trust the root of {way.destination.name}"
+        if set(way.source.running_roots) & set(theirs):
+            cause = "the pod runs since before the root was changed"
+            restart = kubectl(member, "-n", way.pod_namespace, "rollout", "restart", "deployment")
+            return Step(name, STOP, told, evidence, cause, restart)
+        why = "it shows how to bring the roots together"
+        cause = f"{way.source.name} and {way.destination.name} have different roots"
+        return Step(name, STOP, told, evidence, cause, playbook(member, "certificates", why=why))
     hours = int((ends - way.now).total_seconds() // 3600)
     return Step(name, OK, f"valid for {hours} more hours; the root is the one of {way.destination.name}")
+
+
+def _why_no_istiod(way: Way) -> tuple[str, str]:
+    """Return the cause and the next command if a sidecar gets nothing from istiod."""
+    source = way.source
+    if source.istiods and all(istiod.unmet for istiod in source.istiods):
+        cause = f"no istiod of {source.name} is ready: {source.istiods[0].name}: {source.istiods[0].unmet}"
+        return cause, playbook(source.member, "istio", source.member)
+    mesh = MeshState({source.name: source}, [], way.now, full=False)
+    for kind, evidence in network_policies(source, mesh):
+        blocked = [line for line in evidence if line.startswith(f"{way.pod} ")]
+        if kind == findings.ISTIOD_BLOCKED and blocked:
+            return blocked[0], kubectl(source.member, "get", "networkpolicies", "-A", "-o", "yaml")
+    return "it does not reach istiod, or istiod does not sign for it", proxy_log(source.member, way.pod)
 
 
 def configuration(way: Way) -> Step:
     """Check that istiod knows the sidecar, and that the sidecar accepted what istiod sent."""
     name = STEPS[1]
-    if way.known_to and not any(way.known_to.values()):
+    silent = [f"{istiod}: {why}" for istiod, why in way.untold.items() if istiod not in way.states]
+    if way.known_to and not any(way.known_to.values()) and not silent:
         return Step(
             name,
             STOP,
             "no istiod knows the sidecar",
             tuple(f"{istiod} has no connection from {way.pod}" for istiod in way.known_to),
-            "the sidecar lost istiod, and works with an old configuration",
-            f"kubectl -n {way.pod_namespace} logs {way.pod_name} -c istio-proxy --tail 50, "
-            f"in {way.source.name}",
+            f"the sidecar lost istiod, and works with an old configuration: {_why_no_istiod(way)[0]}",
+            proxy_log(way.source.member, way.pod),
         )
     rejected = way.proxy.rejected()
-    ours = {
-        resource: why
-        for resource, why in rejected.items()
-        if way.service.host in resource or re.search(rf"(^|_){way.service.port}$", resource)
-    }
+    ours = {resource: why for resource, why in rejected.items() if _is_ours(way, resource)}
     if ours:
-        return Step(
-            name,
-            STOP,
-            "the sidecar rejected what it was sent",
-            tuple(f"{resource}: {why}" for resource, why in ours.items()),
-            "an EnvoyFilter, DestinationRule or VirtualService makes what Envoy does not take",
-            f"istioctl analyze -n {way.service.namespace}; kubectl get envoyfilter -A, in {way.source.name}",
-        )
+        told = tuple(f"{resource}: {why}" for resource, why in ours.items())
+        return Step(name, STOP, "the sidecar rejected what it was sent", told, *_who_made(way, tuple(ours)))
     refused = [reason for told in way.known_to.values() for reason in not_taken(told, way.now)]
     about_others = ["outbound|" in reason and way.service.host not in reason for reason in refused]
     if not all(about_others):
+        told_so = "the sidecar did not take what it was sent, and works with an old configuration"
+        return Step(name, STOP, told_so, tuple(refused), *_who_made(way, refused))
+    notes = [f"rejected, but not of this service: {what}" for what in (*rejected, *refused)]
+    if silent:
         return Step(
             name,
-            STOP,
-            "the sidecar did not take what it was sent, and works with an old configuration",
-            tuple(refused),
-            "an EnvoyFilter, DestinationRule or VirtualService makes what Envoy does not take",
-            f"istioctl analyze -n {way.service.namespace}; kubectl get envoyfilters -A, in {way.source.name}",
+            UNTOLD,
+            "whether the sidecar has what istiod sent could not be told",
+            (*silent, *notes),
+            next_step=kubectl(way.source.member, "-n", ISTIO_NAMESPACE, "get", "pods", "-l", "app=istiod"),
         )
-    notes = [f"rejected, but not of this service: {what}" for what in (*rejected, *refused)]
     return Step(name, OK, "istiod knows the sidecar, and nothing of this service was rejected", tuple(notes))
+
+
+def _is_ours(way: Way, resource: str) -> bool:
+    of_port = re.search(rf"(^|_|:){way.service.port}$", resource) is not None
+    return way.service.host in resource or resource in _ALL or of_port
+
+
+def _who_made(way: Way, refused: Sequence[str]) -> tuple[str, str]:
+    """Return the cause and the next command if a sidecar rejects something: what may have made it."""
+    entries = (*way.proxy.listeners, *way.proxy.routes, *way.proxy.clusters)
+    failed = [(entry.get("error_state") or {}).get("failed_configuration") or {} for entry in entries]
+    inner = [each.get(kind, each) for each in failed for kind in ("cluster", "listener", "route_config")]
+    rules = [rule for each in inner if isinstance(each, dict) and (rule := rule_of(each))]
+    namespaces = (way.pod_namespace, ISTIO_NAMESPACE)
+    filters = [
+        name_of(one)
+        for one in way.objects.get("EnvoyFilter", [])
+        if one["metadata"]["namespace"] in namespaces
+    ]
+    member = way.source.member
+    if filters:
+        cause = f"EnvoyFilter {', '.join(filters[:5])} makes what Envoy does not take"
+        return cause, show(member, "envoyfilter", filters[0])
+    rule = next((f"{one}" for one in rules if any(way.service.host in line for line in refused)), None)
+    cause = f"{rule or 'a DestinationRule, VirtualService or ServiceEntry'} makes what Envoy does not take"
+    kinds = "destinationrules,virtualservices,serviceentries"
+    return cause, kubectl(member, "get", kinds, "-A", "-o", "yaml")
 
 
 def not_taken(told: Mapping[str, Any], now: datetime) -> Iterator[str]:
@@ -178,309 +228,53 @@ def not_taken(told: Mapping[str, Any], now: datetime) -> Iterator[str]:
             yield f"{kind.rpartition('.')[2]}: {reason or f'sent at {time_text(sent)}, and not taken'}"
 
 
-def find_listener(way: Way) -> tuple[Listener | None, Step]:
-    """Find the listener on which the sidecar takes the request from its workload."""
-    name, service = STEPS[2], way.service
-    addresses = [
-        address
-        for state in (way.source, way.destination)
-        if (found := service_in(state, service.namespace, service.name))
-        for address in found["spec"].get("clusterIPs") or [found["spec"].get("clusterIP", "")]
-    ]
-    listener = way.proxy.listener(addresses, service.port)
-    if listener is None:
-        return None, Step(
-            name,
-            STOP,
-            f"the sidecar has no listener for port {service.port} of {', '.join(addresses)}",
-            tuple(_sync_evidence(way)),
-            *_why_unknown(way),
-        )
-    if listener.routes is None and not listener.clusters:
-        return None, Step(name, STOP, f"{listener.name} leads nowhere", cause="an EnvoyFilter changed it")
-    return listener, Step(name, OK, f"{listener.name}, {'HTTP' if listener.routes else 'TCP'}")
+# The real request
 
 
-def find_route(way: Way, listener: Listener) -> tuple[list[Target], Step]:
-    """Find where the request goes: to the service, unless a VirtualService says otherwise."""
-    name, host = STEPS[3], way.service.host
-    shares = dict.fromkeys(listener.clusters, 100.0)
-    rule = None
-    if listener.routes is not None:
-        route = way.proxy.route(listener.routes, host)
-        if route is None:
-            return [], Step(
-                name,
-                STOP,
-                f"no route for {host}",
-                (f"in routes {listener.routes}, for GET / without further headers",),
-                "a VirtualService for that host has no route that matches, or the service is hidden from "
-                f"{way.pod_namespace}",
-                f"kubectl get virtualservices -A, in {way.source.name}",
-            )
-        shares, rule = route.clusters, route.rule
-        if route.answer is not None:
-            return [], Step(
-                name,
-                STOP,
-                f"the sidecar itself answers with {route.answer}",
-                (f"VirtualService {rule}",) if rule else (),
-                "a VirtualService redirects or answers, or its destination does not exist",
-                _show("virtualservice", rule, way.source.name),
-            )
-    by_rule = (f"by VirtualService {rule}",) if rule else ()
-    targets = []
-    for share_of, share in shares.items():
-        target = Target.of(share_of)
-        told = f"{share:.0f} % go to {share_of or 'nowhere'}"
-        if target is None or way.proxy.cluster(share_of) is None:
-            return [], Step(
-                name,
-                STOP,
-                "a route leads to what the sidecar does not have",
-                (told, *by_rule),
-                "a VirtualService names a host, port or subset that does not exist; a subset needs a "
-                "DestinationRule",
-                _show("virtualservice", rule, way.source.name),
-            )
-        targets.append(target)
-    others = [target.host for target in targets if target.host != host]
-    told = f"to {', '.join(target.name for target in targets)}"
-    return targets, Step(name, OK, told, by_rule if rule or others else ())
-
-
-def cluster(way: Way, target: Target) -> Step:
-    """Check that the sidecar sends with mutual TLS, which gateways between networks need."""
-    name = STEPS[4]
-    config = way.proxy.cluster(target.name) or {}
-    if is_mutual(config):
-        return Step(name, OK, "Istio's mutual TLS")
-    strict = [
-        name_of(policy)
-        for policy in _policies(way.destination, target)
-        if ((policy.get("spec") or {}).get("mtls") or {}).get("mode") == "STRICT"
-    ]
-    if not way.crosses and not strict:
-        return Step(name, OK, "without Istio's mutual TLS, which stays inside the cluster")
-    rule = rule_of(config)
-    return Step(
-        name,
-        STOP,
-        "the sidecar does not send with Istio's mutual TLS",
-        tuple([f"DestinationRule {rule}"] if rule else []) + tuple(f"STRICT by {one}" for one in strict),
-        "a DestinationRule sets another TLS mode than ISTIO_MUTUAL",
-        _show("destinationrule", rule, way.source.name),
-    )
-
-
-def endpoints(way: Way, target: Target) -> Step:
-    """Check that the sidecar knows endpoints of the destination, and uses them."""
-    name = STEPS[5]
-    known = way.proxy.endpoints_of(target.name)
-    addresses = {f"{address}:{GATEWAY_PORT}" for address in way.destination.gateway_addresses}
-    there = [one for one in known if one.cluster == way.destination.name or one.address in addresses]
-    if not there:
-        return _no_endpoints(way, target, known)
-    pods = [one.address for one in there if not one.address.endswith(f":{GATEWAY_PORT}")]
-    if way.crosses and pods:
+def request(way: Way, steps: Sequence[Step]) -> Step:
+    """Compare the request that was really sent with what the steps say."""
+    name, sent = STEPS[-1], way.sent
+    if not sent.made:
+        return Step(name, UNKNOWN, f"none was sent: {sent.why_not}")
+    stop = next((step for step in steps if step.state == STOP), None)
+    told = f"GET {way.service.request.url}: " + (f"status {sent.status}" if sent.status else "no answer")
+    evidence = (sent.text,) if sent.text else ()
+    if stop is None:
+        if sent.arrived:
+            return Step(name, OK, told, evidence if sent.status >= 400 else ())
+        who = "the service answered so" if sent.upstream else "a proxy on the way answered so"
         return Step(
             name,
             STOP,
-            f"the sidecar would send to pods of {way.destination.name}, past its gateway",
-            (f"endpoints: {', '.join(pods)}", f"the gateway: {', '.join(sorted(addresses)) or 'none'}"),
-            f"istiod of {way.source.name} takes both clusters for one network: a label "
-            f"{NETWORK_LABEL} is missing or the same",
-            f"kubectl get namespace {ISTIO_NAMESPACE} -L {NETWORK_LABEL}, in {way.destination.name}",
+            f"{told}, which disagrees with the steps above",
+            evidence,
+            f"{who if sent.status else 'nobody answered'}; no step found why",
+            proxy_log(way.source.member, way.pod),
         )
-    usable = [one for one in there if not one.problem]
-    told = ", ".join(one.address for one in there)
-    if usable:
-        return Step(name, OK, told)
-    # The steps behind the endpoints may explain why.
-    behind = next((step for step in (gateway(way, target), peer(way, target)) if step.state == STOP), None)
-    evidence = tuple(f"{one.address}: {one.problem}" for one in there)
-    if behind:
-        return Step(
-            name, FOLLOWS, f"{told}, of which none is usable, which follows from what is below", evidence
-        )
-    return Step(
-        name,
-        STOP,
-        "the sidecar uses none of the endpoints",
-        evidence,
-        "a firewall or security group between the clusters, or errors of the service itself",
-        f"try the connection from a node of {way.source.name}: "
-        f"openssl s_client -connect {there[0].address} -servername {target.sni} -alpn istio",
-    )
+    if not sent.arrived or sent.is_of_sidecar:
+        return Step(name, FOLLOWS, f"{told}, as the step {stop.name} says", evidence)
+    others = _others(way)
+    if others:
+        return Step(name, OK, f"{told}, from {', '.join(others)} and not from {way.destination.name}")
+    return Step(name, OK, f"{told}, which disagrees: the step {stop.name} says that the way stops", evidence)
 
 
-def _no_endpoints(way: Way, target: Target, known: Sequence[Endpoint]) -> Step:
-    name = STEPS[5]
-    others = sorted({one.cluster or one.address for one in known})
-    told = f"the sidecar knows no endpoint in {way.destination.name}"
-    evidence = [f"it knows those of {', '.join(others)}"] if others else []
-    # istiod sends no endpoints if no pod could answer, or no gateway would let the request in.
-    reasons = [peer(way, target)]
-    if way.crosses and not way.destination.gateway_addresses:
-        reasons.insert(0, gateway(way, target))
-    if any(step.state == STOP for step in reasons):
-        return Step(name, FOLLOWS, f"{told}, which follows from what is below", tuple(evidence))
-    return Step(
-        name,
-        STOP,
-        told,
-        tuple(evidence + _sync_evidence(way)),
-        f"istiod of {way.source.name} has not read {way.destination.name}, or does not know its gateway"
-        + (f", or no pod has the labels of subset {target.subset}" if target.subset else ""),
-        f"{way.source.member.playbook}.status; it looks at remote secrets and labels",
-    )
-
-
-def gateway(way: Way, target: Target) -> Step:
-    """Check that the destination's gateway lets the request in."""
-    name = STEPS[6]
-    if not way.crosses:
-        return Step(name, OK, "not needed inside one network")
-    mesh = MeshState({way.destination.name: way.destination}, [], way.now, full=False)
-    for kind, evidence in (*gateways(way.destination, mesh), *network_policies(way.destination, mesh)):
-        if kind.breaks_in and kind not in _ABOUT_OTHERS:
-            return _fault(name, way, kind, evidence)
-    passed_on = way.gateway.server_names(GATEWAY_PORT) if way.gateway else set()
-    if target.sni not in passed_on:
-        if rejected := way.gateway.rejected() if way.gateway else {}:
-            evidence = [f"{resource}: {why}" for resource, why in rejected.items()]
-            return _fault(name, way, findings.GATEWAY_CONFIG_REJECTED, evidence)
-        return Step(
-            name,
-            STOP,
-            f"the gateway of {way.destination.name} does not pass the request on",
-            (f"its listener {GATEWAY_PORT} has {len(passed_on)} names, but not {target.sni}",),
-            f"{way.destination.name} does not have the Service, its Gateway exposes other hosts only, or a "
-            "subset is defined by a DestinationRule of the other cluster alone",
-            f"kubectl -n {ISTIO_NAMESPACE} get gateways.networking.istio.io -o yaml and "
-            f"kubectl -n {target.service[0]} get service,destinationrule, in {way.destination.name}",
-        )
-    return Step(name, OK, f"{', '.join(way.destination.gateway_addresses)} passes it on by its name")
-
-
-def _fault(name: str, way: Way, kind: findings.Kind, evidence: Sequence[str]) -> Step:
-    """Return the step at which a fault of the destination stops the request."""
-    members = {way.destination.name: way.destination.member}
-    next_step = Finding(kind, cluster=way.destination.name).next_step(members)
-    return Step(name, STOP, kind.message, tuple(evidence), kind.cause, next_step)
-
-
-def peer(way: Way, target: Target) -> Step:
-    """Check that the destination has a pod that can answer."""
-    name, state = STEPS[7], way.destination
-    namespace, service_name = target.service
-    service = service_in(state, namespace, service_name)
-    if service is None:
-        return Step(
-            name,
-            STOP,
-            f"{state.name} has no Service {namespace}/{service_name}",
-            cause="it was deleted there, or another cluster was meant",
-            next_step=f"kubectl -n {namespace} get services, in {state.name}",
-        )
-    selector = service["spec"].get("selector") or {}
-    pods = [
-        pod
-        for pod in state.pods
-        if pod["metadata"]["namespace"] == namespace
-        and is_selected(pod, selector)
-        and "deletionTimestamp" not in pod["metadata"]
-    ]
-    wanted = ",".join(f"{key}={value}" for key, value in selector.items())
-    if not pods:
-        return Step(
-            name,
-            STOP,
-            f"no pod of {state.name} belongs to the Service",
-            (f"there is no pod with {wanted or 'its selector, which is empty'}",),
-            "its Deployment is scaled to 0, or the Service's selector names other pods",
-            f"kubectl -n {namespace} get deployments,pods -l {wanted}, in {state.name}",
-        )
-    ready = [pod for pod in pods if is_ready(pod)]
-    if not ready:
-        return Step(
-            name,
-            STOP,
-            f"no pod of the Service is ready in {state.name}",
-            tuple(f"{name_of(pod)}: {pod_unmet(pod)}" for pod in pods[:5]),
-            "it does not start, or its readiness probe fails",
-            f"kubectl -n {namespace} describe pods -l {wanted}, in {state.name}",
-        )
-    proxied = [pod for pod in ready if sidecar_of(pod) and is_running(pod)]
-    if way.crosses and not proxied:
-        return Step(
-            name,
-            STOP,
-            f"the pods of the Service have no sidecar in {state.name}",
-            tuple(map(name_of, ready[:5])),
-            "they were started before injection was switched on, or switch it off; gateways between networks "
-            "pass on mutual TLS only",
-            f"kubectl label namespace {namespace} istio-injection=enabled; kubectl -n {namespace} rollout "
-            f"restart deployment, in {state.name}",
-        )
-    disabled = [
-        name_of(policy)
-        for policy in _policies(state, target)
-        if ((policy.get("spec") or {}).get("mtls") or {}).get("mode") == "DISABLE"
-        and _concerns(policy, proxied)
-    ]
-    if way.crosses and disabled:
-        return Step(
-            name,
-            STOP,
-            f"mutual TLS is switched off for the Service in {state.name}",
-            tuple(f"PeerAuthentication {one}" for one in disabled),
-            "gateways between networks pass on mutual TLS only",
-            _show("peerauthentication", disabled[0], state.name),
-        )
-    return Step(name, OK, f"{len(ready)} of {len(pods)} pods ready: {', '.join(map(name_of, ready[:3]))}")
-
-
-def _policies(state: ClusterState, target: Target) -> list[Object]:
-    """Return the PeerAuthentications of the service's namespace and of the whole mesh."""
-    namespaces = (target.service[0], ISTIO_NAMESPACE)
-    return [policy for policy in state.peer_authentications if policy["metadata"]["namespace"] in namespaces]
-
-
-def _concerns(policy: Object, pods: Sequence[Object]) -> bool:
-    selector = ((policy.get("spec") or {}).get("selector") or {}).get("matchLabels")
-    return not selector or any(selector.items() <= labels_of(pod).items() for pod in pods)
-
-
-def _sync_evidence(way: Way) -> list[str]:
-    if way.source is way.destination:
-        return []
-    return [f"{istiod} has {way.destination.name} as {state}" for istiod, state in _synced(way).items()]
-
-
-def _synced(way: Way) -> dict[str, str]:
-    """Return the sync state of the destination in each istiod of the source."""
-    return {
-        istiod.name: istiod.synced.get(way.destination.name, "not known") for istiod in way.source.istiods
+def _others(way: Way) -> list[str]:
+    """Return the other clusters that answer requests for the service."""
+    prefix, suffix = f"outbound|{way.service.port}|", f"|{way.service.host}"
+    names = {
+        place(way, endpoint)
+        for entry in way.proxy.clusters
+        if (told := str((entry.get("cluster") or {}).get("name"))).startswith(prefix)
+        and told.endswith(suffix)
+        for endpoint in way.proxy.endpoints_of(told)
+        if not endpoint.problem
     }
+    return sorted(names - {way.destination.name, ""})
 
 
-def _why_unknown(way: Way) -> tuple[str, str]:
-    """Return the likely cause and the next command if a sidecar does not know a service at all."""
-    if way.source is not way.destination and "synced" not in _synced(way).values():
-        source, destination = way.source.member, way.destination.member
-        return (
-            f"istiod of {way.source.name} has not read {way.destination.name}",
-            f"{source.playbook}.peering --limit {source.limit},{destination.limit}",
-        )
-    return (
-        f"a Sidecar object or exportTo hides the service from {way.pod_namespace}",
-        f"kubectl get sidecars.networking.istio.io -A, in {way.source.name}",
-    )
-
-
-def _show(kind: str, rule: str | None, cluster_name: str) -> str:
-    if rule is None:
-        return f"kubectl get {kind}s -A, in {cluster_name}"
-    namespace, _slash, name = rule.partition("/")
-    return f"kubectl -n {namespace} get {kind} {name} -o yaml, in {cluster_name}"
+def agrees(way: Way, steps: Sequence[Step]) -> bool | None:
+    """Return whether the request that was really sent agrees with the steps; None if none was sent."""
+    if not way.sent.made:
+        return None
+    return "disagrees" not in steps[-1].told

@@ -412,12 +412,18 @@ class KubernetesClient(Api):
 
 
 def _exit_code(status: bytes) -> int:
-    """Return the exit code of a command, from the API's message about its end."""
+    """Return the exit code of a command, from the API's message about its end.
+
+    :raises ValueError: the command never ran, as the container does not have it.
+    """
     told = json.loads(status)
     if told["status"] == "Success":
         return 0
     causes = told.get("details", {}).get("causes", [])
-    return int(next(cause["message"] for cause in causes if cause.get("reason") == "ExitCode"))
+    codes = [cause["message"] for cause in causes if cause.get("reason") == "ExitCode"]
+    if not codes:
+        raise ValueError(told.get("message") or "the API does not say why it ended")
+    return int(codes[0])
 
 
 def _stream_failure(error: Exception) -> str:

@@ -14,7 +14,13 @@ ELSEWHERE = {
     # They are parts of one thing, whose tests go through all of them.
     "_base/keeper": "plugins/module_utils/_base/test_held_text.py",
     "_base/processes": "plugins/module_utils/_kubernetes/test_lock.py",
+    "_diagnose/arriving": "plugins/module_utils/_diagnose/test_walk.py",
+    "_diagnose/commands": "plugins/module_utils/_diagnose/test_walk.py",
     "_diagnose/envoy": "plugins/module_utils/_diagnose/test_walk.py",
+    "_diagnose/leaving": "plugins/module_utils/_diagnose/test_walk.py",
+    "_diagnose/legs": "plugins/module_utils/_diagnose/test_walk.py",
+    "_diagnose/look": "plugins/module_utils/_diagnose/test_walk.py",
+    "_diagnose/peer": "plugins/module_utils/_diagnose/test_walk.py",
     "_diagnose/secret_forms": "plugins/module_utils/_diagnose/test_redact.py",
     "_diagnose/secret_values": "plugins/module_utils/_diagnose/test_redact.py",
     "_diagnose/way": "plugins/module_utils/_diagnose/test_walk.py",

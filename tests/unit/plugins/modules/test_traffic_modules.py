@@ -251,3 +251,38 @@ def test_a_way_stops_where_the_proxy_was_told_nothing(mesh: RunningMesh) -> None
     mesh["vie"].api.listen("web-1", 15000, dict.fromkeys(pages, b"no JSON"))
     silent = mesh.run("mesh_diagnose", source="vie", service="cart.shop:80", destination="fra")
     assert silent["failure"]["code"] == "proxy_silent"
+
+
+def test_a_real_request_is_only_sent_where_it_may(mesh: RunningMesh) -> None:
+    dumps = (
+        "listeners",
+        "route_configs",
+        "active_clusters",
+        "endpoint_configs&include_eds",
+        "active_secrets",
+    )
+    pages = {f"/config_dump?resource=dynamic_{dump}": {"configs": []} for dump in dumps}
+    pages["/clusters?format=json"] = {"cluster_statuses": []}
+    commands: list[list[str]] = []
+
+    def answers(_pod: str, command: list[str]) -> tuple[list[str], int]:
+        commands.append(command)
+        return ["HTTP/1.1 503 Service Unavailable\r\n\r\nno healthy upstream"], 0
+
+    for cluster in mesh.clusters.values():
+        cluster.put("Service", "cart", {}, "shop", spec={"ports": [{"port": 80}], "selector": {"app": "web"}})
+        cluster.api.run_command = answers
+        for pod in ("web-1", GATEWAY):
+            cluster.api.listen(pod, 15000, pages)
+    way = {"source": "vie", "service": "cart.shop:80", "destination": "fra"}
+    told = mesh.run("mesh_diagnose", **way, check=True)["request"]
+    assert told == {"made": False, "why_not": "check mode", "status": 0, "text": "", "agrees": None}
+    told = mesh.run("mesh_diagnose", **way, request=False)["request"]
+    assert told["why_not"] == "it was switched off"
+    assert not commands
+    told = mesh.run("mesh_diagnose", **way)["request"]
+    assert told["status"] == 503
+    assert told["text"] == "no healthy upstream"
+    assert told["agrees"]
+    (command,) = commands
+    assert command[-1] == "http://cart.shop.svc.cluster.local:80/"

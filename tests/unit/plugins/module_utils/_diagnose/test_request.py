@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The real request: what curl and wget write, and which container can send one."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.request import Sent, read_answer, send
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import (
+    ExecResult,
+    KubernetesClient,
+)
+
+HTTP = "HTTP/1.1 200 OK\r\nserver: envoy\r\nx-envoy-upstream-service-time: 3\r\n\r\nhello\nyou"
+NO_SHELL = ExomeshError('exec: "sh": executable file not found in $PATH', "kubernetes_api_error")
+
+
+class Pod:
+    """A client whose containers answer as told."""
+
+    def __init__(self, **answers: ExecResult | ExomeshError) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def exec(
+        self, _namespace: str, _pod: str, container: str, command: list[str], _timeout: float
+    ) -> ExecResult:
+        self.asked.append(container)
+        assert command[-1] == "http://cart.shop:80/"
+        answer = self.answers[container]
+        if isinstance(answer, ExomeshError):
+            raise answer
+        return answer
+
+
+def sent(**answers: ExecResult | ExomeshError) -> Sent:
+    names = [*answers, "istio-proxy"]
+    pod = {
+        "metadata": {"name": "web-1", "namespace": "shop"},
+        "spec": {"containers": [{"name": name} for name in names]},
+    }
+    return send(cast(KubernetesClient, Pod(**answers)), pod, "http://cart.shop:80/")
+
+
+def said(stdout: str = "", stderr: str = "", code: int | None = 0) -> ExecResult:
+    return ExecResult(stdout, stderr, code)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (HTTP, Sent(200, "hello you", True, "")),
+        (f"HTTP/1.1 302 Found\r\nlocation: /x\r\n\r\n{HTTP}", Sent(200, "hello you", True, "")),
+        (
+            "HTTP/1.1 503 Service Unavailable\r\n\r\nfault filter abort",
+            Sent(503, "fault filter abort", False, ""),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 500 is what the page says",
+            Sent(200, "HTTP/1.1 500 is what the page says", False, ""),
+        ),
+        (
+            "curl: (6) Could not resolve host: cart",
+            Sent(0, "curl: (6) Could not resolve host: cart", False, ""),
+        ),
+        (
+            "wget: server returned error: HTTP/1.1 503 Service Unavailable",
+            Sent(503, "wget: server returned error: HTTP/1.1 503 Service Unavailable", False, ""),
+        ),
+    ],
+)
+def test_an_answer_is_read(output: str, expected: Sent) -> None:
+    assert read_answer(output) == expected
+
+
+def test_the_first_container_with_a_client_sends_it() -> None:
+    assert sent(app=NO_SHELL, tools=said(HTTP)) == Sent(200, "hello you", True, "")
+    assert sent(app=said(), tools=said(HTTP)).status == 200
+
+
+def test_without_a_client_none_is_sent_and_it_is_said() -> None:
+    assert sent(app=NO_SHELL).why_not == "no container of the pod has a shell with curl or wget"
+    assert "forbidden" in sent(app=ExomeshError("pods/exec is forbidden", "x")).why_not
+    assert sent(app=said(stderr="sh: head: not found")).why_not == "sh: head: not found"
+    assert not sent(app=said()).made
+
+
+def test_a_request_that_hangs_is_no_answer() -> None:
+    found = sent(app=said(code=None))
+    assert found.made
+    assert (found.status, found.arrived) == (0, False)
+
+
+@pytest.mark.parametrize(("status", "arrived"), [(0, False), (200, True), (404, True), (503, False)])
+def test_an_error_of_the_server_is_no_arrival(status: int, arrived: bool) -> None:
+    more: dict[str, Any] = {"why_not": ""}
+    assert Sent(status, **more).arrived == arrived
+
+
+@pytest.mark.parametrize("text", ["RBAC: access denied", "fault filter abort"])
+def test_an_answer_of_a_proxy_is_no_arrival(text: str) -> None:
+    assert not Sent(403, text, True, "").arrived
+
+
+def test_an_error_without_the_mark_of_another_end_is_of_the_sidecar() -> None:
+    assert Sent(404, "", False, "").is_of_sidecar
+    assert not Sent(404, "", True, "").is_of_sidecar
+    assert not Sent(200, "", False, "").is_of_sidecar
