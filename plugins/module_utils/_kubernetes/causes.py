@@ -142,11 +142,11 @@ _SIGNS = (
         r"\d+/\d+ nodes are available:.*untolerated taint",
         "No node takes the pod, because of taints: {words}",
         "kubectl get nodes -o custom-columns=NODE:.metadata.name,TAINTS:.spec.taints",
-        "remove the taint, or give the pods a toleration: istio_overlay for istiod (pods of tests tolerate "
-        "what istiod tolerates), gateway_overlay for the gateway, demo_tolerations for the demo",
+        "remove the taint, or give the pods a toleration: istio_overlay for istiod (pods of tests and "
+        "demo tolerate what istiod tolerates), gateway_overlay for the gateway",
     ),
     _Sign(
-        r"\d+/\d+ nodes are available:.*Insufficient (?P<who>[^\s,.]+)",
+        r"\d+/\d+ nodes are available:.*?Insufficient (?P<who>[^\s,.]+)",
         "No node has enough {who} left: {words}",
         "kubectl describe nodes",
         "add a node, or delete what uses them",
@@ -169,6 +169,13 @@ _SIGNS = (
         "kubectl {place}get events --field-selector reason=Failed",
         "name an image that the nodes can pull: istio_hub, gateway_hub, verify_server_image, "
         "verify_client_image, demo_server_image or demo_client_image",
+    ),
+    _Sign(
+        r"RBAC: access denied",
+        "An AuthorizationPolicy refuses the request",
+        "kubectl get authorizationpolicies -A",
+        "find the one that applies, in the cluster that answers, and let it pass the request",
+        lasts=True,
     ),
     _Sign(
         r"failed to (?:list|watch) (?P<who>\*[\w.]+): (?:the server could not find the requested resource|"
@@ -204,7 +211,9 @@ def cause_in(said: str, namespace: str | None = None) -> Cause | None:
     return None
 
 
-def wait_unless_it_lasts(unmet: Callable[[], str | None], timeout: float) -> str | None:
+def wait_unless_it_lasts(
+    unmet: Callable[[], str | None], timeout: float, interval: float = 0.5
+) -> str | None:
     """Wait like :func:`wait_until_met`, but give up when what is missing names a cause that lasts."""
     since: float | None = None
     given_up: str | None = None
@@ -220,7 +229,7 @@ def wait_unless_it_lasts(unmet: Callable[[], str | None], timeout: float) -> str
             return None
         return missing
 
-    return wait_until_met(look, timeout) or given_up
+    return wait_until_met(look, timeout, interval) or given_up
 
 
 _COMPLAINT = re.compile(

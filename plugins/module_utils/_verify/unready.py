@@ -61,5 +61,5 @@ def _is_stuck(deployment: Object) -> bool:
 
 
 def _pod_labels(deployment: Object) -> dict[str, str]:
-    labels: dict[str, str] = deployment["spec"]["template"]["metadata"].get("labels") or {}
+    labels: dict[str, str] = (deployment["spec"]["template"].get("metadata") or {}).get("labels") or {}
     return labels

@@ -131,7 +131,12 @@ def await_ready(client: KubernetesClient, cluster: str, timeout: float) -> Unrea
     missing = wait_unless_it_lasts(lambda: pod_unmet(client.get(ref)), timeout)
     if missing is None:
         return None
-    return told_in_time(lambda: explain_pod(client, client.get(ref) or {}), Unready(missing))
+
+    def explained() -> Unready:
+        pod = client.get(ref)
+        return explain_pod(client, pod) if pod else Unready(missing)
+
+    return told_in_time(explained, Unready(missing))
 
 
 def _pod_ref(cluster: str) -> ObjectRef:
