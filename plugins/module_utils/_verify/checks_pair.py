@@ -22,7 +22,7 @@ from .._trust.x509 import CertificateError, issued_by, read_chain
 from . import findings
 from .findings import Finding, Kind
 from .observe import access_to
-from .state import Answer, ClusterState, MeshState, PairState, RemoteSecret, name_of, workload_name
+from .state import Answer, ClusterState, Istiod, MeshState, PairState, RemoteSecret, name_of, workload_name
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -102,7 +102,7 @@ def _api(pair: PairState, mesh: MeshState) -> Checked:
 
 
 def _sync(pair: PairState, mesh: MeshState) -> Checked:
-    known = [istiod for istiod in mesh.clusters[pair.source].istiods if istiod.answered]
+    known = _answering(mesh.clusters[pair.source])
     if not known:
         return f"no istiod of {pair.source} answered", []
     stale = [
@@ -113,9 +113,14 @@ def _sync(pair: PairState, mesh: MeshState) -> Checked:
     return not stale, [_about(pair, findings.ISTIOD_NOT_SYNCED, *stale)] if stale else []
 
 
+def _answering(cluster: ClusterState) -> list[Istiod]:
+    """Return the istiods that answered and serve proxies. What others lack is another finding."""
+    return [istiod for istiod in cluster.istiods if istiod.answered and not istiod.unmet]
+
+
 def _gateway(pair: PairState, mesh: MeshState) -> Checked:
     destination = mesh.clusters[pair.destination]
-    istiods_there = [istiod for istiod in mesh.clusters[pair.source].istiods if istiod.answered]
+    istiods_there = _answering(mesh.clusters[pair.source])
     if not istiods_there:
         return f"no istiod of {pair.source} answered", []
     addresses = set(destination.gateway_addresses)

@@ -710,3 +710,18 @@ def test_an_istiod_that_does_not_answer_hides_neither_requests_nor_that_it_was_n
     assert [finding.kind.code for finding in verdict.findings] == ["istiod-unresponsive"]
     way = next(entry for entry in verdict.pairs if entry.pair is pair_of(mesh, "vie", "fra"))
     assert (way.state, way.passed["sync"], way.passed["request"]) == ("unknown", None, True)
+
+
+def test_what_a_replica_lacks_that_is_not_ready_is_told_once_with_its_cause() -> None:
+    mesh = healthy()
+    state = mesh.clusters["vie"]
+    waits = Istiod("istiod-2", "1.31.1", "condition ContainersReady is False", {"fra": "syncing"}, [])
+    waits.answered = True
+    state.istiods.append(waits)
+    said = "error klog failed to list *v1.WorkloadEntry: the server could not find the requested resource"
+    state.causes |= causes_of("istiod-degraded", said, "istio-system")
+    (found,) = judge(mesh).findings
+    shown = found.as_dict({})
+    assert shown["code"] == "istiod-degraded"
+    assert "failed to list *v1.WorkloadEntry" in shown["cause"]
+    assert "peering" not in shown["next_step"]
