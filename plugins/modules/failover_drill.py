@@ -227,7 +227,7 @@ def run(task: Task) -> Result:
     try:
         drill.run()
     finally:
-        report += [f"drained in {cluster}: {', '.join(map(str, refs))}", *drill.report()]
+        report += drill.report()
     return {**result, "figures": [figures.as_dict() for figures in drill.figures]}
 
 

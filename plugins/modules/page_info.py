@@ -80,13 +80,15 @@ from typing import Any
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
 from ..module_utils._base.text import printable
-from ..module_utils._base.waiting import wait_until_met
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC
+from ..module_utils._kubernetes.causes import cause_in, wait_unless_it_lasts
 from ..module_utils._kubernetes.client import KubernetesClient
 from ..module_utils._kubernetes.readiness import pod_unmet
 
 REQUEST_SECONDS = 5
 PAGE_CHARACTERS = 65536
+_SAID = 300
+"""Characters of an answer that is not the page."""
 
 
 def fetch(client: KubernetesClient, params: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +97,8 @@ def fetch(client: KubernetesClient, params: dict[str, Any]) -> dict[str, Any]:
     :raises ExomeshError: ``no_page``, with the result of the last attempt.
     """
     namespace, url = params["namespace"], params["url"]
-    command = ["curl", "--silent", "--show-error", "--fail", "--max-time", str(REQUEST_SECONDS), url]
+    command = ["curl", "--silent", "--show-error", "--fail-with-body"]
+    command += ["--max-time", str(REQUEST_SECONDS), url]
     fetched: dict[str, Any] = {}
 
     def unmet() -> str | None:
@@ -112,18 +115,22 @@ def fetch(client: KubernetesClient, params: dict[str, Any]) -> dict[str, Any]:
         except ExomeshError as error:
             return error.message
         if answer.exit_code != 0:
-            return answer.stderr.strip() or f"curl ended with {answer.exit_code}"
+            said = f"{answer.stderr.strip()} {answer.stdout.strip()[:_SAID]}".strip()
+            return said or f"curl ended with {answer.exit_code}"
         fetched.update(pod=ready[0], page=printable(answer.stdout, PAGE_CHARACTERS).splitlines())
         return None
 
     started = time.monotonic()
-    missing = wait_until_met(unmet, params["timeout"], interval=1)
+    missing = wait_unless_it_lasts(unmet, params["timeout"], interval=1)
     if missing:
+        cause = cause_in(missing, namespace)
         raise ExomeshError(
             f"No page came from {url} within {time.monotonic() - started:.0f} s",
             "no_page",
-            cause=missing,
-            next_step="Run playbook exomesh.istio.verify to see which part of the mesh does not work",
+            cause=f"{cause.told}: {missing}" if cause else missing,
+            next_step=cause.next_step()
+            if cause
+            else "Run playbook exomesh.istio.verify to see which part of the mesh does not work",
         )
     return fetched
 

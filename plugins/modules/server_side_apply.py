@@ -128,7 +128,7 @@ from typing import Any
 
 from ..module_utils._base.errors import ExomeshError
 from ..module_utils._base.task import Result, Spec, Task, run_module
-from ..module_utils._base.waiting import concurrently, wait_until_met
+from ..module_utils._base.waiting import concurrently
 from ..module_utils._istio.record import require_cluster
 from ..module_utils._kubernetes.api import Object, ObjectRef
 from ..module_utils._kubernetes.arguments import KUBERNETES_ARGUMENT_SPEC, kubeconfig_is_to_come
@@ -145,6 +145,7 @@ from ..module_utils._kubernetes.objects import (
     summarise,
 )
 from ..module_utils._kubernetes.readiness import wait_ready
+from ..module_utils._kubernetes.removal import wait_until_gone
 
 
 def present(client: KubernetesClient, definitions: list[Object], task: Task) -> list[ObjectChange]:
@@ -183,17 +184,7 @@ def absent(client: KubernetesClient, definitions: list[Object], task: Task) -> l
     for ref in deleted:
         client.delete(ref)
 
-    def remaining() -> str | None:
-        return ", ".join(str(ref) for ref in deleted if client.get(ref)) or None
-
-    left = wait_until_met(remaining, task.params["timeout"])
-    if left:
-        raise ExomeshError(
-            f"Not gone after {task.params['timeout']} s: {left}",
-            "not_deleted",
-            cause="a finalizer holds it, or its pods do not end",
-            next_step="Look at the object's metadata.finalizers and status.conditions",
-        )
+    wait_until_gone(client, deleted, task.params["timeout"])
     return changes
 
 

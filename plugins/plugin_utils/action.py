@@ -29,7 +29,7 @@ from types import ModuleType
 from typing import Any
 
 from ansible.constants import config
-from ansible.errors import AnsibleActionFail, AnsibleUndefinedConfigEntry
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleUndefinedConfigEntry
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.module_utils.errors import UnsupportedError
@@ -127,6 +127,11 @@ class ModuleAction(NormalAction):  # type: ignore[misc]
             self._connection.set_option("pipelining", True)
         try:
             yield
+        except AnsibleConnectionFailure as error:
+            raise AnsibleConnectionFailure(
+                f"{error} (A host of the mesh is a cluster, on which nothing runs: set connection: local in "
+                "the play, and ansible_python_interpreter to ansible_playbook_python)"
+            ) from error
         except BaseException as error:
             if not isinstance(error, Exception):
                 self._end_children()

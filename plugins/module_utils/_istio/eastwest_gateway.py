@@ -33,6 +33,7 @@ from .._kubernetes.objects import (
     write_anew,
 )
 from .._kubernetes.readiness import wait_ready
+from .._kubernetes.removal import wait_until_gone
 from .former import former_objects, rename
 from .gateway_settings import (
     ADDRESS_ANNOTATION,
@@ -356,20 +357,7 @@ def _remove(client: KubernetesClient, form: Form, parts: Sequence[ObjectRef], ti
         pause(DRAIN_SECONDS, f"connections by {form.service} of cluster {client.name} to end")
     for ref in parts:
         client.delete(ref)
-    refs = {*parts, form.service}
-
-    def remaining() -> str | None:
-        return ", ".join(str(ref) for ref in sorted(refs) if client.get(ref)) or None
-
-    started = time.monotonic()
-    left = wait_until_met(remaining, timeout)
-    if left:
-        raise ExomeshError(
-            f"Not gone after {time.monotonic() - started:.0f} s: {left}",
-            "not_deleted",
-            cause="a finalizer holds it: a Service goes when the cloud has released its load balancer",
-            next_step="Look at the object's metadata.finalizers and at its Events, then run this again",
-        )
+    wait_until_gone(client, sorted({*parts, form.service}), timeout)
 
 
 def _record(client: KubernetesClient, ref: ObjectRef, address: str) -> None:

@@ -34,7 +34,7 @@ from .._kubernetes.objects import (
     live_objects,
     remove_surplus,
 )
-from .._kubernetes.readiness import deployment_unmet, explain_deployment
+from .._kubernetes.readiness import Unready, deployment_unmet, explain_deployment
 from .default_tag import apply_default_tag, compare_default_tag, require_tags_of_their_own
 from .former import as_ours, former_objects, rename, with_renaming
 from .manifest import (
@@ -214,21 +214,22 @@ def _run_installer(
         unready = _explain_unready(client, installation.operator)
         if unready:
             seconds = round(time.monotonic() - started)
-            error.cause = f"after {seconds} s: {unready}"
+            error.cause = f"after {seconds} s: {'. '.join(each.told for each in unready)}"
         error.next_step = (
-            error.next_step or f"Look at the pods of namespace {ISTIO_NAMESPACE}, then run this again"
+            next((each.next_step for each in unready if each.next_step), error.next_step)
+            or f"Look at the pods of namespace {ISTIO_NAMESPACE}, then run this again"
         )
         raise
 
 
-def _explain_unready(client: KubernetesClient, operator: Object) -> str:
+def _explain_unready(client: KubernetesClient, operator: Object) -> list[Unready]:
     selector = f"{OWNER_LABEL}={operator['metadata']['name']}"
     try:
         deployments = client.list_objects("apps/v1", "Deployment", ISTIO_NAMESPACE, labels=selector)
         names = [obj["metadata"]["name"] for obj in deployments if deployment_unmet(obj)]
-        return ". ".join(explain_deployment(client, ISTIO_NAMESPACE, name) for name in names)
+        return [explain_deployment(client, ISTIO_NAMESPACE, name) for name in names]
     except ExomeshError:
-        return ""  # the installer's own message has to suffice
+        return []  # the installer's own message has to suffice
 
 
 def _namespace(operator: Object, rendered: list[Object]) -> list[Object]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from .._base.documents import MALFORMED, DocumentError, load_json
 from .._base.errors import ExomeshError
-from .._base.waiting import wait_until_met
 from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.causes import wait_unless_it_lasts
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.readiness import deployment_unmet, explain_deployment, pod_unmet
 from .names import ISTIO_NAMESPACE
@@ -30,6 +30,16 @@ _LOG_LINES = 2000
 def istiods(client: KubernetesClient) -> list[Object]:
     """Return the Deployments of istiod, one for each revision."""
     return client.list_objects("apps/v1", "Deployment", ISTIO_NAMESPACE, labels="app=istiod")
+
+
+def tolerations(client: KubernetesClient) -> list[Object]:
+    """Return the tolerations of istiod. Temporary pods of ours get the same, to find a node, too."""
+    found = [
+        toleration
+        for deployment in istiods(client)
+        for toleration in deployment["spec"]["template"]["spec"].get("tolerations") or []
+    ]
+    return [toleration for i, toleration in enumerate(found) if toleration not in found[:i]]
 
 
 def replicas(client: KubernetesClient) -> tuple[list[str], list[str]]:
@@ -113,13 +123,15 @@ def restart(client: KubernetesClient, timeout: float) -> list[str]:
                 "spec": {"template": {"metadata": {"annotations": annotations}}},
             }
         )
-        if wait_until_met(lambda ref=ref: deployment_unmet(client.get(ref)), timeout):  # type: ignore[misc]
+        if wait_unless_it_lasts(lambda ref=ref: deployment_unmet(client.get(ref)), timeout):  # type: ignore[misc]
+            unready = explain_deployment(client, ISTIO_NAMESPACE, name)
             raise ExomeshError(
-                "istiod did not come up again after its restart: "
-                + explain_deployment(client, ISTIO_NAMESPACE, name),
+                f"istiod did not come up again after its restart: {unready.told}",
                 "istiod_not_restarted",
                 cluster=client.name,
-                next_step="Cure what keeps its new pods from being ready; the old ones still serve",
+                cause=unready.cause.told if unready.cause else None,
+                next_step=f"{unready.next_step or 'Cure what keeps its new pods from being ready'}. The old "
+                "ones still serve",
             )
     return names
 

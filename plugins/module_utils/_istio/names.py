@@ -36,3 +36,11 @@ TRUST_DOMAIN = "cluster.local"
 
 GATEWAY_PORT = 15443
 """Port of east-west gateways for services of other networks."""
+
+SMALL_SIDECAR = {
+    "sidecar.istio.io/proxyCPU": "10m",
+    "sidecar.istio.io/proxyCPULimit": "1",
+    "sidecar.istio.io/proxyMemory": "64Mi",
+    "sidecar.istio.io/proxyMemoryLimit": "512Mi",
+}
+"""Annotations for the sidecar of a temporary pod. Without limits, a ResourceQuota may refuse it."""

@@ -16,12 +16,13 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
+from typing import Any
 from urllib.parse import urlsplit
 
 from .._base.cleanup import afterwards
@@ -29,11 +30,13 @@ from .._base.errors import ExomeshError
 from .._base.text import new_mark
 from .._base.waiting import concurrently, wait_until_met
 from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.causes import cause_in
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.containers import NOBODY, client_container
 from .._kubernetes.images import require_image
 from .._kubernetes.objects import delete_for_sure
 from .._kubernetes.readiness import pod_unmet
+from .istiod import tolerations as istiods_own
 from .names import ISTIO_NAMESPACE
 
 PROBE_LABEL = "exomesh.istio/probe"
@@ -81,13 +84,20 @@ def api_hash(server: str, ca: bytes, tls_server_name: str | None) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeout: float) -> list[Answer]:
+def probe(
+    client: KubernetesClient,
+    targets: Sequence[Target],
+    image: str,
+    timeout: float,
+    tolerations: Sequence[Mapping[str, Any]] = (),
+) -> list[Answer]:
     """Ask all targets at once from one pod of the cluster. Return their answers in the order of targets.
 
     The pod and its Secret are deleted afterwards.
 
     :param image: image with curl as its entrypoint, or in its path.
     :param timeout: seconds that the pod may take to run and end.
+    :param tolerations: those of the istiod to be installed; if there are none, those of the present istiod.
     :raises ExomeshError: ``probe_failed``: the pod did not run, so nothing is known; ``left_behind``: the pod
         or its Secret could not be deleted; ``image_invalid``.
     """
@@ -95,19 +105,26 @@ def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeo
         return []
     # curl quotes text of servers, such as the subject of a certificate. No server can know the mark.
     mark = new_mark()
-    with _running(client, curl_files(targets, mark), require_image(image), timeout) as pod:
+    pod_of = partial(
+        _pod, image=require_image(image), timeout=timeout, tolerations=[*(tolerations or istiods_own(client))]
+    )
+    with _running(client, curl_files(targets, mark), pod_of) as pod:
         missing = wait_until_met(lambda: _not_ended(client.get(pod)), timeout, 0.25)
         log = "" if missing else client.logs(pod.namespace or "", pod.name, _CONTAINER)
         answers = _answers(log, mark)
         if not answers:
             said = log.strip()[-300:] or missing or "it said nothing"
             events = client.events("Pod", pod.namespace or "", pod.name, 3, warnings_only=True)
+            causes = (cause_in(text, pod.namespace) for text in (missing or "", *events))
+            known = next(filter(None, causes), None)
             raise ExomeshError(
                 f"A pod that was to ask {', '.join(target.url for target in targets[:3])} did not",
                 "probe_failed",
                 cluster=client.name,
                 cause="; ".join([said, *events]),
-                next_step=f"Check that the cluster can run pods of image {image}, or name another with curl",
+                next_step=known.next_step()
+                if known
+                else f"Check that the cluster can run pods of image {image}, or name another with curl",
             )
     unanswered = (None, "curl gave no answer in time", 0.0)
     return [Answer(target.name, *answers.get(i, unanswered)) for i, target in enumerate(targets)]
@@ -115,7 +132,7 @@ def probe(client: KubernetesClient, targets: Sequence[Target], image: str, timeo
 
 @contextmanager
 def _running(
-    client: KubernetesClient, files: Mapping[str, bytes], image: str, timeout: float
+    client: KubernetesClient, files: Mapping[str, bytes], pod_of: Callable[[Object], Object]
 ) -> Iterator[ObjectRef]:
     in_istio = client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE))
     metadata = {
@@ -129,7 +146,7 @@ def _running(
         },
     }
     secret = _secret(metadata, files)
-    pod = _pod(metadata, image, timeout)
+    pod = pod_of(metadata)
     refs = [ObjectRef.of(obj) for obj in (pod, secret)]
     with afterwards(*(partial(delete_for_sure, client, ref) for ref in refs)):
         _remove_left_behind(client, client.create(secret))
@@ -220,7 +237,7 @@ def _quoted(value: str) -> str:
     return f'"{value}"'
 
 
-def _pod(metadata: Object, image: str, timeout: float) -> Object:
+def _pod(metadata: Object, image: str, timeout: float, tolerations: list[Any]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -232,6 +249,7 @@ def _pod(metadata: Object, image: str, timeout: float) -> Object:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": {"fsGroup": NOBODY},
+            "tolerations": tolerations,
             "containers": [
                 client_container(
                     _CONTAINER,

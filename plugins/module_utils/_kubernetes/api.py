@@ -24,6 +24,7 @@ from .._base.errors import ExomeshError
 from .._base.requirements import require
 from .._base.waiting import TimeUpError, remaining
 from .access import Access, folder_of, read_entry, unusable
+from .causes import cause_in
 from .kubeconfig import KubeconfigError
 from .unreached import Trouble, trouble_of
 
@@ -54,10 +55,14 @@ class ApiError(ExomeshError):
     """
 
     def __init__(self, message: str, status: int, reason: str, *, cluster: str | None = None) -> None:
+        known = cause_in(message) if status >= 400 else None
+        cause = known.told if known else None
         next_step = {
             401: "Fetch a new kubeconfig (playbook exomesh.istio.kubeconfig, or module sks_kubeconfig with "
             "force=true), or give another file",
-            403: "Use a kubeconfig whose user may do this (for example one of group system:masters)",
+            403: "Use a kubeconfig whose user may do this (for example one of group system:masters)"
+            if _is_about_the_user(message)
+            else "See what its words name: an admission plugin of the cluster refuses it, whoever asks",
             409: "See who else changes the same, and run it again",
             429: "Run it again later, and see who else asks this API so often",
         }.get(status)
@@ -67,11 +72,13 @@ class ApiError(ExomeshError):
             next_step = "Install what brings that kind to the cluster, then run it again"
         if status >= 500:
             next_step = "See whether the cluster's control plane is well, and its admission webhooks"
+        if known:
+            next_step = known.next_step()
         super().__init__(
             message,
             "credentials_rejected" if status == 401 else "kubernetes_api_error",
             cluster=cluster,
-            cause="They have expired, or are of another cluster" if status == 401 else None,
+            cause="They have expired, or are of another cluster" if status == 401 else cause,
             next_step=next_step,
             details={"status": status, "reason": reason},
         )
@@ -82,6 +89,11 @@ class ApiError(ExomeshError):
     def is_webhook_failure(self) -> bool:
         """Whether an admission webhook did not answer. It is normal for a moment while its server starts."""
         return self.status == 500 and "failed calling webhook" in self.message
+
+
+def _is_about_the_user(message: str) -> bool:
+    """Return whether a refusal (403) is about the rights of the user, not about the object."""
+    return " is forbidden: " not in message or 'is forbidden: User "' in message
 
 
 class ClusterUnreachableError(ExomeshError):

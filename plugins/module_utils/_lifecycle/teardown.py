@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .._base.errors import ExomeshError
-from .._base.waiting import concurrently, told_in_time, wait_until_met
+from .._base.waiting import concurrently, told_in_time
 from .._istio.default_tag import DEFAULT_TAG_PARTS
 from .._istio.former import former_objects, labelled_by_us, mesh_id_in, mesh_of, rename
 from .._istio.manifest import is_istiod
 from .._istio.names import COMPONENT_LABEL, CONTROL_PLANE, FORMER_NAMES, ISTIO_NAMESPACE, OWNER_LABEL
 from .._istio.ownership import foreign_owner, revision_of
 from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.causes import cause_in, wait_unless_it_lasts
 from .._kubernetes.client import (
     FIELD_MANAGER,
     MANAGED_BY,
@@ -40,6 +41,7 @@ from .._kubernetes.lease import lock_ref
 from .._kubernetes.load_balancer import likely_cause
 from .._kubernetes.lock import INSTALL_LOCK, RUN_LOCK, ClusterLock
 from .._kubernetes.objects import DELETE, UNCHANGED, ObjectChange, compare_all
+from .._kubernetes.removal import kept_by
 from .._trust.cluster import CACERTS_REF
 from .._verify.state import SIDECAR_LABEL
 
@@ -371,17 +373,17 @@ class Teardown:
 
         def remaining() -> str | None:
             found = concurrently(self._client.get, waiting)
-            waiting[:] = [ref for ref, obj in zip(waiting, found, strict=True) if obj]
-            return _list(map(str, waiting)) if waiting else None
+            there = [obj for obj in found if obj]
+            waiting[:] = _refs(there)
+            return "; ".join(filter(None, map(kept_by, there))) or "they are there" if there else None
 
-        unmet = wait_until_met(remaining, max(0.0, deadline - time.monotonic()))
-        if unmet:
+        if wait_unless_it_lasts(remaining, max(0.0, deadline - time.monotonic())):
             cause, next_step = told_in_time(
                 lambda: self._why_held(waiting[0]),
                 ("the API does not tell in time what holds it", "Look at its metadata.finalizers and status"),
             )
             raise ExomeshError(
-                f"Not gone in time ({stage.name}): {unmet}",
+                f"Not gone in time ({stage.name}): {_list(map(str, waiting))}",
                 "not_deleted",
                 cluster=self._cluster,
                 cause=cause,
@@ -392,16 +394,10 @@ class Teardown:
         obj = self._client.get(ref)
         if ref.kind == "Service" and ref.namespace:
             return likely_cause(self._client.events("Service", ref.namespace, ref.name))
-        conditions = ((obj or {}).get("status") or {}).get("conditions") or []
-        told = [
-            str(condition.get("message"))
-            for condition in conditions
-            if condition.get("status") == "True" and condition.get("message")
-        ]
-        finalizers = (obj or {}).get("metadata", {}).get("finalizers") or []
-        if finalizers:
-            told.append(f"its finalizers are {', '.join(finalizers)}")
-        return "; ".join(told) or "its pods have not ended yet", f"Look at {ref}"
+        told = kept_by(obj) if obj else ""
+        if cause := cause_in(told, ref.namespace or ref.name):
+            return cause.told, cause.next_step()
+        return told or "its pods have not ended yet", f"Look at {ref}"
 
 
 def _refs(objects: Iterable[Object]) -> list[ObjectRef]:

@@ -110,7 +110,9 @@ class Preflight:
         targets = [target for known, _unknown in found for target in known]
         if targets:
             try:
-                answers = probe(self._client, targets, image, timeout)
+                istiod = next(iter(self._wanted.workloads), None)
+                tolerations = istiod.tolerations if istiod else ()
+                answers = probe(self._client, targets, image, timeout, tolerations)
                 found_out = [
                     self._reached(target, answer) for target, answer in zip(targets, answers, strict=True)
                 ]

@@ -20,6 +20,7 @@ from .._base.cleanup import afterwards
 from .._base.errors import ExomeshError
 from .._base.waiting import concurrently, in_threads, remaining, wait_until_met
 from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.causes import cause_in, wait_unless_it_lasts
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.objects import write_anew
 from .._kubernetes.readiness import wait_ready
@@ -32,6 +33,8 @@ CLIENT_NAME = "exomesh-drill-client"
 
 _BASELINE_ANSWERS = 10  # good ones in a row, before anything is drained
 _POLL_SECONDS = 0.2
+_REFUSED, _SAID = 400, 200
+"""The first HTTP status that is no answer of the service, and the characters of its page that are shown."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,8 @@ class Drill:
         self._pods: dict[str, str] = {}
         self._pods_read = 0.0
         self.figures: list[Figures] = []
+        self.drained = False
+        """Whether the drain has begun."""
 
     def run(self) -> None:
         """Drain the cluster, watch the requests, and restore the cluster in any case.
@@ -272,7 +277,7 @@ class Drill:
                 self._look_before()
                 self._limits.require_time()
                 with afterwards(partial(give_back, client)):
-                    drained = time.monotonic()
+                    drained, self.drained = time.monotonic(), True
                     drain(client, self._refs)
                     problem = wait_until_met(
                         lambda: self._unmoved(drained), self._limits.within + self._limits.hold, _POLL_SECONDS
@@ -299,8 +304,11 @@ class Drill:
             )
 
     def report(self) -> list[str]:
-        """Return the figures as lines for people."""
-        return [figures.line() for figures in self.figures]
+        """Return what was drained and the figures, as lines for people; empty if nothing was drained."""
+        if not self.drained:
+            return []
+        drained = f"drained in {self._cluster}: {', '.join(map(str, self._refs))}"
+        return [drained, *(figures.line() for figures in self.figures)]
 
     def _look_before(self) -> None:
         """Check that the service works, and note which clusters answer each client."""
@@ -313,12 +321,16 @@ class Drill:
                     return f"asked from {observer.cluster}, {self._what_is_wrong(observer, answers)}"
             return None
 
-        problem = wait_until_met(unmet, self._limits.ready, _POLL_SECONDS)
+        problem = wait_unless_it_lasts(unmet, self._limits.ready, _POLL_SECONDS)
         if problem:
+            cause = cause_in(problem)
             raise ExomeshError(
                 f"Nothing was drained, as the service does not work: {problem}",
                 "traffic_not_healthy",
-                next_step="Run playbook exomesh.istio.verify, and look at the service",
+                cause=cause.told if cause else None,
+                next_step=cause.next_step()
+                if cause
+                else "Run playbook exomesh.istio.verify, and look at the service",
             )
         self.figures = [
             Figures(observer.cluster, self._clusters(observer.since(0)[-_BASELINE_ANSWERS:]))
@@ -338,6 +350,8 @@ class Drill:
         failed = [answer for answer in answers if answer.failed]
         if failed:
             return f"the last answer was {failed[-1].error or failed[-1].status}"
+        if answers and answers[-1].status >= _REFUSED:
+            return f"the last answer was {answers[-1].status}: {answers[-1].body.strip()[:_SAID]}"
         if answers and not self._answered_by(answers[-1]):
             return "answers do not name a pod of the service, so that nobody can tell which cluster gave them"
         return f"{len(answers)} of {_BASELINE_ANSWERS} answers came"

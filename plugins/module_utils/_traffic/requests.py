@@ -24,12 +24,15 @@ from .._base.connections import client_context, open_socket
 from .._base.errors import ExomeshError
 from .._base.text import new_mark, printable_line
 from .._base.waiting import TimeUpError, in_threads, pause, remaining, time_limit, wait_until_met
+from .._istio.istiod import tolerations
+from .._istio.names import SMALL_SIDECAR
 from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.causes import wait_unless_it_lasts
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient, is_ours
 from .._kubernetes.containers import client_container
 from .._kubernetes.images import require_image
 from .._kubernetes.objects import apply_patiently, delete_for_sure
-from .._kubernetes.readiness import pod_unmet
+from .._kubernetes.readiness import Unready, explain_pod, pod_unmet
 
 REQUEST_SECONDS = 5
 
@@ -189,15 +192,16 @@ class MeshClient:
         self.remove()
         apply_patiently(self._client, self._pod(), FIELD_MANAGER, timeout)
         started = time.monotonic()
-        missing = wait_until_met(lambda: pod_unmet(self._client.get(self._ref)), timeout)
+        missing = wait_unless_it_lasts(lambda: pod_unmet(self._client.get(self._ref)), timeout)
         if missing:
-            events = self._client.events("Pod", self._ref.namespace or "", self._ref.name, 3)
+            pod = self._client.get(self._ref)
+            unready = explain_pod(self._client, pod) if pod else Unready(missing)
             raise ExomeshError(
                 f"The client {self._ref} is not ready after {time.monotonic() - started:.0f} s",
                 "client_not_ready",
                 cluster=self._client.name,
-                cause="; ".join([missing, *events]),
-                next_step="Cure what it says; another image can be given",
+                cause=unready.told,
+                next_step=unready.next_step or "Cure what it says; another image can be given",
             )
 
     def remove(self) -> None:
@@ -223,11 +227,12 @@ class MeshClient:
                 "name": self._ref.name,
                 "namespace": self._ref.namespace,
                 "labels": {MANAGED_BY_LABEL: MANAGED_BY, "sidecar.istio.io/inject": "true"},
-                "annotations": {"sidecar.istio.io/proxyCPU": "10m", "sidecar.istio.io/proxyMemory": "64Mi"},
+                "annotations": dict(SMALL_SIDECAR),
             },
             "spec": {
                 "terminationGracePeriodSeconds": 1,
                 "automountServiceAccountToken": False,
+                "tolerations": tolerations(self._client),
                 "containers": [client_container("client", self._image, ["sleep", "infinity"])],
             },
         }

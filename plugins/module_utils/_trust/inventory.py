@@ -25,9 +25,11 @@ from .._istio import istiod
 from .._istio.envoy import ADMIN_PORT, SECRETS
 from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import ApiError, Object, ObjectRef
+from .._kubernetes.causes import wait_unless_it_lasts
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
+from .._kubernetes.images import PULL_POLICY
 from .._kubernetes.objects import apply_patiently, delete_for_sure
-from .._kubernetes.readiness import pod_unmet
+from .._kubernetes.readiness import Unready, explain_pod, pod_unmet
 from .cluster import read_trust
 from .proxies import own_chain
 from .x509 import ISTIOD_NAME, CertificateError, describe, issued_by
@@ -349,13 +351,16 @@ def _probe(client: KubernetesClient, intermediate: x509.Certificate, timeout: fl
     client.delete(_PROBE_REF)
     wait_until_met(lambda: "it is still there" if client.get(_PROBE_REF) else None, timeout)
     with afterwards(partial(delete_for_sure, client, _PROBE_REF)):
-        apply_patiently(client, _probe_pod(), MANAGED_BY, timeout)
-        if missing := wait_until_met(lambda: pod_unmet(client.get(_PROBE_REF)), timeout):
+        apply_patiently(client, _probe_pod(istiod.tolerations(client)), MANAGED_BY, timeout)
+        if missing := wait_unless_it_lasts(lambda: pod_unmet(client.get(_PROBE_REF)), timeout):
+            pod = client.get(_PROBE_REF)
+            unready = explain_pod(client, pod) if pod else Unready(missing)
             raise CertificateError(
-                f"A proxy that was started to see its certificate did not become ready: {missing}",
+                "A proxy that was started to see its certificate did not become ready",
                 "probe_not_ready",
                 cluster=client.name,
-                cause="; ".join(client.events("Pod", ISTIO_NAMESPACE, _PROBE)) or None,
+                cause=unready.told,
+                next_step=unready.next_step,
             )
         chain = proxy_chain(client, ISTIO_NAMESPACE, _PROBE)
     if not issued_by(chain[0], intermediate):
@@ -369,7 +374,7 @@ def _probe(client: KubernetesClient, intermediate: x509.Certificate, timeout: fl
     return chain[0]
 
 
-def _probe_pod() -> Object:
+def _probe_pod(tolerations: list[Object]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -383,8 +388,20 @@ def _probe_pod() -> Object:
             "terminationGracePeriodSeconds": 0,
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
-            # The injector fills in the image of Istio's own proxy, so no other image is needed.
-            "containers": [{"name": _PROXY, "image": "auto", "imagePullPolicy": "IfNotPresent"}],
+            "tolerations": tolerations,
+            "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+            # The injector fills in image and user of Istio's own proxy, so no other image is needed.
+            "containers": [
+                {
+                    "name": _PROXY,
+                    "image": "auto",
+                    "imagePullPolicy": PULL_POLICY,
+                    "resources": {
+                        "requests": {"cpu": "10m", "memory": "64Mi"},
+                        "limits": {"cpu": "1", "memory": "512Mi"},
+                    },
+                }
+            ],
         },
     }
 

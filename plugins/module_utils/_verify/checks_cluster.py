@@ -35,6 +35,7 @@ from .state import (
     sidecar_of,
     workload_name,
 )
+from .unready import rollouts
 
 _CA_DAYS, _LEAF_SHARE = 30, 0.1
 """The life that must be left: days for a CA, and a share of its whole life for a leaf certificate."""
@@ -47,7 +48,8 @@ def about_cluster(cluster: ClusterState, mesh: MeshState) -> Iterator[Finding]:
         return
     for check in _CLUSTER_CHECKS:
         for kind, evidence in check(cluster, mesh):
-            yield Finding(kind, cluster=cluster.name, evidence=some(evidence))
+            why = cluster.causes.get(kind.code)
+            yield Finding(kind, cluster=cluster.name, evidence=some(evidence), why=why)
     yield from destination_rules(cluster, mesh)
 
 
@@ -281,6 +283,7 @@ _CLUSTER_CHECKS: tuple[Callable[[ClusterState, MeshState], Found], ...] = (
     dns_capture,
     registries,
     gateways,
+    rollouts,
     proxies,
     network_policies,
     services,

@@ -14,18 +14,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, VERIFY_NAMESPACE
+from .._kubernetes.api import Object
+from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, is_ours
 from .._peering.remote_secrets import secret_ref
 from .._trust.inventory import INTERMEDIATE
 from .._trust.x509 import CertificateError, issued_by, read_chain
 from . import findings
 from .findings import Finding, Kind
 from .observe import access_to
-from .state import Answer, ClusterState, MeshState, PairState, RemoteSecret, workload_name
+from .state import Answer, ClusterState, Istiod, MeshState, PairState, RemoteSecret, name_of, workload_name
 
 if TYPE_CHECKING:
     from cryptography import x509
 
 _RESOLVE_FAILED = 6  # curl's exit code
+_FORBIDDEN, _DENIED = 403, "RBAC: access denied"
+"""What a proxy answers to a request that an AuthorizationPolicy refuses."""
 
 
 Outcome: TypeAlias = "bool | str | None"
@@ -98,7 +102,7 @@ def _api(pair: PairState, mesh: MeshState) -> Checked:
 
 
 def _sync(pair: PairState, mesh: MeshState) -> Checked:
-    known = [istiod for istiod in mesh.clusters[pair.source].istiods if istiod.answered]
+    known = _answering(mesh.clusters[pair.source])
     if not known:
         return f"no istiod of {pair.source} answered", []
     stale = [
@@ -109,9 +113,14 @@ def _sync(pair: PairState, mesh: MeshState) -> Checked:
     return not stale, [_about(pair, findings.ISTIOD_NOT_SYNCED, *stale)] if stale else []
 
 
+def _answering(cluster: ClusterState) -> list[Istiod]:
+    """Return the istiods that answered and serve proxies. What others lack is another finding."""
+    return [istiod for istiod in cluster.istiods if istiod.answered and not istiod.unmet]
+
+
 def _gateway(pair: PairState, mesh: MeshState) -> Checked:
     destination = mesh.clusters[pair.destination]
-    istiods_there = [istiod for istiod in mesh.clusters[pair.source].istiods if istiod.answered]
+    istiods_there = _answering(mesh.clusters[pair.source])
     if not istiods_there:
         return f"no istiod of {pair.source} answered", []
     addresses = set(destination.gateway_addresses)
@@ -205,6 +214,8 @@ def _request(pair: PairState, mesh: MeshState) -> Checked:
     answer = pair.answer
     if answer is None:
         return _not_asked(mesh, "no request was sent"), []
+    if answer.status == _FORBIDDEN and _DENIED in answer.error:
+        return None, [_about(pair, findings.REQUEST_DENIED, *_refusing(mesh.clusters[pair.destination]))]
     if answer.status != 200:
         told = f"status {answer.status}: {answer.details} {answer.error}".strip()
         return False, [_about(pair, findings.REQUEST_FAILED, told)]
@@ -216,6 +227,32 @@ def _request(pair: PairState, mesh: MeshState) -> Checked:
         told = f"{answer.cluster} answered, at {answer.upstream}"
         return False, [_about(pair, findings.WRONG_CLUSTER_ANSWERED, told)]
     return True, []
+
+
+def _refusing(cluster: ClusterState) -> list[str]:
+    """Return the AuthorizationPolicies that may refuse requests to the cluster's test workload."""
+    root = str(cluster.mesh_config.get("rootNamespace") or ISTIO_NAMESPACE)
+    labels = {"app": workload_name(cluster.name), MANAGED_BY_LABEL: MANAGED_BY}
+    found = [
+        (action, policy)
+        for policy in cluster.authorization_policies
+        if policy["metadata"]["namespace"] in (root, VERIFY_NAMESPACE)
+        and _match_labels(policy).items() <= labels.items()
+        and (action := (policy.get("spec") or {}).get("action", "ALLOW")) != "AUDIT"
+    ]
+    # The test brings a policy of its own that allows its requests.
+    refusing = [entry for entry in found if entry[0] != "ALLOW"]
+    refusing = refusing or [entry for entry in found if not is_ours(entry[1])]
+    told = [
+        f"AuthorizationPolicy {name_of(policy)} of {cluster.name}, action {action}"
+        for action, policy in refusing
+    ]
+    return told or [f"RBAC: access denied, but no AuthorizationPolicy of {cluster.name} is seen that does it"]
+
+
+def _match_labels(policy: Object) -> dict[str, str]:
+    labels: dict[str, str] = ((policy.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    return labels
 
 
 def _identity(pair: PairState, mesh: MeshState) -> Checked:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._base.members import Member
+from .._kubernetes.causes import Cause
 
 ERROR, UNKNOWN, WARNING = "error", "unknown", "warning"
 """Severities: it is wrong; whether it is wrong cannot be told; it works, but look at it. Worst first."""
@@ -204,7 +205,16 @@ ISTIOD_UNRESPONSIVE = Kind(
     "it hangs, its debug interface is switched off, or the kubeconfig's user may not forward ports of pods",
     "kubectl -n istio-system logs -l app=istiod --tail 50, in {cluster}",
     _MULTICLUSTER,
+    severity=UNKNOWN,
     breaks_out="sync",
+)
+ROLLOUT_STUCK = Kind(
+    "rollout-stuck",
+    "A Deployment of Istio cannot start its new pods: the older ones still serve",
+    "the cluster refuses the new pods, as a ResourceQuota, Pod Security or an admission policy does",
+    "kubectl -n istio-system describe deployments, in {cluster}",
+    "https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#failed-deployment",
+    severity=WARNING,
 )
 ISTIO_VERSIONS_DIFFER = Kind(
     "istio-versions-differ",
@@ -539,8 +549,8 @@ GATEWAY_UNKNOWN = Kind(
 WORKLOAD_NOT_READY = Kind(
     "workload-not-ready",
     "The test workload did not become ready",
-    "its images cannot be pulled, the nodes have no room, or the sidecar does not start",
-    "Look at the evidence; verify_server_image and verify_client_image name other images",
+    "it does not start; the cluster names no cause that is known",
+    "Look at the evidence; {playbook}.support_bundle collects what the cluster says",
     _INJECTION,
     breaks_out="endpoints",
     breaks_in="endpoints",
@@ -635,6 +645,16 @@ REQUEST_FAILED = Kind(
     check="request",
     settles=True,
 )
+REQUEST_DENIED = Kind(
+    "request-denied",
+    "A policy refuses the test's request to the destination: whether requests pass cannot be told",
+    "an AuthorizationPolicy with action DENY or CUSTOM selects the test workload, as one in the root "
+    "namespace does; the request itself got there",
+    "kubectl get authorizationpolicies -A, in {destination}; let the policy pass by namespace exomesh-verify",
+    "https://istio.io/latest/docs/concepts/security/#authorization-policies",
+    severity=UNKNOWN,
+    check="request",
+)
 WRONG_CLUSTER_ANSWERED = Kind(
     "wrong-cluster-answered",
     "Another cluster answered a request for the destination",
@@ -663,6 +683,7 @@ class Finding:
 
     :param breaks: the first check that fails as a consequence, for pairs that begin or end there; set if this
         finding breaks more than its kind does.
+    :param why: the cause that the cluster itself names; otherwise the likely cause of the kind counts.
     """
 
     kind: Kind
@@ -671,6 +692,7 @@ class Finding:
     destination: str | None = None
     evidence: list[str] = field(default_factory=list)
     breaks: str | None = None
+    why: Cause | None = None
 
     @property
     def severity(self) -> str:
@@ -685,6 +707,8 @@ class Finding:
 
         :param members: all members by name.
         """
+        if self.why:
+            return self.why.next_step(self.cluster)
         names = {"cluster": self.cluster, "source": self.source, "destination": self.destination}
         places = {
             place: members.get(name or "") or Member(name or place, "", "") for place, name in names.items()
@@ -713,7 +737,7 @@ class Finding:
             **{name: value for name, value in place.items() if value},
             "message": self.kind.message,
             "evidence": self.evidence,
-            "cause": self.kind.cause,
+            "cause": self.why.told if self.why else self.kind.cause,
             "next_step": self.next_step(members),
             "link": self.kind.link,
         }

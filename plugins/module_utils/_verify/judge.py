@@ -16,7 +16,7 @@ from . import findings
 from .checks_cluster import about_cluster
 from .checks_mesh import about_mesh
 from .checks_pair import PAIR_CHECKS
-from .findings import CHECKS, Finding, Kind
+from .findings import CHECKS, UNKNOWN, Finding, Kind
 from .state import MeshState, PairState
 
 
@@ -83,13 +83,15 @@ def judge_pair(
     state = "ok"
     for check in CHECKS:
         causes = [cause for cause in of_clusters if cause.explains(check, pair.source, pair.destination)]
-        if causes:
+        if any(cause.severity != UNKNOWN for cause in causes):
             state = "failed" if any(cause.is_error for cause in causes) else "unknown"
             break
+        if causes:  # later checks may be made all the same
+            state = "unknown"
         outcome, problems = PAIR_CHECKS[check](pair, mesh)
         found += problems
         if isinstance(outcome, str):
-            untold.append(f"{check}: {outcome}")
+            untold += [] if causes else [f"{check}: {outcome}"]
         else:
             passed[check] = outcome
         if outcome is False:

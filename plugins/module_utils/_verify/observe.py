@@ -35,6 +35,7 @@ from .state import (
     annotations_of,
     exposed_by,
 )
+from .unready import ask_why_unready
 
 _ISTIOD_DEBUG_PORT = 15014
 _ANSWER_SECONDS = 10.0
@@ -82,6 +83,7 @@ def observe_cluster(member: Member, policies: bool = False) -> ClusterState:
         concurrently(lambda read: read(state, client), _READERS)
         of_pods = [partial(read_certificates, state, client)]
         of_pods += [partial(ask_istiod, client, istiod) for istiod in state.istiods]
+        of_pods.append(partial(ask_why_unready, state, client))
         of_pods += [partial(read_policies, state, client)] if policies else []
         concurrently(lambda read: read(), of_pods)
         if not state.gateway_addresses:
@@ -324,6 +326,8 @@ _READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
     _read_gateways,
     _lists("destination_rules", "networking.istio.io/v1", "DestinationRule"),
     _lists("peer_authentications", "security.istio.io/v1", "PeerAuthentication"),
+    _lists("authorization_policies", "security.istio.io/v1", "AuthorizationPolicy"),
+    _lists("deployments", "apps/v1", "Deployment", ISTIO_NAMESPACE),
     _lists("network_policies", "networking.k8s.io/v1", "NetworkPolicy"),
     _read_foreign_policies,
 )

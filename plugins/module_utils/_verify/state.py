@@ -19,6 +19,7 @@ from .._base.members import Member
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL, TRUST_DOMAIN
 from .._istio.record import Record
 from .._kubernetes.api import Object
+from .._kubernetes.causes import Cause
 from .._kubernetes.client import KubernetesClient, labels_of
 from .._kubernetes.load_balancer import service_addresses
 from .._kubernetes.readiness import pod_unmet
@@ -108,6 +109,8 @@ class ClusterState:
     :param certificates_problem: why its secret cacerts cannot be read.
     :param foreign_policies: kinds of policies for networks that are not judged here, each with their number.
     :param proxies: the running proxies that were asked.
+    :param deployments: the Deployments in Istio's namespace.
+    :param causes: causes that the cluster itself names, by the code of the finding that they explain.
     :param untold: what could not be looked at, and why, by the part that it belongs to.
     :param gateway_events: newest Events of its gateway's Service.
     :param workload_problem: why the test workload does not run.
@@ -139,6 +142,9 @@ class ClusterState:
     network_policies: list[Object] = field(default_factory=list)
     foreign_policies: dict[str, int] = field(default_factory=dict)
     proxies: list[Proxy] = field(default_factory=list)
+    authorization_policies: list[Object] = field(default_factory=list)
+    deployments: list[Object] = field(default_factory=list)
+    causes: dict[str, Cause] = field(default_factory=dict)
     untold: dict[str, list[str]] = field(default_factory=dict)
     gateway_events: list[str] = field(default_factory=list)
     workload_problem: str | None = None

@@ -21,8 +21,11 @@ from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.waiting import TimeUpError, as_far_as_time_goes, cleaning_up, concurrently, pause, sparing
 from .._istio.names import VERIFY_NAMESPACE
+from .._kubernetes.causes import cause_in
 from .._kubernetes.client import KubernetesClient
 from .._kubernetes.lock import VERIFY_LOCK, ClusterLock, holding, release_all, take_all
+from .._kubernetes.readiness import Unready
+from .findings import WORKLOAD_NOT_READY
 from .judge import Verdict, about_clusters, judge, judge_pair
 from .observe import ask_istiod, observe_cluster, observe_credentials, reach_cluster, read_certificates
 from .state import ClusterState, MeshState, PairState, is_ready, sidecar_of, workload_name
@@ -84,7 +87,7 @@ class Verification:
         self._silent = silent or {}
         self._left_out = frozenset(left_out)
         self._started: dict[str, KubernetesClient] = {}
-        self._start_problems: dict[str, str] = {}
+        self._start_problems: dict[str, Unready] = {}
         self._locks: dict[str, ClusterLock] = {}
         self.warnings: list[str] = []
 
@@ -112,7 +115,9 @@ class Verification:
         clusters = {state.name: state for state in observed}
         for name, problem in self._start_problems.items():
             if clusters[name].client:
-                clusters[name].workload_problem = problem
+                clusters[name].workload_problem = problem.told
+                if problem.cause:
+                    clusters[name].causes[WORKLOAD_NOT_READY.code] = problem.cause
         pairs = [
             PairState(member.name, peer)
             for member in self._members
@@ -155,7 +160,7 @@ class Verification:
                 raise
             problems = dict.fromkeys(self._locks.values(), error)
         self._start_problems |= {
-            name: str(problems[lock]) for name, lock in self._locks.items() if lock in problems
+            name: Unready(str(problems[lock])) for name, lock in self._locks.items() if lock in problems
         }
         return reached
 
@@ -167,7 +172,7 @@ class Verification:
         if self._workload is None:
             return
         if cluster.client is None:
-            self._start_problems[cluster.name] = cluster.error or ""
+            self._start_problems[cluster.name] = Unready(cluster.error or "")
             return
         if cluster.name in self._start_problems:
             return
@@ -181,7 +186,7 @@ class Verification:
                 start(client, cluster.name, self._workload, api_ports_of(cluster), remaining())
             problem = await_ready(client, cluster.name, remaining())
         except ExomeshError as error:
-            problem = str(error)
+            problem = Unready(str(error), cause_in(error.cause or error.message))
         if problem:
             self._start_problems[cluster.name] = problem
 

@@ -24,15 +24,18 @@ from .._base.cleanup import afterwards
 from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
 from .._base.text import new_mark
-from .._base.waiting import concurrently, wait_until_met
+from .._base.waiting import concurrently, told_in_time
 from .._istio.envoy import ADMIN_PORT
-from .._istio.names import GATEWAY_PORT, VERIFY_NAMESPACE
+from .._istio.istiod import tolerations
+from .._istio.names import GATEWAY_PORT, SMALL_SIDECAR, VERIFY_NAMESPACE
 from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.causes import wait_unless_it_lasts
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.containers import client_container, server_container
 from .._kubernetes.images import require_image
 from .._kubernetes.objects import apply_patiently, delete_for_sure
-from .._kubernetes.readiness import pod_unmet
+from .._kubernetes.readiness import Unready, explain_pod, pod_unmet
+from .._kubernetes.removal import wait_until_gone
 from .observe import access_to
 from .state import (
     EXPIRES_ANNOTATION,
@@ -111,8 +114,8 @@ def start(
     """Start the workload in a cluster, and replace one that was left behind; see :func:`await_ready`."""
     deadline = time.monotonic() + timeout
     remove(client)
-    _await_removal(client)
-    for obj in workload_objects(cluster, workload, api_ports):
+    wait_until_gone(client, [NAMESPACE_REF], min(timeout, _CLEANUP_SECONDS))
+    for obj in workload_objects(cluster, workload, api_ports, tolerations(client)):
         apply_patiently(client, obj, FIELD_MANAGER, max(0.0, deadline - time.monotonic()))
 
 
@@ -122,14 +125,18 @@ def is_started(client: KubernetesClient, cluster: str) -> bool:
     return pod is not None and not pod["metadata"].get("deletionTimestamp")
 
 
-def await_ready(client: KubernetesClient, cluster: str, timeout: float) -> str | None:
-    """Wait until the workload is ready. Return what is still missing when the time is up, or None."""
+def await_ready(client: KubernetesClient, cluster: str, timeout: float) -> Unready | None:
+    """Wait until the workload is ready. Return what keeps it when waiting does not help any more, or None."""
     ref = _pod_ref(cluster)
-    missing = wait_until_met(lambda: pod_unmet(client.get(ref)), timeout)
-    if missing:
-        events = client.events("Pod", VERIFY_NAMESPACE, ref.name, 3)
-        return "; ".join([missing, *events])
-    return None
+    missing = wait_unless_it_lasts(lambda: pod_unmet(client.get(ref)), timeout)
+    if missing is None:
+        return None
+
+    def explained() -> Unready:
+        pod = client.get(ref)
+        return explain_pod(client, pod) if pod else Unready(missing)
+
+    return told_in_time(explained, Unready(missing))
 
 
 def _pod_ref(cluster: str) -> ObjectRef:
@@ -156,18 +163,6 @@ def remove(client: KubernetesClient) -> None:
     with afterwards(partial(delete_for_sure, client, NAMESPACE_REF)):
         for pod in client.list_objects("v1", "Pod", VERIFY_NAMESPACE):
             client.delete(ObjectRef.of(pod))
-
-
-def _await_removal(client: KubernetesClient) -> None:
-    def remaining() -> str | None:
-        return "it is still there" if client.get(NAMESPACE_REF) else None
-
-    if wait_until_met(remaining, _CLEANUP_SECONDS):
-        raise ExomeshError(
-            f"The namespace {VERIFY_NAMESPACE} is not gone after {_CLEANUP_SECONDS} s",
-            "not_deleted",
-            next_step=f"Look at status.conditions of namespace {VERIFY_NAMESPACE}",
-        )
 
 
 def read_endpoints(cluster: ClusterState) -> dict[str, list[str]]:
@@ -322,10 +317,13 @@ def parse_endpoints(config_dump: str) -> dict[str, list[str]]:
     return known
 
 
-def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int]) -> list[Object]:
+def workload_objects(
+    cluster: str, workload: Workload, api_ports: Iterable[int], tolerated: Sequence[Object] = ()
+) -> list[Object]:
     """Return the objects of one cluster's test workload, in the order in which they are created.
 
     :param api_ports: ports of the peers' APIs. The client calls these APIs past its sidecar.
+    :param tolerated: the tolerations of its pod.
     """
     name = workload_name(cluster)
     owned = {MANAGED_BY_LABEL: MANAGED_BY}
@@ -346,6 +344,13 @@ def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int])
             "kind": "PeerAuthentication",
             "metadata": {**metadata, "name": "default"},
             "spec": {"mtls": {"mode": "STRICT"}},
+        },
+        {
+            # Without it, a policy that allows nothing in the root namespace would refuse the test's requests.
+            "apiVersion": "security.istio.io/v1",
+            "kind": "AuthorizationPolicy",
+            "metadata": {**metadata, "name": "test"},
+            "spec": {"rules": [{"from": [{"source": {"namespaces": [VERIFY_NAMESPACE]}}]}]},
         },
         {
             "apiVersion": "networking.istio.io/v1alpha3",
@@ -378,8 +383,7 @@ def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int])
                 **metadata,
                 "labels": {**owned, "app": name},
                 "annotations": {
-                    "sidecar.istio.io/proxyCPU": "10m",
-                    "sidecar.istio.io/proxyMemory": "64Mi",
+                    **SMALL_SIDECAR,
                     "traffic.sidecar.istio.io/excludeOutboundPorts": ",".join(map(str, past_the_sidecar)),
                 },
             },
@@ -388,6 +392,7 @@ def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int])
                 "terminationGracePeriodSeconds": 1,
                 "activeDeadlineSeconds": workload.lifetime,
                 "automountServiceAccountToken": False,
+                "tolerations": list(tolerated),
                 "containers": [
                     server_container("server", workload.server_image),
                     client_container("client", workload.client_image, ["sleep", "infinity"]),

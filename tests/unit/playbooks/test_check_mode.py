@@ -98,9 +98,7 @@ def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
         routed = run_module("traffic_route", kubeconfig=kubeconfig, namespace="exotraffic",
                             service="exo-webtest", port=3000, versions=["v1", "v2"], timeout=60)  # fmt: skip
         assert routed["changed"], routed
-    variables = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
+    variables = {  # the plays say themselves that they run here, and with which Python
         "istioctl_binary": str(tmp_path / "istioctl"),
         "kubeconfig_merged_file": str(tmp_path / "merged"),
         "kubeconfig_source": "file",

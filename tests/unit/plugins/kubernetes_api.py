@@ -67,7 +67,10 @@ RESOURCES = {
     ],
     "/apis/gateway.networking.k8s.io/v1": [("Gateway", "gateways", True), ("HTTPRoute", "httproutes", True)],
     "/apis/networking.istio.io/v1alpha3": [("EnvoyFilter", "envoyfilters", True)],
-    "/apis/security.istio.io/v1": [("PeerAuthentication", "peerauthentications", True)],
+    "/apis/security.istio.io/v1": [
+        ("AuthorizationPolicy", "authorizationpolicies", True),
+        ("PeerAuthentication", "peerauthentications", True),
+    ],
     "/apis/authentication.k8s.io/v1": [("TokenReview", "tokenreviews", False)],
     "/apis/authorization.k8s.io/v1": [
         ("SelfSubjectRulesReview", "selfsubjectrulesreviews", False),

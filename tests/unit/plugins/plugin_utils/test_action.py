@@ -125,6 +125,14 @@ def test_what_asks_for_another_process_gets_one(tmp_path: Path, otherwise: dict[
     assert HERE not in run(tmp_path, **absent, **otherwise)
 
 
+def test_a_play_that_would_log_in_to_a_cluster_is_told_what_it_lacks(tmp_path: Path) -> None:
+    absent = {"exomesh.istio.kubeconfig_merge": {"name": "a", "state": "absent", "dest": str(tmp_path / "x")}}
+    remote = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    output = run(tmp_path, **absent, vars=remote)
+    assert "unreachable=1" in output
+    assert "set connection: local in the play" in output
+
+
 def test_a_fault_of_ours_is_a_failure_of_the_task(tmp_path: Path, merge: dict[str, Any]) -> None:
     # Nothing of the module may be lost in silence, and no secret told with it.
     content = merge["exomesh.istio.kubeconfig_merge"]["content"]

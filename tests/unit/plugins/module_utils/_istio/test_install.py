@@ -614,7 +614,7 @@ def test_failed_installation_says_which_deployment_is_not_ready(place: Place) ->
     place.api.put(
         "/api/v1/namespaces/istio-system/pods/istiod-1",
         {
-            "metadata": {"name": "istiod-1", "labels": {"app": "istiod"}},
+            "metadata": {"name": "istiod-1", "namespace": "istio-system", "labels": {"app": "istiod"}},
             "status": {
                 "containerStatuses": [
                     {
@@ -631,6 +631,7 @@ def test_failed_installation_says_which_deployment_is_not_ready(place: Place) ->
     assert "0 of 1 replicas are available; Pod istiod-1: container discovery waits: ErrImagePull" in str(
         caught.value
     )
+    assert "reason=Failed; name an image that the nodes can pull" in str(caught.value.next_step)
 
 
 def test_istioctl_that_is_not_there(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ def test_a_client_is_admitted_at_level_restricted() -> None:
     assert (container["command"], container["tty"]) == (["sleep", "5"], True)
 
 
-def test_a_server_has_limits_and_its_images_user() -> None:
+def test_a_server_is_admitted_too_and_counted_by_quotas() -> None:
     container = server_container("web", "web:1")
     assert set(container["resources"]["limits"]) == {"cpu", "memory"}
-    assert "runAsUser" not in container["securityContext"]
+    assert container["securityContext"].items() <= client_container("c", "c:1", ())["securityContext"].items()
+    assert container["securityContext"]["runAsNonRoot"]

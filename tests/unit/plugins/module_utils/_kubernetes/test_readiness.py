@@ -5,12 +5,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import causes
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ObjectRef
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.readiness import (
     deployment_unmet,
+    explain_deployment,
+    explain_pod,
     pod_unmet,
+    wait_ready,
 )
-from kubernetes_api import Object
+from kubernetes_api import ApiServer, Object
 
 
 @pytest.mark.parametrize(
@@ -53,3 +64,78 @@ def test_pod_says_which_container_waits_also_among_init_containers() -> None:
         "condition PodScheduled is False: Unschedulable: no nodes"
     )
     assert pod_unmet({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}) is None
+
+
+QUOTA = 'pods "web-2" is forbidden: exceeded quota: team, requested: pods=1, used: pods=1, limited: pods=1'
+DEPLOYMENT: Object = {
+    "metadata": {"name": "web", "namespace": "shop", "generation": 2},
+    "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}},
+    "status": {
+        "observedGeneration": 2,
+        "updatedReplicas": 0,
+        "replicas": 1,
+        "availableReplicas": 1,
+        "conditions": [{"type": "ReplicaFailure", "status": "True", "message": QUOTA}],
+    },
+}
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ApiServer]:
+    server = ApiServer(tmp_path, "fra")
+    yield server
+    server.close()
+
+
+def put_pod(api: ApiServer, container: Object) -> None:
+    metadata = {"name": "web-1", "namespace": "shop", "labels": {"app": "web"}}
+    status = {"phase": "Running", "containerStatuses": [{"name": "web", "ready": False, **container}]}
+    api.put("/api/v1/namespaces/shop/pods/web-1", {"metadata": metadata, "status": status})
+
+
+def test_a_rollout_that_the_cluster_refuses_is_told_at_once_though_the_old_pod_lives(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(causes, "_SURELY", 0.3)
+    api.put("/apis/apps/v1/namespaces/shop/deployments/web", DEPLOYMENT)
+    started = time.monotonic()
+    with pytest.raises(ExomeshError) as caught:
+        wait_ready(
+            KubernetesClient(str(api.kubeconfig)), [ObjectRef("apps/v1", "Deployment", "web", "shop")], 60
+        )
+    assert time.monotonic() - started < 20
+    assert "0 of 1 replicas are of the newest form" in str(caught.value.cause)
+    assert "kubectl -n shop describe resourcequota team" in str(caught.value.next_step)
+
+
+def test_a_container_that_ends_again_and_again_is_explained_by_its_last_complaint(api: ApiServer) -> None:
+    waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
+    put_pod(api, {"state": {"waiting": waiting}, "restartCount": 3})
+    api.put("/apis/apps/v1/namespaces/shop/deployments/web", {**DEPLOYMENT, "status": {}})
+    client = KubernetesClient(str(api.kubeconfig))
+    asked: list[bool] = []
+
+    def logs(_namespace: str, _pod: str, _container: str, _tail: int, previous: bool) -> str:
+        asked.append(previous)
+        return "info\n2026-01-01T00:00:00Z\terror\tcannot open /etc/key\n"
+
+    client.logs = logs  # type: ignore[method-assign,assignment]
+    unready = explain_deployment(client, "shop", "web")
+    assert asked == [True]
+    assert "CrashLoopBackOff" in unready.told
+    assert unready.cause
+    assert "cannot open /etc/key" in unready.cause.told
+    assert str(unready.next_step).startswith("kubectl -n shop logs web-1 -c web --previous; ")
+
+
+def test_an_istiod_that_cannot_list_a_kind_is_told_as_that(api: ApiServer) -> None:
+    put_pod(api, {"state": {"running": {}}, "restartCount": 0})
+    client = KubernetesClient(str(api.kubeconfig))
+    said = "error\tklog\tfailed to list *v1.Gateway: the server could not find the requested resource"
+    client.logs = lambda *_arguments: f"2026-01-01T00:00:00Z\t{said}\n"  # type: ignore[method-assign]
+    pod = client.get(ObjectRef("v1", "Pod", "web-1", "shop"))
+    assert pod
+    cause = explain_pod(client, pod).cause
+    assert cause
+    assert "Its API serves no version" in cause.told
+    assert "kubectl get crd" in cause.command

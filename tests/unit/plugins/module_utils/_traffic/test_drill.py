@@ -14,13 +14,16 @@ from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api impo
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._traffic.drill import (
     REPLICAS_ANNOTATION,
+    Drill,
     Figures,
+    Limits,
     Service,
     drain,
     left_behind,
     restore,
     targets,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._traffic.requests import Answer, MeshClient
 from ansible_collections.exomesh.istio.plugins.modules.failover_drill import check_confirmed
 from kubernetes_api import ApiServer, Object
 
@@ -124,3 +127,34 @@ def test_figures_are_told_in_a_line() -> None:
     assert "drained by nobody" in lost.line()
     assert "stable after never" in lost.line()
     assert Figures("fra", ["fra"], ["fra"], 90).line().endswith("90 requests, 0 failed")
+
+
+def a_drill(api: ApiServer) -> Drill:
+    limits = Limits(within=1, hold=1, ready=0.2, per_second=10)
+    refs = [ObjectRef("apps/v1", "Deployment", "cart-v1", "shop")]
+    return Drill({"vie": client_of(api)}, "vie", refs, CART, "curl:1", limits)
+
+
+def test_a_drill_that_drained_nothing_reports_nothing_drained(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drill = a_drill(api)
+    monkeypatch.setattr(MeshClient, "start", lambda *_: None)
+    monkeypatch.setattr(MeshClient, "ask", lambda *_: iter([Answer(503, "", 0.1)]))
+    with pytest.raises(ExomeshError, match="Nothing was drained"):
+        drill.run()
+    assert drill.report() == []
+    assert replicas(api)["cart-v1"] == 3
+    drill.drained = True
+    assert drill.report() == ["drained in vie: Deployment shop/cart-v1"]
+
+
+def test_a_policy_that_refuses_the_requests_is_named_as_such(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MeshClient, "start", lambda *_: None)
+    monkeypatch.setattr(MeshClient, "ask", lambda *_: iter([Answer(403, "RBAC: access denied", 0.1)] * 10))
+    with pytest.raises(ExomeshError, match="RBAC: access denied") as caught:
+        a_drill(api).run()
+    assert "AuthorizationPolicy" in str(caught.value.cause)
+    assert "kubectl get authorizationpolicies -A" in str(caught.value.next_step)

@@ -15,6 +15,7 @@ import jsonschema
 import junitparser
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.causes import Cause, cause_in
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.inventory import INTERMEDIATE, ROOT, Seen
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import (
@@ -613,3 +614,114 @@ def test_an_error_counts_more_than_what_could_not_be_told() -> None:
     verdict = judge(mesh)
     assert verdict.state == "unhealthy"
     assert [finding.severity for finding in verdict.findings] == ["error", "unknown"]
+
+
+def authorization(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": namespace, "labels": {}}, "spec": spec}
+
+
+def test_a_request_that_a_policy_refuses_is_no_broken_mesh_and_names_the_policy() -> None:
+    mesh = healthy()
+    mesh.clusters["fra"].authorization_policies = [
+        authorization("nobody", "istio-system", action="DENY", rules=[{}]),
+        authorization("nothing", "istio-system"),  # the test's own policy allows its requests
+        authorization("others", "istio-system", action="DENY", selector={"matchLabels": {"app": "web"}}),
+        authorization("shop", "shop", action="DENY"),
+    ]
+    replace_answer(status=403, error="RBAC: access denied")(mesh)
+    verdict = judge(mesh)
+    assert verdict.state == "unknown"
+    (found,) = verdict.findings
+    assert (found.kind.code, found.kind.settles) == ("request-denied", False)
+    assert found.evidence == ["AuthorizationPolicy istio-system/nobody of fra, action DENY"]
+
+
+def test_without_a_policy_that_denies_those_that_allow_are_named() -> None:
+    mesh = healthy()
+    mesh.clusters["fra"].authorization_policies = [authorization("nothing", "istio-system")]
+    replace_answer(status=403, error="RBAC: access denied")(mesh)
+    assert judge(mesh).findings[0].evidence == [
+        "AuthorizationPolicy istio-system/nothing of fra, action ALLOW"
+    ]
+    mesh.clusters["fra"].authorization_policies = []
+    assert "no AuthorizationPolicy of fra is seen" in judge(mesh).findings[0].evidence[0]
+
+
+def test_the_403_of_something_else_is_a_failed_request() -> None:
+    mesh = healthy()
+    replace_answer(status=403, error="forbidden by the WAF")(mesh)
+    assert codes(mesh) == [("request-failed", WAY)]
+
+
+def causes_of(code: str, said: str, namespace: str) -> dict[str, Cause]:
+    cause = cause_in(said, namespace)
+    assert cause
+    return {code: cause}
+
+
+QUOTA = 'pods "x" is forbidden: exceeded quota: team, requested: pods=1, used: pods=1, limited: pods=1'
+
+
+def test_a_rollout_that_is_refused_is_told_while_the_old_pod_serves() -> None:
+    mesh = healthy()
+    condition = {"type": "ReplicaFailure", "status": "True", "message": QUOTA}
+    mesh.clusters["fra"].deployments = [
+        {
+            "metadata": {"name": "istio-eastwestgateway", "namespace": "istio-system"},
+            "spec": {"replicas": 1},
+            "status": {"availableReplicas": 1, "replicas": 1, "conditions": [condition]},
+        }
+    ]
+    mesh.clusters["fra"].causes |= causes_of("rollout-stuck", QUOTA, "istio-system")
+    (found,) = judge(mesh).findings
+    assert (found.kind.code, found.severity) == ("rollout-stuck", "warning")
+    assert QUOTA in found.evidence[0]
+    shown = found.as_dict({})
+    assert "ResourceQuota team is used up" in shown["cause"]
+    assert shown["next_step"].startswith("kubectl -n istio-system describe resourcequota team, in fra; ")
+
+
+@pytest.mark.parametrize(
+    ("said", "command"),
+    [
+        (QUOTA, "describe resourcequota team"),
+        ('violates PodSecurity "restricted:latest": x', "--show-labels"),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint(s)", "TAINTS"),
+        ("ErrImagePull: not found", "reason=Failed"),
+    ],
+)
+def test_the_advice_for_a_workload_follows_the_cause(said: str, command: str) -> None:
+    mesh = healthy()
+    state = mesh.clusters["fra"]
+    state.workload_problem = said
+    state.causes |= causes_of("workload-not-ready", said, "exomesh-verify")
+    shown = judge(mesh).findings[0].as_dict({})
+    assert shown["code"] == "workload-not-ready"
+    assert command in shown["next_step"]
+    assert ("verify_server_image" in shown["next_step"]) is ("Image" in said)
+
+
+def test_an_istiod_that_does_not_answer_hides_neither_requests_nor_that_it_was_not_asked() -> None:
+    mesh = healthy()
+    istiod = mesh.clusters["vie"].istiods[0]
+    istiod.answered, istiod.silent = False, "it does not answer"
+    verdict = judge(mesh)
+    assert verdict.state == "unknown"
+    assert [finding.kind.code for finding in verdict.findings] == ["istiod-unresponsive"]
+    way = next(entry for entry in verdict.pairs if entry.pair is pair_of(mesh, "vie", "fra"))
+    assert (way.state, way.passed["sync"], way.passed["request"]) == ("unknown", None, True)
+
+
+def test_what_a_replica_lacks_that_is_not_ready_is_told_once_with_its_cause() -> None:
+    mesh = healthy()
+    state = mesh.clusters["vie"]
+    waits = Istiod("istiod-2", "1.31.1", "condition ContainersReady is False", {"fra": "syncing"}, [])
+    waits.answered = True
+    state.istiods.append(waits)
+    said = "error klog failed to list *v1.WorkloadEntry: the server could not find the requested resource"
+    state.causes |= causes_of("istiod-degraded", said, "istio-system")
+    (found,) = judge(mesh).findings
+    shown = found.as_dict({})
+    assert shown["code"] == "istiod-degraded"
+    assert "failed to list *v1.WorkloadEntry" in shown["cause"]
+    assert "peering" not in shown["next_step"]

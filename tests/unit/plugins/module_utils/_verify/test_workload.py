@@ -101,3 +101,21 @@ def test_workload_is_in_its_own_namespace_with_limits() -> None:
     assert all(container["resources"]["limits"] for container in spec["containers"])
     assert spec["activeDeadlineSeconds"] == 1800
     assert pod["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeOutboundPorts"] == "6443,15443"
+
+
+def test_workload_brings_what_policies_quotas_and_taints_ask_for() -> None:
+    tolerated = [{"key": "mesh", "operator": "Exists"}]
+    made = workload_objects("vie", Workload("server:1", "client:1"), {6443}, tolerated)
+    objects = {obj["kind"]: obj for obj in made}
+    (rule,) = objects["AuthorizationPolicy"]["spec"]["rules"]
+    assert rule == {"from": [{"source": {"namespaces": ["exomesh-verify"]}}]}
+    kinds = [obj["kind"] for obj in made]
+    assert kinds.index("AuthorizationPolicy") < kinds.index("Pod"), "a sidecar that starts has it at once"
+    pod = objects["Pod"]
+    assert pod["spec"]["tolerations"] == tolerated
+    annotations = pod["metadata"]["annotations"]
+    assert {"sidecar.istio.io/proxyCPULimit", "sidecar.istio.io/proxyMemoryLimit"} <= set(annotations)
+    for container in pod["spec"]["containers"]:
+        context = container["securityContext"]
+        assert context["runAsNonRoot"]
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}

@@ -1,0 +1,246 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Recognise causes in what a cluster says: who refuses an object, what holds a pod (private).
+
+The same words come in the API's answers, in conditions and Events, and in logs. Here is the only place that
+knows them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .._base.waiting import wait_until_met
+
+_WORDS = 400
+"""Characters of the cluster's own words that are kept."""
+
+_SURELY = 10.0
+"""Seconds after which a cause that lasts is believed. A quota, for one, counts pods until they are gone."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A cause that the cluster itself names.
+
+    :param told: the cause, with the name of what refuses or lacks.
+    :param command: a command whose output shows the cause.
+    :param advice: what removes the cause.
+    :param lasts: whether it does not come right by waiting.
+    """
+
+    told: str
+    command: str
+    advice: str
+    lasts: bool = False
+
+    def next_step(self, cluster: str | None = None) -> str:
+        """Return the command and the advice.
+
+        :param cluster: the cluster to name, if what is around the text does not name it.
+        """
+        return f"{self.command}{f', in {cluster}' if cluster else ''}; {self.advice}"
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """A cause and the words by which it is recognised.
+
+    :param words: an expression. Its group ``who`` is what is named; ``{words}`` is all from its beginning.
+    """
+
+    words: str
+    told: str
+    command: str
+    advice: str
+    lasts: bool = False
+
+
+_WEBHOOKS = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"
+_EXEMPT = "have it exempt this namespace, or admit these pods"
+
+_SIGNS = (
+    _Sign(
+        r"exceeded quota: (?P<who>[^,\s]+)",
+        "ResourceQuota {who} is used up: {words}",
+        "kubectl {place}describe resourcequota {who}",
+        "raise it, or delete what uses it",
+        lasts=True,
+    ),
+    _Sign(
+        r"failed quota: (?P<who>[^:\s]+)",
+        "ResourceQuota {who} asks for more settings: {words}",
+        "kubectl {place}describe resourcequota {who}",
+        "add a LimitRange with defaults to the namespace, or take that resource out of the quota",
+        lasts=True,
+    ),
+    _Sign(
+        r'violates PodSecurity "(?P<who>[^"]+)"',
+        "Pod Security of the namespace, level {who}, refuses the pod: {words}",
+        "kubectl get namespace {namespace} --show-labels",
+        "change its label pod-security.kubernetes.io/enforce; sidecars need level privileged, unless Istio's "
+        "CNI plugin is installed",
+        lasts=True,
+    ),
+    _Sign(
+        r"(?:maximum|minimum|default) \S+ (?:usage per|limit to request ratio per) (?P<who>\w+)",
+        "A LimitRange of the namespace refuses the pod: {words}",
+        "kubectl {place}get limitrange -o yaml",
+        "widen it",
+        lasts=True,
+    ),
+    _Sign(
+        r'admission webhook "(?P<who>[^"]+)" denied the request',
+        "The policy behind {words}",
+        _WEBHOOKS,
+        _EXEMPT,
+        lasts=True,
+    ),
+    _Sign(
+        r"ValidatingAdmissionPolicy '(?P<who>[^']+)'",
+        "{words}",
+        "kubectl get validatingadmissionpolicies {who} -o yaml",
+        _EXEMPT,
+        lasts=True,
+    ),
+    _Sign(
+        r'failed calling webhook "(?P<who>[^"]+)"',
+        "An admission webhook does not answer: {words}",
+        _WEBHOOKS,
+        "start what answers for {who}, or delete its configuration if nobody needs it",
+    ),
+    _Sign(
+        r"(?P<who>\S+) because it is being terminated",
+        "Namespace {who} is being deleted",
+        "kubectl get namespace {who} -o yaml",
+        "its status.conditions name what holds it",
+    ),
+    _Sign(
+        r"Discovery failed for some groups.*?server APIs: (?P<who>[^:,\s]+)",
+        "A namespace cannot go while an API that is served by a Service does not answer: {who}",
+        "kubectl get apiservices",
+        "start what answers for {who}, or delete its APIService if nobody uses it",
+        lasts=True,
+    ),
+    _Sign(
+        r"Some resources are remaining|Some content in the namespace has finalizers",
+        "{words}",
+        "kubectl get namespace {namespace} -o yaml",
+        "start what removes these finalizers",
+    ),
+    _Sign(
+        r"its finalizers are \S*load-balancer-cleanup",
+        "A Service goes when the cloud has released its load balancer",
+        "kubectl {place}get events --field-selector involvedObject.kind=Service",
+        "see there why the cloud does not",
+    ),
+    _Sign(
+        r"\d+/\d+ nodes are available:.*untolerated taint",
+        "No node takes the pod, because of taints: {words}",
+        "kubectl get nodes -o custom-columns=NODE:.metadata.name,TAINTS:.spec.taints",
+        "remove the taint, or give the pods a toleration: istio_overlay for istiod (pods of tests and "
+        "demo tolerate what istiod tolerates), gateway_overlay for the gateway",
+    ),
+    _Sign(
+        r"\d+/\d+ nodes are available:.*?Insufficient (?P<who>[^\s,.]+)",
+        "No node has enough {who} left: {words}",
+        "kubectl describe nodes",
+        "add a node, or delete what uses them",
+    ),
+    _Sign(
+        r"\d+/\d+ nodes are available:",
+        "No node takes the pod: {words}",
+        "kubectl describe nodes",
+        "let a node meet what these words name",
+    ),
+    _Sign(
+        r"no nodes available to schedule pods",
+        "The cluster has no node",
+        "kubectl get nodes",
+        "add a node",
+    ),
+    _Sign(
+        r"InvalidImageName|ErrImageNeverPull|ErrImagePull|ImagePullBackOff|Failed to pull image",
+        "An image cannot be pulled: {words}",
+        "kubectl {place}get events --field-selector reason=Failed",
+        "name an image that the nodes can pull: istio_hub, gateway_hub, verify_server_image, "
+        "verify_client_image, demo_server_image or demo_client_image",
+    ),
+    _Sign(
+        r"RBAC: access denied",
+        "An AuthorizationPolicy refuses the request",
+        "kubectl get authorizationpolicies -A",
+        "find the one that applies, in the cluster that answers, and let it pass the request",
+        lasts=True,
+    ),
+    _Sign(
+        r"failed to (?:list|watch) (?P<who>\*[\w.]+): (?:the server could not find the requested resource|"
+        r"no matches for kind).*",
+        "Its API serves no version of this kind that istiod reads: {words}",
+        "kubectl get crd -o custom-columns=KIND:.spec.names.kind,"
+        "SERVED:.spec.versions[?(@.served==true)].name",
+        "install the CustomResourceDefinition of {who} in a version that this Istio reads",
+        lasts=True,
+    ),
+)
+"""The known causes. The first one whose words are found counts."""
+
+
+def cause_in(said: str, namespace: str | None = None) -> Cause | None:
+    """Return the cause that is named in words of a cluster; None if none is known.
+
+    :param namespace: the namespace of the object that the words are about; taken from the words if None.
+    """
+    if namespace is None:
+        found = re.search(r"/namespaces/([^/\s?]+)", said)
+        namespace = found[1] if found else None
+    for sign in _SIGNS:
+        if match := re.search(sign.words, said):
+            parts = {
+                "who": match.groupdict().get("who") or "",
+                "words": " ".join(said[match.start() :].split())[:_WORDS].rstrip(" ;"),
+                "namespace": namespace or "NAMESPACE",
+                "place": f"-n {namespace} " if namespace else "",
+            }
+            told, command, advice = (text.format(**parts) for text in (sign.told, sign.command, sign.advice))
+            return Cause(told, command, advice, sign.lasts)
+    return None
+
+
+def wait_unless_it_lasts(
+    unmet: Callable[[], str | None], timeout: float, interval: float = 0.5
+) -> str | None:
+    """Wait like :func:`wait_until_met`, but give up when what is missing names a cause that lasts."""
+    since: float | None = None
+    given_up: str | None = None
+
+    def look() -> str | None:
+        nonlocal since, given_up
+        missing = unmet()
+        cause = cause_in(missing) if missing else None
+        now = time.monotonic()
+        since = (since or now) if cause and cause.lasts else None
+        if since is not None and now - since >= _SURELY:
+            given_up = missing
+            return None
+        return missing
+
+    return wait_until_met(look, timeout, interval) or given_up
+
+
+_COMPLAINT = re.compile(
+    r"\t(?:error|fatal)\t|\[(?:error|critical)\]|\blevel\"?[=:]\"?(?:error|fatal)|^[EF]\d{4} |^panic: |"
+    r"\b(?:ERROR|FATAL)\b|^(?:Error|Fatal)\b",
+)
+
+
+def last_complaint(log: str) -> str | None:
+    """Return the last line of a log that reports an error, as one line without its time; None without one."""
+    lines = [line for line in log.splitlines() if _COMPLAINT.search(line)]
+    if not lines:
+        return None
+    return " ".join(re.sub(r"^\S*\d\d:\d\d:\d\d\S*\s", "", lines[-1]).split())[:_WORDS]
