@@ -20,12 +20,13 @@ from .._base.waiting import as_far_as_time_goes, concurrently, pause
 from .._istio.names import ISTIO_NAMESPACE, VERIFY_NAMESPACE
 from .._istio.record import RECORD_REF, Record, require_cluster, require_identity
 from .._kubernetes.api import ApiError, Object
-from .._kubernetes.client import KubernetesClient
+from .._kubernetes.client import KubernetesClient, labels_of
 from .._kubernetes.kubeconfig import KubeconfigError
 from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, parse_secret
 from .._trust.inventory import WORKLOAD, Seen, look_at_cluster
 from .proxies import look_at_proxies
+from .services import may_merge
 from .state import (
     Access,
     ClusterState,
@@ -285,6 +286,20 @@ def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
         state.untold["mesh configuration"] = [f"the mesh configuration in a ConfigMap istio: {error}"]
 
 
+def _read_services(state: ClusterState, client: KubernetesClient) -> None:
+    state.services = client.list_objects("v1", "Service")
+    if any(may_merge(service) and not service["spec"].get("selector") for service in state.services):
+        slices = client.list_objects("discovery.k8s.io/v1", "EndpointSlice", labels=_MADE_BY_HAND)
+        state.given_addresses = {
+            f"{entry['metadata']['namespace']}/{labels_of(entry).get('kubernetes.io/service-name')}"
+            for entry in slices
+            if entry.get("endpoints")
+        }
+
+
+_MADE_BY_HAND = "endpointslice.kubernetes.io/managed-by!=endpointslice-controller.k8s.io"
+
+
 def _read_gateways(state: ClusterState, client: KubernetesClient) -> None:
     found = client.list_objects("networking.istio.io/v1", "Gateway")
     # A Gateway of another namespace is applied to these pods, too.
@@ -320,9 +335,11 @@ _READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
     _read_secrets,
     _read_mesh_config,
     _lists("namespaces", "v1", "Namespace"),
-    _lists("services", "v1", "Service"),
+    _read_services,
     _read_gateways,
+    _lists("virtual_services", "networking.istio.io/v1", "VirtualService"),
     _lists("destination_rules", "networking.istio.io/v1", "DestinationRule"),
+    _lists("service_entries", "networking.istio.io/v1", "ServiceEntry"),
     _lists("peer_authentications", "security.istio.io/v1", "PeerAuthentication"),
     _lists("network_policies", "networking.k8s.io/v1", "NetworkPolicy"),
     _read_foreign_policies,

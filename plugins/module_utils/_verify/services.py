@@ -1,0 +1,365 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Services of one name in several clusters, and what Istio makes of them (private).
+
+Istio takes Services of the same namespace and name for one. Each istiod uses the definition, the rules and
+the settings of its own cluster, and the pods of all clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ansible.module_utils.compat.version import LooseVersion
+
+from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, VERIFY_NAMESPACE
+from .._kubernetes.api import Object
+from .._kubernetes.client import is_ours, labels_of
+from .state import ClusterState, annotations_of, hosts_of, is_ready, is_selected, name_of, sidecar_of
+
+EXPORT_TO = "networking.istio.io/exportTo"
+_APART = frozenset({ISTIO_NAMESPACE, VERIFY_NAMESPACE})
+"""Namespaces whose Services each cluster has for itself."""
+_LOCAL_HOSTS = ["*.kube-system.svc.cluster.local", "kubernetes.default.svc.cluster.local"]
+"""Hosts that Istio keeps in their cluster by itself."""
+
+
+def host_of(service: Object) -> str:
+    return f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
+
+
+def full_host(host: str, namespace: str) -> str:
+    """Return the full host name. A host without dots is a Service in the rule's own namespace."""
+    return host if "." in host or host.startswith("*") else f"{host}.{namespace}.svc.cluster.local"
+
+
+def covers(host: str, name: str) -> bool:
+    """Return whether a host, which may begin with ``*``, includes a name."""
+    return name.endswith(host[1:]) if host.startswith("*") else name == host
+
+
+def may_merge(service: Object) -> bool:
+    """Return whether Istio takes a Service of the same name in another cluster for the same one.
+
+    Services of Kubernetes, of Istio and of this collection are of their cluster.
+    """
+    metadata = service["metadata"]
+    return (
+        metadata["namespace"] not in _APART
+        and not is_ours(service)
+        and not any(covers(host, host_of(service)) for host in _LOCAL_HOSTS)
+        and is_exported(annotations_of(service).get(EXPORT_TO, "*").split(","))
+    )
+
+
+def is_exported(namespaces: Iterable[str]) -> bool:
+    """Return whether an object is visible in all namespaces, and so to the east-west gateway."""
+    return "*" in (set(map(str.strip, namespaces)) or {"*"})
+
+
+def is_cluster_local(mesh_config: Mapping[str, Any], host: str) -> bool:
+    """Return whether the callers in a cluster only get the pods of their own cluster for a host."""
+    default = {"hosts": _LOCAL_HOSTS, "settings": {"clusterLocal": True}}
+    found = [
+        (not named.startswith("*"), len(named), bool((entry.get("settings") or {}).get("clusterLocal")))
+        for entry in [default, *(mesh_config.get("serviceSettings") or [])]
+        for named in entry.get("hosts") or []
+        if covers(named, host)
+    ]
+    # The most specific host counts; of equal ones, the last.
+    ranked = sorted(found, key=lambda each: each[:2])
+    return bool(ranked) and ranked[-1][2]
+
+
+def exposed_hosts(cluster: ClusterState) -> list[str]:
+    """Return the hosts that the east-west gateway of a cluster exposes."""
+    listeners = [
+        listener
+        for gateway in cluster.gateways
+        for listener in (gateway.get("spec") or {}).get("listeners", [])
+        if listener["port"] == GATEWAY_PORT
+    ]
+    hosts = [host for gateway in cluster.gateways for host in hosts_of(gateway)]
+    return hosts + [listener.get("hostname", "*") for listener in listeners]
+
+
+USUAL = "with an address, for pods"
+"""The shape of most Services."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A Service in one of the clusters that have it.
+
+    :param pods: the pods behind it that have an address.
+    :param has_endpoints: whether somebody gave it addresses by hand; only for one without a selector.
+    """
+
+    cluster: ClusterState
+    service: Object
+    pods: list[Object]
+    has_endpoints: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.cluster.name
+
+    @property
+    def spec(self) -> Object:
+        spec: Object = self.service["spec"]
+        return spec
+
+    @cached_property
+    def proxied(self) -> list[Object]:
+        """Return the pods that peers can reach: those with a sidecar."""
+        return [pod for pod in self.pods if sidecar_of(pod)]
+
+    @cached_property
+    def ready(self) -> list[Object]:
+        return [pod for pod in self.proxied if is_ready(pod)]
+
+    @property
+    def is_headless(self) -> bool:
+        return bool(self.spec.get("clusterIP") == "None")
+
+    @property
+    def shape(self) -> str | None:
+        """Return what kind of Service it is; None for one that only gives a name an address."""
+        if self.spec.get("type") == "ExternalName":
+            return f"an ExternalName for {self.spec.get('externalName')}"
+        if self.is_headless:
+            return "headless"
+        if not self.spec.get("selector"):
+            return "without a selector, with addresses given by hand" if self.has_endpoints else None
+        return USUAL
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A Service of the mesh, in all clusters that have it.
+
+    :param sides: each of them, by the cluster's name.
+    :param clusters: all clusters, by name.
+    """
+
+    name: str
+    host: str
+    sides: dict[str, Side]
+    clusters: Mapping[str, ClusterState]
+
+    def calls(self) -> Iterator[tuple[ClusterState, Side]]:
+        """Return each cluster whose callers are sent to pods of another, with that other one."""
+        for source in self.clusters.values():
+            if not is_cluster_local(source.mesh_config, self.host):
+                for peer in source.member.peers:
+                    if peer in self.sides:
+                        yield source, self.sides[peer]
+
+    def ways(self) -> Iterator[tuple[Side, Side]]:
+        """Return the same for clusters that have the Service themselves."""
+        for source, destination in self.calls():
+            if source.name in self.sides:
+                yield self.sides[source.name], destination
+
+
+@dataclass
+class Pods:
+    """The pods of a cluster that have an address, by namespace."""
+
+    by_namespace: dict[str, list[Object]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, cluster: ClusterState) -> Pods:
+        pods = cls()
+        for pod in cluster.pods:
+            if has_address(pod):
+                pods.by_namespace.setdefault(pod["metadata"]["namespace"], []).append(pod)
+        return pods
+
+    def behind(self, namespace: str, selector: dict[str, str] | None) -> list[Object]:
+        return [pod for pod in self.by_namespace.get(namespace, []) if is_selected(pod, selector or {})]
+
+
+def has_address(pod: Object) -> bool:
+    """Return whether a pod can be an endpoint, ready or not. Pods that have ended or end are none."""
+    phase = pod.get("status", {}).get("phase")
+    started = phase == "Running" or (phase == "Pending" and pod["status"].get("podIP"))
+    return bool(started) and "deletionTimestamp" not in pod["metadata"]
+
+
+def is_gateway_pod(pod: Object) -> bool:
+    """Return whether the pod has no container but a proxy."""
+    containers = pod["spec"]["containers"]
+    return len(containers) == 1 and containers[0]["name"] == "istio-proxy"
+
+
+def merged_services(clusters: Sequence[ClusterState]) -> list[Merged]:
+    """Return the Services of the mesh, those in most clusters first.
+
+    Services without any sidecar behind them are not among them: no request of a peer reaches their pods.
+    """
+    found: dict[str, dict[str, Object]] = {}
+    for cluster in clusters:
+        for service in filter(may_merge, cluster.services):
+            found.setdefault(name_of(service), {})[cluster.name] = service
+    pods = {cluster.name: Pods.of(cluster) for cluster in clusters}
+    by_name = {cluster.name: cluster for cluster in clusters}
+
+    def side(name: str, service: Object) -> Side:
+        behind = pods[name].behind(service["metadata"]["namespace"], service["spec"].get("selector"))
+        return Side(by_name[name], service, behind, name_of(service) in by_name[name].given_addresses)
+
+    merged = []
+    for name, services in found.items():
+        sides = {key: side(key, service) for key, service in services.items()}
+        if any(map(_is_workload, sides.values())):
+            merged.append(Merged(name, host_of(next(iter(services.values()))), sides, by_name))
+    return sorted(merged, key=lambda service: (-len(service.sides), service.name))
+
+
+def _is_workload(side: Side) -> bool:
+    return any(not is_gateway_pod(pod) for pod in side.proxied)
+
+
+# Ports and settings
+
+_PROTOCOLS = frozenset(
+    ("tcp", "grpc", "grpc-web", "http", "http_proxy", "http2", "https", "tls", "mongo", "redis", "mysql")
+)
+_OF_KUBERNETES = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
+_NEVER_GUESSED = (25, 53, 3306, 27017)
+"""Ports whose protocol proxies do not find out, because there servers speak first."""
+
+
+def protocol_of(port: Object) -> str:
+    """Return the protocol that Istio takes for a port of a Service; ``auto`` if it finds out at run time."""
+    if port.get("protocol") == "UDP":
+        return "UDP"
+    told = str(port.get("appProtocol") or port.get("name") or "").lower()
+    told = _OF_KUBERNETES.get(told, told)
+    name = "grpc-web" if told.startswith("grpc-web") else told.partition("-")[0]
+    if name in _PROTOCOLS:
+        return name.upper()
+    return "TCP" if port["port"] in _NEVER_GUESSED else "auto"
+
+
+SEND_UNREADY, SEND_UNREADY_BY_DEFAULT = (
+    "PILOT_SEND_UNHEALTHY_ENDPOINTS",
+    "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
+)
+_FIRST_WITH_DEFAULT = LooseVersion("1.31")
+_DISTRIBUTION = "networking.istio.io/traffic-distribution"
+
+
+def is_set_to_send_unready(cluster: ClusterState, variable: str) -> bool | None:
+    """Return what the environment of istiod says about pods that are not ready; None if it says nothing."""
+    containers = (container for pod in cluster.istiod_pods for container in pod["spec"]["containers"])
+    told = [
+        str(entry.get("value")).lower()
+        for container in containers
+        for entry in container.get("env") or []
+        if entry["name"] == variable
+    ]
+    return None if not told else any(value in ("1", "t", "true") for value in told)
+
+
+def sends_unready_by_default(cluster: ClusterState) -> bool:
+    """Return whether a cluster's istiod gives out pods that are not ready, unless it is told not to."""
+    version = cluster.istio_version
+    return version is not None and LooseVersion(version.partition("-")[0]) >= _FIRST_WITH_DEFAULT
+
+
+def sends_unready(source: Side, destination: Side, rules: Rules) -> bool:
+    """Return whether callers of one cluster get pods of another that are not ready."""
+    cluster = source.cluster
+    namespaces = {ns["metadata"]["name"]: ns for ns in cluster.namespaces}
+    namespace = namespaces.get(source.service["metadata"]["namespace"])
+    near = [annotations_of(obj).get(_DISTRIBUTION) for obj in (source.service, namespace) if obj]
+    if (
+        destination.spec.get("publishNotReadyAddresses")
+        or source.spec.get("trafficDistribution")
+        or any(near)
+    ):
+        return True
+    if is_set_to_send_unready(cluster, SEND_UNREADY):
+        return True
+    by_default = is_set_to_send_unready(cluster, SEND_UNREADY_BY_DEFAULT)
+    if by_default is None:
+        by_default = sends_unready_by_default(cluster)
+    return by_default and host_of(source.service) not in rules.healthy_only
+
+
+# Rules
+
+
+@dataclass(frozen=True)
+class Use:
+    """A route to a subset of a host's pods, and the VirtualService that has it."""
+
+    rule: str
+    host: str
+    subset: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The VirtualServices and DestinationRules of a cluster, by host.
+
+    :param routes: for each host, the VirtualServices that sidecars apply to it.
+    :param uses: the routes to subsets that are used, at gateways, too.
+    :param plain: hosts that also get requests without a subset.
+    :param subsets: for each host, the labels of each subset.
+    :param exported: the same, of those rules that the east-west gateway sees.
+    :param healthy_only: hosts of which callers get only pods that are ready, by ``minHealthPercent``.
+    """
+
+    routes: dict[str, list[Object]]
+    uses: list[Use]
+    plain: set[str]
+    subsets: dict[str, dict[str, dict[str, str]]]
+    exported: dict[str, dict[str, dict[str, str]]]
+    healthy_only: set[str]
+
+
+def rules_of(cluster: ClusterState) -> Rules:
+    """Return what the rules of a cluster mean for each host."""
+    rules = Rules({}, [], set(), {}, {}, set())
+    for service in cluster.virtual_services:
+        namespace, spec = service["metadata"]["namespace"], service.get("spec") or {}
+        if "mesh" in (spec.get("gateways") or ["mesh"]):
+            for host in spec.get("hosts") or []:
+                rules.routes.setdefault(full_host(host, namespace), []).append(service)
+        for destination in destinations(spec):
+            host = full_host(str(destination.get("host", "")), namespace)
+            if subset := destination.get("subset"):
+                rules.uses.append(Use(name_of(service), host, subset))
+            else:
+                rules.plain.add(host)
+    for rule in cluster.destination_rules:
+        spec = rule.get("spec") or {}
+        host = full_host(str(spec.get("host", "")), rule["metadata"]["namespace"])
+        named = {subset["name"]: subset.get("labels") or {} for subset in spec.get("subsets") or []}
+        rules.subsets.setdefault(host, {}).update(named)
+        if is_exported(spec.get("exportTo") or ["*"]):
+            rules.exported.setdefault(host, {}).update(named)
+        if ((spec.get("trafficPolicy") or {}).get("outlierDetection") or {}).get("minHealthPercent"):
+            rules.healthy_only.add(host)
+    return rules
+
+
+def destinations(spec: Object) -> Iterator[Object]:
+    """Return the destinations of a VirtualService that get requests."""
+    for route in [entry for kind in ("http", "tls", "tcp") for entry in spec.get(kind) or []]:
+        for part in route.get("route") or []:
+            if part.get("weight") != 0 or len(route["route"]) == 1:
+                yield part.get("destination") or {}
+        yield from filter(None, [route.get("mirror")])
+        yield from (mirror.get("destination") or {} for mirror in route.get("mirrors") or [])
+
+
+def has_labels(pod: Object, labels: Mapping[str, str]) -> bool:
+    return labels.items() <= labels_of(pod).items()
