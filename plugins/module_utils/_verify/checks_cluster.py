@@ -11,6 +11,7 @@ from datetime import timedelta
 from .._base.certificates import time_text
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL, VERIFY_NAMESPACE
 from .._istio.registries import retired
+from .._istio.services import covers, full_host
 from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
 from .._kubernetes.readiness import pod_unmet
@@ -21,7 +22,7 @@ from . import findings
 from .checks_mesh import told_roots
 from .checks_proxies import Found, network_policies, proxies
 from .findings import Finding, some
-from .services import covers, exposed_hosts, full_host, is_gateway_pod
+from .services import exposed_hosts, is_gateway_pod
 from .state import (
     EXPIRES_ANNOTATION,
     ClusterState,

@@ -12,26 +12,22 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
+from .._istio.names import SEND_UNREADY_BY_DEFAULT
+from .._istio.services import covers, full_host, is_cluster_local, is_exported, protocol_of
 from .._kubernetes.api import Object
 from . import findings
 from .findings import Finding, Kind, some
 from .services import (
-    SEND_UNREADY_BY_DEFAULT,
     USUAL,
     Merged,
     Pods,
     Rules,
     Side,
     Use,
-    covers,
     exposed_hosts,
-    full_host,
     has_labels,
-    is_cluster_local,
-    is_exported,
     is_set_to_send_unready,
     merged_services,
-    protocol_of,
     rules_of,
     sends_unready,
     sends_unready_by_default,

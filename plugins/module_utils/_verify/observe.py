@@ -12,13 +12,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from .._base.documents import MALFORMED, load_json, load_yaml
+from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.text import is_plain_url, is_token
 from .._base.waiting import as_far_as_time_goes, concurrently, pause
 from .._istio.names import ISTIO_NAMESPACE, VERIFY_NAMESPACE
 from .._istio.record import RECORD_REF, Record, require_cluster, require_identity
+from .._istio.services import may_merge, mesh_config_in
 from .._kubernetes.api import ApiError, Object
 from .._kubernetes.client import KubernetesClient, labels_of
 from .._kubernetes.kubeconfig import KubeconfigError
@@ -26,7 +27,6 @@ from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, parse_secret
 from .._trust.inventory import WORKLOAD, Seen, look_at_cluster
 from .proxies import look_at_proxies
-from .services import may_merge
 from .state import (
     Access,
     ClusterState,
@@ -277,11 +277,8 @@ def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
         state.record = Record.parse({"data": data}, client.name)
         require_identity(state.record, client.name, state.member.mesh)
     state.api_ca = by_name.get("kube-root-ca.crt", {}).get("ca.crt", "")
-    # With a revision, the ConfigMap is named istio-REVISION.
-    names = ["istio", *sorted(name for name in by_name if name.startswith("istio-"))]
-    text = next((by_name[name]["mesh"] for name in names if "mesh" in by_name.get(name, {})), "")
     try:
-        state.mesh_config = dict(load_yaml(text, "The mesh configuration") or {})
+        state.mesh_config = mesh_config_in(by_name)
     except MALFORMED as error:  # istiod keeps the configuration that it read before
         state.untold["mesh configuration"] = [f"the mesh configuration in a ConfigMap istio: {error}"]
 

@@ -9,70 +9,17 @@ the settings of its own cluster, and the pods of all clusters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from ansible.module_utils.compat.version import LooseVersion
 
-from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, VERIFY_NAMESPACE
+from .._istio.names import GATEWAY_PORT, SEND_UNREADY, SEND_UNREADY_BY_DEFAULT
+from .._istio.services import full_host, host_of, is_cluster_local, is_discovered, is_exported, may_merge
 from .._kubernetes.api import Object
-from .._kubernetes.client import is_ours, labels_of
+from .._kubernetes.client import labels_of
 from .state import ClusterState, annotations_of, hosts_of, is_ready, is_selected, name_of, sidecar_of
-
-EXPORT_TO = "networking.istio.io/exportTo"
-_APART = frozenset({ISTIO_NAMESPACE, VERIFY_NAMESPACE})
-"""Namespaces whose Services each cluster has for itself."""
-_LOCAL_HOSTS = ["*.kube-system.svc.cluster.local", "kubernetes.default.svc.cluster.local"]
-"""Hosts that Istio keeps in their cluster by itself."""
-
-
-def host_of(service: Object) -> str:
-    return f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
-
-
-def full_host(host: str, namespace: str) -> str:
-    """Return the full host name. A host without dots is a Service in the rule's own namespace."""
-    return host if "." in host or host.startswith("*") else f"{host}.{namespace}.svc.cluster.local"
-
-
-def covers(host: str, name: str) -> bool:
-    """Return whether a host, which may begin with ``*``, includes a name."""
-    return name.endswith(host[1:]) if host.startswith("*") else name == host
-
-
-def may_merge(service: Object) -> bool:
-    """Return whether Istio takes a Service of the same name in another cluster for the same one.
-
-    Services of Kubernetes, of Istio and of this collection are of their cluster.
-    """
-    metadata = service["metadata"]
-    return (
-        metadata["namespace"] not in _APART
-        and not is_ours(service)
-        and not any(covers(host, host_of(service)) for host in _LOCAL_HOSTS)
-        and is_exported(annotations_of(service).get(EXPORT_TO, "*").split(","))
-    )
-
-
-def is_exported(namespaces: Iterable[str]) -> bool:
-    """Return whether an object is visible in all namespaces, and so to the east-west gateway."""
-    return "*" in (set(map(str.strip, namespaces)) or {"*"})
-
-
-def is_cluster_local(mesh_config: Mapping[str, Any], host: str) -> bool:
-    """Return whether the callers in a cluster only get the pods of their own cluster for a host."""
-    default = {"hosts": _LOCAL_HOSTS, "settings": {"clusterLocal": True}}
-    found = [
-        (not named.startswith("*"), len(named), bool((entry.get("settings") or {}).get("clusterLocal")))
-        for entry in [default, *(mesh_config.get("serviceSettings") or [])]
-        for named in entry.get("hosts") or []
-        if covers(named, host)
-    ]
-    # The most specific host counts; of equal ones, the last.
-    ranked = sorted(found, key=lambda each: each[:2])
-    return bool(ranked) and ranked[-1][2]
 
 
 def exposed_hosts(cluster: ClusterState) -> list[str]:
@@ -204,7 +151,10 @@ def merged_services(clusters: Sequence[ClusterState]) -> list[Merged]:
     """
     found: dict[str, dict[str, Object]] = {}
     for cluster in clusters:
+        hidden = _hidden_namespaces(cluster)
         for service in filter(may_merge, cluster.services):
+            if service["metadata"]["namespace"] in hidden:
+                continue
             found.setdefault(name_of(service), {})[cluster.name] = service
     pods = {cluster.name: Pods.of(cluster) for cluster in clusters}
     by_name = {cluster.name: cluster for cluster in clusters}
@@ -221,36 +171,20 @@ def merged_services(clusters: Sequence[ClusterState]) -> list[Merged]:
     return sorted(merged, key=lambda service: (-len(service.sides), service.name))
 
 
+def _hidden_namespaces(cluster: ClusterState) -> set[str]:
+    return {
+        ns["metadata"]["name"]
+        for ns in cluster.namespaces
+        if not is_discovered(cluster.mesh_config, labels_of(ns))
+    }
+
+
 def _is_workload(side: Side) -> bool:
     return any(not is_gateway_pod(pod) for pod in side.proxied)
 
 
 # Ports and settings
 
-_PROTOCOLS = frozenset(
-    ("tcp", "grpc", "grpc-web", "http", "http_proxy", "http2", "https", "tls", "mongo", "redis", "mysql")
-)
-_OF_KUBERNETES = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
-_NEVER_GUESSED = (25, 53, 3306, 27017)
-"""Ports whose protocol proxies do not find out, because there servers speak first."""
-
-
-def protocol_of(port: Object) -> str:
-    """Return the protocol that Istio takes for a port of a Service; ``auto`` if it finds out at run time."""
-    if port.get("protocol") == "UDP":
-        return "UDP"
-    told = str(port.get("appProtocol") or port.get("name") or "").lower()
-    told = _OF_KUBERNETES.get(told, told)
-    name = "grpc-web" if told.startswith("grpc-web") else told.partition("-")[0]
-    if name in _PROTOCOLS:
-        return name.upper()
-    return "TCP" if port["port"] in _NEVER_GUESSED else "auto"
-
-
-SEND_UNREADY, SEND_UNREADY_BY_DEFAULT = (
-    "PILOT_SEND_UNHEALTHY_ENDPOINTS",
-    "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
-)
 _FIRST_WITH_DEFAULT = LooseVersion("1.31")
 _DISTRIBUTION = "networking.istio.io/traffic-distribution"
 
