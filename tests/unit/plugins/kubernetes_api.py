@@ -369,7 +369,7 @@ def labels_of(obj: Object) -> dict[str, str]:
 
 
 def matches(selector: str, labels: Object) -> bool:
-    """Whether labels match a selector of the forms ``key=value``, ``key!=value``, ``key in (a,b)``, ``key`` and ``!key``."""
+    """Whether labels match a selector: ``key=value``, ``key!=value``, ``key in (a,b)``, ``key``, ``!key``."""
     for wanted in filter(None, re.split(r",(?![^(]*\))", selector)):
         if choice := re.fullmatch(r"(\S+) in \((.*)\)", wanted):
             if labels.get(choice[1]) not in choice[2].split(","):
