@@ -45,8 +45,7 @@ def services_of_mesh(mesh: MeshState) -> Iterator[Finding]:
     """Report what is wrong with Services that several clusters have or call: a finding a kind and cluster."""
     rules = {cluster.name: rules_of(cluster) for cluster in mesh.reached}
     ruled = {use.host for known in rules.values() for use in known.uses}
-    services = merged_services(mesh.reached)
-    services = [service for service in services if len(service.sides) > 1 or service.host in ruled]
+    services = merged_services(mesh.reached, ruled)
     found: dict[tuple[Kind, str], list[str]] = {}
     for service in services[:_MOST]:
         for check in _CHECKS if len(service.sides) > 1 else [subsets]:
@@ -91,8 +90,8 @@ def headless(service: Merged, _rules: Mapping[str, Rules]) -> Told:
     """Report a headless Service whose callers in one cluster have no pods but those of another."""
     if not all(side.is_headless for side in service.sides.values()):
         return
-    for source, destination in service.ways():
-        if destination.proxied and not source.pods:
+    for source, destination in service.calls():
+        if source.name in service.sides and destination.proxied and not service.sides[source.name].pods:
             told = f"{source.name} has no pods of its own for it, so its callers have none"
             yield findings.HEADLESS_SERVICE, destination.name, told
 
@@ -102,7 +101,7 @@ def ports(service: Merged, _rules: Mapping[str, Rules]) -> Told:
     done = set()
     for source, destination in service.ways():
         between = frozenset((source.name, destination.name))
-        if between not in done and destination.proxied and source.shape and destination.shape:
+        if between not in done and destination.proxied:
             done.add(between)
             yield from _ports_between(source, destination)
 

@@ -9,7 +9,7 @@ the settings of its own cluster, and the pods of all clusters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -74,9 +74,13 @@ class Side:
         return bool(self.spec.get("clusterIP") == "None")
 
     @property
+    def is_alias(self) -> bool:
+        return bool(self.spec.get("type") == "ExternalName")
+
+    @property
     def shape(self) -> str | None:
         """Return what kind of Service it is; None for one that only gives a name an address."""
-        if self.spec.get("type") == "ExternalName":
+        if self.is_alias:
             return f"an ExternalName for {self.spec.get('externalName')}"
         if self.is_headless:
             return "headless"
@@ -107,10 +111,14 @@ class Merged:
                         yield source, self.sides[peer]
 
     def ways(self) -> Iterator[tuple[Side, Side]]:
-        """Return the same for clusters that have the Service themselves."""
+        """Return the same for clusters that have the Service themselves.
+
+        Callers of a headless Service or of an alias only get what their own cluster has.
+        """
         for source, destination in self.calls():
-            if source.name in self.sides:
-                yield self.sides[source.name], destination
+            side = self.sides.get(source.name)
+            if side and not side.is_headless and not side.is_alias:
+                yield side, destination
 
 
 @dataclass
@@ -144,10 +152,12 @@ def is_gateway_pod(pod: Object) -> bool:
     return len(containers) == 1 and containers[0]["name"] == "istio-proxy"
 
 
-def merged_services(clusters: Sequence[ClusterState]) -> list[Merged]:
-    """Return the Services of the mesh, those in most clusters first.
+def merged_services(clusters: Sequence[ClusterState], ruled: Collection[str]) -> list[Merged]:
+    """Return the Services that several clusters have or have rules for, those in most clusters first.
 
     Services without any sidecar behind them are not among them: no request of a peer reaches their pods.
+
+    :param ruled: hosts with rules, which may be in one cluster only.
     """
     found: dict[str, dict[str, Object]] = {}
     for cluster in clusters:
@@ -165,9 +175,11 @@ def merged_services(clusters: Sequence[ClusterState]) -> list[Merged]:
 
     merged = []
     for name, services in found.items():
-        sides = {key: side(key, service) for key, service in services.items()}
-        if any(map(_is_workload, sides.values())):
-            merged.append(Merged(name, host_of(next(iter(services.values()))), sides, by_name))
+        host = host_of(next(iter(services.values())))
+        if len(services) > 1 or host in ruled:
+            sides = {key: side(key, service) for key, service in services.items()}
+            if any(map(_is_workload, sides.values())):
+                merged.append(Merged(name, host, sides, by_name))
     return sorted(merged, key=lambda service: (-len(service.sides), service.name))
 
 
@@ -190,15 +202,19 @@ _DISTRIBUTION = "networking.istio.io/traffic-distribution"
 
 
 def is_set_to_send_unready(cluster: ClusterState, variable: str) -> bool | None:
-    """Return what the environment of istiod says about pods that are not ready; None if it says nothing."""
-    containers = (container for pod in cluster.istiod_pods for container in pod["spec"]["containers"])
+    """Return what istiod is told about pods that are not ready; None if one of its pods is told nothing."""
     told = [
-        str(entry.get("value")).lower()
-        for container in containers
-        for entry in container.get("env") or []
-        if entry["name"] == variable
+        next((str(entry.get("value")) for entry in _environment(pod) if entry["name"] == variable), None)
+        for pod in cluster.istiod_pods
     ]
-    return None if not told else any(value in ("1", "t", "true") for value in told)
+    values = [value.lower() for value in told if value is not None]
+    return (
+        any(value in ("1", "t", "true") for value in values) if values and len(values) == len(told) else None
+    )
+
+
+def _environment(pod: Object) -> list[Object]:
+    return [entry for container in pod["spec"]["containers"] for entry in container.get("env") or []]
 
 
 def sends_unready_by_default(cluster: ClusterState) -> bool:

@@ -171,6 +171,12 @@ WELL: dict[str, Change] = {
     "only a name where the pods are not": all_of(
         put("fra", {**service(), "spec": {"ports": [HTTP]}}), pods("fra")
     ),
+    "headless and published before it is ready": both(
+        lambda state: [
+            state.services.append(service("db", clusterIP="None", publishNotReadyAddresses=True)),
+            state.pods.append(pod("db", ready=state.name == "vie")),
+        ]
+    ),
     "scaled to 0": pods("fra"),
     "not ready, and not sent": pods("fra", pod(ready=False)),
     "nothing ready anywhere": all_of(pods("fra", pod(ready=False)), pods("vie", pod(ready=False))),
@@ -279,6 +285,10 @@ FAULTS: dict[str, tuple[Change, dict[tuple[str, str], str]]] = {
                 "fra",
             ): "Service shop/web: port 80 is named (nothing) in vie, http in fra"
         },
+    ),
+    "only a name, with a port that the pods elsewhere do not have": (
+        all_of(put("fra", {**service(), "spec": {"ports": [{**HTTP, "name": "web"}]}}), pods("fra")),
+        {("service-port-name-differs", "vie"): "Service shop/web: port 80 is named web in fra, http in vie"},
     ),
     "no port in common": (
         put("fra", port(name="web", port=8080)),
