@@ -62,8 +62,8 @@ def is_cluster_local(mesh_config: Mapping[str, Any], host: str) -> bool:
     default = {"hosts": _LOCAL_HOSTS, "settings": {"clusterLocal": True}}
     found = [
         (not named.startswith("*"), len(named), bool((entry.get("settings") or {}).get("clusterLocal")))
-        for entry in [default, *(mesh_config.get("serviceSettings") or [])]
-        for named in entry.get("hosts") or []
+        for entry in [default, *_mappings(mesh_config.get("serviceSettings"))]
+        for named in map(str, entry.get("hosts") or [])
         if covers(named, host)
     ]
     # The most specific host counts; of equal ones, the last.
@@ -73,8 +73,13 @@ def is_cluster_local(mesh_config: Mapping[str, Any], host: str) -> bool:
 
 def is_discovered(mesh_config: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Return whether istiod looks at a namespace with these labels."""
-    selectors = mesh_config.get("discoverySelectors")
+    selectors = _mappings(mesh_config.get("discoverySelectors"))
     return not selectors or any(selects(selector, labels) for selector in selectors)
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    """Return the mappings in a list. Anybody may have written the mesh configuration."""
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
 
 
 def mesh_config_in(config_maps: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

@@ -88,6 +88,12 @@ def test_namespaces_that_istiod_looks_at() -> None:
     assert not is_discovered(config, {})
 
 
+@pytest.mark.parametrize("value", ["x", 7, ["x"], {"a": 1}, None])
+def test_a_mesh_configuration_of_another_form_says_nothing(value: Any) -> None:
+    assert is_discovered({"discoverySelectors": value}, {})
+    assert not is_cluster_local({"serviceSettings": value}, "pg.data.svc.cluster.local")
+
+
 def test_a_mesh_configuration_may_be_that_of_a_revision() -> None:
     assert mesh_config_in({}) == {}
     assert mesh_config_in({"other": {"mesh": "x"}, "istio-1-31": {"mesh": "trustDomain: a"}}) == {
