@@ -41,20 +41,21 @@ def covers(host: str, name: str) -> bool:
 def may_merge(service: Object) -> bool:
     """Return whether Istio takes a Service of the same name in another cluster for the same one.
 
-    Services of Kubernetes, of Istio and of this collection are of their cluster.
+    Services of Kubernetes, of Istio and of this collection are of their cluster. One that is exported to
+    nobody has no part in the mesh.
     """
     metadata = service["metadata"]
     return (
         metadata["namespace"] not in _APART
         and not is_ours(service)
         and not any(covers(host, host_of(service)) for host in _LOCAL_HOSTS)
-        and is_exported((metadata.get("annotations") or {}).get(EXPORT_TO, "*").split(","))
+        and (metadata.get("annotations") or {}).get(EXPORT_TO) != "~"
     )
 
 
 def is_exported(namespaces: Iterable[str]) -> bool:
-    """Return whether an object is visible in all namespaces, and so to the east-west gateway."""
-    return "*" in (set(map(str.strip, namespaces)) or {"*"})
+    """Return whether the east-west gateway sees an object that is exported to these namespaces."""
+    return bool({"*", ISTIO_NAMESPACE} & (set(map(str.strip, namespaces)) or {"*"}))
 
 
 def is_cluster_local(mesh_config: Mapping[str, Any], host: str) -> bool:
@@ -112,3 +113,8 @@ def protocol_of(port: Object) -> str:
     if name in _PROTOCOLS:
         return name.upper()
     return "TCP" if port["port"] in _NEVER_GUESSED else "auto"
+
+
+def is_http(port: Object) -> bool:
+    """Return whether Istio takes what goes to a port for HTTP requests."""
+    return protocol_of(port) in ("HTTP", "HTTP_PROXY", "HTTP2", "GRPC", "GRPC-WEB")

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from .._istio.names import SEND_UNREADY_BY_DEFAULT
-from .._istio.services import covers, full_host, is_cluster_local, is_exported, protocol_of
+from .._istio.services import covers, full_host, is_cluster_local, is_exported, is_http, protocol_of
 from .._kubernetes.api import Object
 from . import findings
 from .findings import Finding, Kind, some
@@ -141,17 +141,19 @@ def _speak_alike(port: Object, other: Object) -> bool:
 
 
 def unready(service: Merged, rules: Mapping[str, Rules]) -> Told:
-    """Report a cluster without a ready pod to which peers still send requests."""
+    """Report a cluster without a ready pod to which peers still connect."""
+    if not any(side.ready for side in service.sides.values()):
+        return
     told = set()
     for source, destination in service.ways():
-        answering = [side for side in service.sides.values() if side.ready]
-        if not (destination.proxied and not destination.ready and answering) or destination.name in told:
+        if destination.ready or not destination.proxied or destination.name in told:
             continue
-        if sends_unready(source, destination, rules[source.name]):
+        # Proxies repeat HTTP requests with other pods. They cannot repeat other connections.
+        is_repeated = all(map(is_http, source.spec.get("ports") or []))
+        if not is_repeated and sends_unready(source, destination, rules[source.name]):
             told.add(destination.name)
-            evidence = (
-                f"none of {len(destination.proxied)} pods is ready, and {source.name} sends requests there"
-            )
+            number = len(destination.proxied)
+            evidence = f"none of {number} pods is ready, and {source.name} sends requests there"
             yield findings.UNREADY_PODS_CALLED, destination.name, evidence
 
 
@@ -258,10 +260,16 @@ def exposure(service: Merged, _rules: Mapping[str, Rules]) -> Told:
     """Report a cluster whose gateway does not let peers in to pods that they call."""
     for source, destination in service.ways():
         hosts = exposed_hosts(destination.cluster)
-        if destination.proxied and hosts and not any(covers(host, service.host) for host in hosts):
+        if not (destination.proxied and hosts):
+            continue
+        if not destination.is_exported:
+            told = f"{source.name} sends requests there, and its exportTo hides it from the gateway"
+        elif not any(covers(host, service.host) for host in hosts):
             told = f"{source.name} sends requests there, and the gateway exposes only {', '.join(hosts)}"
-            yield findings.HOST_NOT_EXPOSED, destination.name, told
-            return
+        else:
+            continue
+        yield findings.HOST_NOT_EXPOSED, destination.name, told
+        return
 
 
 def service_entries(mesh: MeshState) -> Told:

@@ -416,14 +416,15 @@ SERVICE_PORT_NAME_DIFFERS = Kind(
 )
 SERVICE_PORT_NUMBER_DIFFERS = Kind(
     "service-port-number-differs",
-    "A port of a Service has another number than in a peer: the requests that cross fail",
-    "callers name the port of their own cluster, which the peer's gateway does not know",
+    "A port of a Service has another number than in a peer: connections that cross fail",
+    "callers name the port of their own cluster, which the peer's gateway does not know; only HTTP requests "
+    "are repeated with other pods",
     "kubectl get service -A -o yaml, in {cluster} and the peer of the evidence; give the port one number",
     _MODELS,
 )
 SERVICE_PROTOCOL_DIFFERS = Kind(
     "service-protocol-differs",
-    "A port of a Service has another protocol than in a peer: one of the two proxies misreads it",
+    "A port of a Service has another protocol than in a peer: proxies of one cluster misread it",
     "the protocol is that of appProtocol, or else of the name of the port; each cluster uses its own",
     "kubectl get service -A -o yaml, in {cluster} and the peer of the evidence; set the same appProtocol",
     "https://istio.io/latest/docs/ops/configuration/traffic-management/protocol-selection/",
@@ -439,15 +440,15 @@ SERVICE_NOT_INJECTED = Kind(
 )
 UNREADY_PODS_CALLED = Kind(
     "unready-pods-called",
-    "No pod of a Service is ready in the cluster, and peers still send requests there: these fail",
+    "No pod of a Service is ready in the cluster, and peers still connect to it: these connections fail",
     "istiod of the peers gives out pods that are not ready, and callers cannot tell it behind a gateway",
     "kubectl get pods -A, in {cluster}: why these pods are not ready; {playbook}.istio lets peers leave them "
-    "out, unless a setting of the Service itself asks for them",
+    "out",
     "https://istio.io/latest/news/releases/1.31.x/announcing-1.31/upgrade-notes/",
 )
 UNREADY_PODS_SENT = Kind(
     "unready-pods-sent",
-    "istiod gives out pods that are not ready, and callers of other clusters send requests to them",
+    "istiod gives out pods that are not ready, also those of peers, where connections to them fail",
     "Istio does so from 1.31 on, unless PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS of istiod says otherwise",
     "{playbook}.istio --limit {cluster_host}",
     "https://istio.io/latest/news/releases/1.31.x/announcing-1.31/upgrade-notes/",
@@ -478,10 +479,11 @@ SUBSET_WITHOUT_PODS = Kind(
 )
 HOST_NOT_EXPOSED = Kind(
     "host-not-exposed",
-    "The gateway does not let requests of peers in to pods that these peers call: they fail",
-    "gateway_expose_hosts lacks the host, or the ServiceEntry of the host is in the peer's cluster only",
+    "The gateway does not let in what peers send to pods here: these connections fail",
+    "gateway_expose_hosts lacks the host, exportTo hides the Service from the gateway, or the ServiceEntry "
+    "is in the peer's cluster only; proxies repeat only HTTP requests with other pods",
     "Add the host to gateway_expose_hosts, then {playbook}.gateway --limit {cluster_host}; to keep a Service "
-    "apart, make it clusterLocal in the peers",
+    "apart, make it clusterLocal in all clusters that have it",
     _MODELS,
 )
 ENDPOINT_WITHOUT_SIDECAR = Kind(

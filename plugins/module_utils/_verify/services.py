@@ -16,7 +16,15 @@ from functools import cached_property
 from ansible.module_utils.compat.version import LooseVersion
 
 from .._istio.names import GATEWAY_PORT, SEND_UNREADY, SEND_UNREADY_BY_DEFAULT
-from .._istio.services import full_host, host_of, is_cluster_local, is_discovered, is_exported, may_merge
+from .._istio.services import (
+    EXPORT_TO,
+    full_host,
+    host_of,
+    is_cluster_local,
+    is_discovered,
+    is_exported,
+    may_merge,
+)
 from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
 from .state import ClusterState, annotations_of, hosts_of, is_ready, is_selected, name_of, sidecar_of
@@ -72,6 +80,11 @@ class Side:
     @property
     def is_headless(self) -> bool:
         return bool(self.spec.get("clusterIP") == "None")
+
+    @property
+    def is_exported(self) -> bool:
+        """Return whether the east-west gateway sees the Service."""
+        return is_exported(annotations_of(self.service).get(EXPORT_TO, "*").split(","))
 
     @property
     def is_alias(self) -> bool:
@@ -198,7 +211,6 @@ def _is_workload(side: Side) -> bool:
 # Ports and settings
 
 _FIRST_WITH_DEFAULT = LooseVersion("1.31")
-_DISTRIBUTION = "networking.istio.io/traffic-distribution"
 
 
 def is_set_to_send_unready(cluster: ClusterState, variable: str) -> bool | None:
@@ -224,17 +236,10 @@ def sends_unready_by_default(cluster: ClusterState) -> bool:
 
 
 def sends_unready(source: Side, destination: Side, rules: Rules) -> bool:
-    """Return whether callers of one cluster get pods of another that are not ready."""
+    """Return whether callers of one cluster get pods of another that are not ready, and do not answer."""
     cluster = source.cluster
-    namespaces = {ns["metadata"]["name"]: ns for ns in cluster.namespaces}
-    namespace = namespaces.get(source.service["metadata"]["namespace"])
-    near = [annotations_of(obj).get(_DISTRIBUTION) for obj in (source.service, namespace) if obj]
-    if (
-        destination.spec.get("publishNotReadyAddresses")
-        or source.spec.get("trafficDistribution")
-        or any(near)
-    ):
-        return True
+    if destination.spec.get("publishNotReadyAddresses"):
+        return False  # the gateway there takes these pods for ready, too
     if is_set_to_send_unready(cluster, SEND_UNREADY):
         return True
     by_default = is_set_to_send_unready(cluster, SEND_UNREADY_BY_DEFAULT)

@@ -53,8 +53,8 @@ def test_the_most_specific_setting_keeps_a_host_in_its_cluster(
         ("exomesh-verify", {}, False),
         ("kube-system", {}, False),
         ("shop", {"labels": {"app.kubernetes.io/managed-by": "exomesh.istio"}}, False),
-        ("shop", {"annotations": {"networking.istio.io/exportTo": "."}}, False),
-        ("shop", {"annotations": {"networking.istio.io/exportTo": "a, *"}}, True),
+        ("shop", {"annotations": {"networking.istio.io/exportTo": "~"}}, False),
+        ("shop", {"annotations": {"networking.istio.io/exportTo": "."}}, True),
     ],
 )
 def test_services_of_a_cluster_are_not_those_of_the_mesh(

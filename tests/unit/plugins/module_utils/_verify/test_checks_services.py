@@ -179,6 +179,10 @@ WELL: dict[str, Change] = {
     ),
     "scaled to 0": pods("fra"),
     "not ready, and not sent": pods("fra", pod(ready=False)),
+    "not ready, and HTTP": all_of(
+        pods("fra", pod(ready=False)),
+        both(lambda state: state.pods.__setitem__(0, istiod(**{UNREADY: "true"}))),
+    ),
     "nothing ready anywhere": all_of(pods("fra", pod(ready=False)), pods("vie", pod(ready=False))),
     "one of two ready": lambda mesh: [
         mesh["fra"].pods.append(pod(ready=False)),
@@ -188,14 +192,14 @@ WELL: dict[str, Change] = {
         pods("fra", pod(sidecar=False)), pods("vie", pod(sidecar=False)), put("fra", port(name="web"))
     ),
     "kept apart": all_of(both(cluster_local), put("fra", port(port=81))),
-    "not exported": put(
+    "exported to nobody": put(
         "fra",
         {
             **port(port=81),
             "metadata": {
                 "name": "web",
                 "namespace": "shop",
-                "annotations": {"networking.istio.io/exportTo": "."},
+                "annotations": {"networking.istio.io/exportTo": "~"},
             },
         },
     ),
@@ -255,7 +259,16 @@ def test_what_works_or_is_meant_so_is_no_finding(change: Change) -> None:
     assert found(change) == {}
 
 
+def exported_to(*namespaces: str) -> Object:
+    return {"networking.istio.io/exportTo": ",".join(namespaces)}
+
+
+def tcp(state: ClusterState) -> None:
+    state.services = [service(ports=[{"name": "tcp", "port": 80}])]
+
+
 def unready_there(mesh: Mesh) -> None:
+    both(tcp)(mesh)
     pods("fra", pod(ready=False))(mesh)
     both(lambda state: state.pods.__setitem__(0, istiod(**{UNREADY: "true"})))(mesh)
 
@@ -351,13 +364,13 @@ FAULTS: dict[str, tuple[Change, dict[tuple[str, str], str]]] = {
             ): "Service shop/web: none of 1 pods is ready, and vie sends requests there"
         },
     ),
-    "not ready, but published": (
-        all_of(pods("fra", pod(ready=False)), put("fra", service(publishNotReadyAddresses=True))),
+    "hidden from the gateway": (
+        lambda mesh: mesh["fra"].services[0]["metadata"].update(annotations=exported_to(".")),
         {
             (
-                "unready-pods-called",
+                "host-not-exposed",
                 "fra",
-            ): "Service shop/web: none of 1 pods is ready, and vie sends requests there"
+            ): "Service shop/web: vie sends requests there, and its exportTo hides it from the gateway"
         },
     ),
     "istiod as Istio delivers it": (
@@ -498,7 +511,8 @@ def test_clusters_that_are_not_peers_are_not_compared() -> None:
     ("environment", "service_spec", "rule", "sent"),
     [
         ({UNREADY: "false"}, {}, None, False),
-        ({UNREADY: "false"}, {"trafficDistribution": "PreferClose"}, None, True),
+        ({UNREADY: "true"}, {"publishNotReadyAddresses": True}, None, False),
+        ({UNREADY: "true"}, {"trafficDistribution": "PreferClose"}, None, True),
         ({UNREADY: "false", "PILOT_SEND_UNHEALTHY_ENDPOINTS": "true"}, {}, None, True),
         ({UNREADY: "true"}, {}, {"outlierDetection": {"minHealthPercent": 50}}, False),
         ({UNREADY: "1"}, {}, {"outlierDetection": {}}, True),
@@ -510,7 +524,8 @@ def test_whether_unready_pods_are_sent(
     def change(mesh: Mesh) -> None:
         pods("fra", pod(ready=False))(mesh)
         mesh["vie"].pods[0] = istiod(**environment)
-        mesh["vie"].services = [service(**service_spec)]
+        for state in mesh.values():
+            state.services = [service(ports=[{"name": "tcp", "port": 80}], **service_spec)]
         if rule:
             spec = {"host": "web", "trafficPolicy": rule}
             mesh["vie"].destination_rules = [named("DestinationRule", "web", "shop", spec)]
