@@ -15,6 +15,7 @@ from .._base.waiting import concurrently
 from .._istio.names import ISTIO_NAMESPACE
 from .._istio.record import read_record
 from .._istio.services import host_of, is_cluster_local, may_merge, mesh_config_in
+from .._kubernetes.api import Object
 from .._kubernetes.client import KubernetesClient
 from .remote_secrets import secret_ref
 
@@ -104,4 +105,13 @@ def _hosts(client: KubernetesClient) -> dict[str, bool]:
     maps = client.list_objects("v1", "ConfigMap", ISTIO_NAMESPACE)
     config = mesh_config_in({entry["metadata"]["name"]: entry.get("data") or {} for entry in maps})
     services = filter(may_merge, client.list_objects("v1", "Service"))
-    return {(host := host_of(service)): is_cluster_local(config, host) for service in services}
+    return {
+        (host := host_of(service)): _is_apart(service) or is_cluster_local(config, host)
+        for service in services
+    }
+
+
+def _is_apart(service: Object) -> bool:
+    """Return whether callers of a Service only get what their own cluster has."""
+    spec = service["spec"]
+    return spec.get("clusterIP") == "None" or spec.get("type") == "ExternalName"

@@ -83,6 +83,12 @@ def test_services_that_both_keep_apart_are_not_told(mesh: RunningMesh) -> None:
     assert look(mesh)["merging"] == {}
 
 
+def test_headless_services_stay_apart_by_themselves(mesh: RunningMesh) -> None:
+    for name in NAMES:
+        mesh[name].put("Service", "postgres", namespace="data", spec={"clusterIP": "None"})
+    assert look(mesh)["merging"] == {}
+
+
 def test_clusters_that_are_peers_are_told_nothing(mesh: RunningMesh) -> None:
     for name in NAMES:
         known = {"kubeconfig": str(mesh[name].api.kubeconfig), "name": name, "timeout": 20}
