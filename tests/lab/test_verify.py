@@ -33,6 +33,7 @@ import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import wait_until_met
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.names import SEND_UNREADY_BY_DEFAULT
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError, ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import reader_account
@@ -491,11 +492,17 @@ def differences() -> Found:
 
 @contextmanager
 def unready_there(mesh: Mesh) -> Iterator[None]:
-    """Callers in cluster1 want near pods. So they get those that are not ready, to count them."""
-    service = copy.deepcopy(SHOP_SERVICE)
-    service["spec"]["trafficDistribution"] = "PreferClose"
+    """An istiod that gives out pods that are not ready, because somebody told it to."""
+
+    def tell(deployment: Object) -> None:
+        environment = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        next(entry for entry in environment if entry["name"] == SEND_UNREADY_BY_DEFAULT)["value"] = "true"
+
     probe = {"exec": {"command": ["/nothing"]}}
-    with shop_pod("cluster1", service)(mesh), shop_pod("cluster2", SHOP_SERVICE, readiness=probe)(mesh):
+    with ExitStack() as stack:
+        stack.enter_context(shop_pod("cluster1", SHOP_SERVICE)(mesh))
+        stack.enter_context(shop_pod("cluster2", SHOP_SERVICE, readiness=probe)(mesh))
+        stack.enter_context(mesh.changed("cluster1", ISTIOD, tell))
         yield
 
 

@@ -114,4 +114,4 @@ def _hosts(client: KubernetesClient) -> dict[str, bool]:
 def _is_apart(service: Object) -> bool:
     """Return whether callers of a Service only get what their own cluster has."""
     spec = service["spec"]
-    return spec.get("clusterIP") == "None" or spec.get("type") == "ExternalName"
+    return bool(spec.get("clusterIP") == "None" or spec.get("type") == "ExternalName")
