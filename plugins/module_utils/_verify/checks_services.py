@@ -80,7 +80,7 @@ def odd(values: Mapping[str, str], least: str | None = None) -> Iterator[tuple[s
 
 def shapes(service: Merged, _rules: Mapping[str, Rules]) -> Told:
     """Report a Service that is headless, without pods or an alias in one cluster only."""
-    shapes = {name: shape for name, side in service.sides.items() if (shape := side.shape)}
+    shapes = {name: shape for name, side in service.joined.items() if (shape := side.shape)}
     usual_first = dict(sorted(shapes.items(), key=lambda each: each[1] != USUAL))
     for name, common in odd(usual_first):
         yield findings.SERVICE_SHAPE_DIFFERS, name, f"{shapes[name]}; {shapes[common]} in {common}"
@@ -98,12 +98,17 @@ def headless(service: Merged, _rules: Mapping[str, Rules]) -> Told:
 
 def ports(service: Merged, _rules: Mapping[str, Rules]) -> Told:
     """Report ports that lead to a peer's pods under one definition, and not under the other."""
-    done = set()
-    for source, destination in service.ways():
-        between = frozenset((source.name, destination.name))
-        if between not in done and destination.proxied:
-            done.add(between)
-            yield from _ports_between(source, destination)
+    ways = {frozenset((source.name, there.name)) for source, there in service.ways() if there.proxied}
+    defined = {name: _told_ports(side) for name, side in service.joined.items() if not side.is_alias}
+    for name, common in odd(defined):
+        if frozenset((name, common)) in ways:
+            yield from _ports_between(service.sides[common], service.sides[name])
+
+
+def _told_ports(side: Side) -> str:
+    return json.dumps(
+        [(name, port["port"], protocol_of(port)) for name, port in sorted(_ports(side).items())]
+    )
 
 
 def _ports_between(source: Side, destination: Side) -> Told:
@@ -150,11 +155,16 @@ def unready(service: Merged, rules: Mapping[str, Rules]) -> Told:
             continue
         # Proxies repeat HTTP requests with other pods. They cannot repeat other connections.
         is_repeated = all(map(is_http, source.spec.get("ports") or []))
-        if not is_repeated and sends_unready(source, destination, rules[source.name]):
+        sent = not is_repeated and sends_unready(source, destination, rules[source.name])
+        seen = f"none of {len(destination.proxied)} pods is ready, and"
+        if sent is None:
+            why = (
+                f"{seen} whether {source.name} sends requests there cannot be told: its istiod has no version"
+            )
+            yield findings.NOT_TOLD, destination.name, why
+        elif sent:
             told.add(destination.name)
-            number = len(destination.proxied)
-            evidence = f"none of {number} pods is ready, and {source.name} sends requests there"
-            yield findings.UNREADY_PODS_CALLED, destination.name, evidence
+            yield findings.UNREADY_PODS_CALLED, destination.name, f"{seen} {source.name} sends requests there"
 
 
 def sidecars(service: Merged, _rules: Mapping[str, Rules]) -> Told:
@@ -182,7 +192,7 @@ def _is_injected(side: Side) -> bool:
 
 def routes(service: Merged, rules: Mapping[str, Rules]) -> Told:
     """Report the clusters whose callers get other routes than those of most clusters."""
-    specs = {name: _told_routes(service.host, rules[name]) for name in service.sides}
+    specs = {name: _told_routes(service.host, rules[name]) for name in service.joined}
     for name, common in odd(specs, least=""):
         there = _named(service.host, rules[common])
         mine = _named(service.host, rules[name])

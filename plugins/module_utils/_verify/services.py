@@ -133,6 +133,17 @@ class Merged:
             if side and not side.is_headless and not side.is_alias:
                 yield side, destination
 
+    @cached_property
+    def joined(self) -> dict[str, Side]:
+        """Return the sides between which there are calls."""
+        ends = {
+            name
+            for source, destination in self.calls()
+            if source.name in self.sides
+            for name in (source.name, destination.name)
+        }
+        return {name: side for name, side in self.sides.items() if name in ends}
+
 
 @dataclass
 class Pods:
@@ -229,23 +240,29 @@ def _environment(pod: Object) -> list[Object]:
     return [entry for container in pod["spec"]["containers"] for entry in container.get("env") or []]
 
 
-def sends_unready_by_default(cluster: ClusterState) -> bool:
-    """Return whether a cluster's istiod gives out pods that are not ready, unless it is told not to."""
+def sends_unready_by_default(cluster: ClusterState) -> bool | None:
+    """Return whether a cluster's istiod gives out pods that are not ready, unless it is told not to.
+
+    Return None if its version is not known.
+    """
     version = cluster.istio_version
-    return version is not None and LooseVersion(version.partition("-")[0]) >= _FIRST_WITH_DEFAULT
+    return None if version is None else LooseVersion(version.partition("-")[0]) >= _FIRST_WITH_DEFAULT
 
 
-def sends_unready(source: Side, destination: Side, rules: Rules) -> bool:
-    """Return whether callers of one cluster get pods of another that are not ready, and do not answer."""
+def sends_unready(source: Side, destination: Side, rules: Rules) -> bool | None:
+    """Return whether callers of one cluster get pods of another that are not ready, and do not answer.
+
+    Return None if that is not known.
+    """
     cluster = source.cluster
     if destination.spec.get("publishNotReadyAddresses"):
         return False  # the gateway there takes these pods for ready, too
     if is_set_to_send_unready(cluster, SEND_UNREADY):
         return True
-    by_default = is_set_to_send_unready(cluster, SEND_UNREADY_BY_DEFAULT)
-    if by_default is None:
-        by_default = sends_unready_by_default(cluster)
-    return by_default and host_of(source.service) not in rules.healthy_only
+    if host_of(source.service) in rules.healthy_only:
+        return False
+    told = is_set_to_send_unready(cluster, SEND_UNREADY_BY_DEFAULT)
+    return sends_unready_by_default(cluster) if told is None else told
 
 
 # Rules

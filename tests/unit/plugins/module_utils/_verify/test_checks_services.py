@@ -192,6 +192,11 @@ WELL: dict[str, Change] = {
         pods("fra", pod(sidecar=False)), pods("vie", pod(sidecar=False)), put("fra", port(name="web"))
     ),
     "kept apart": all_of(both(cluster_local), put("fra", port(port=81))),
+    "kept apart, of other kinds and with other routes": all_of(
+        both(cluster_local),
+        put("fra", service(clusterIP="None")),
+        lambda mesh: mesh["vie"].virtual_services.append(routes()),
+    ),
     "exported to nobody": put(
         "fra",
         {
@@ -301,7 +306,7 @@ FAULTS: dict[str, tuple[Change, dict[tuple[str, str], str]]] = {
     ),
     "only a name, with a port that the pods elsewhere do not have": (
         all_of(put("fra", {**service(), "spec": {"ports": [{**HTTP, "name": "web"}]}}), pods("fra")),
-        {("service-port-name-differs", "vie"): "Service shop/web: port 80 is named web in fra, http in vie"},
+        {("service-port-name-differs", "fra"): "Service shop/web: port 80 is named http in vie, web in fra"},
     ),
     "no port in common": (
         put("fra", port(name="web", port=8080)),
@@ -491,6 +496,9 @@ def test_a_fault_is_found_in_its_cluster_with_its_service(
 def test_of_three_clusters_the_odd_one_is_named() -> None:
     told = found(put("vie", service(clusterIP="None")), mesh_of(*NAMES))
     assert set(told) == {("service-shape-differs", "vie")}
+    for name in NAMES:
+        told = found(put(name, port(port=81)), mesh_of(*NAMES))
+        assert set(told) == {("service-port-number-differs", name)}
     told = found(lambda mesh: mesh["gva"].virtual_services.append(routes()), mesh_of(*NAMES))
     assert set(told) == {("routes-differ", "vie"), ("routes-differ", "fra")}
 
@@ -542,6 +550,18 @@ def test_older_istio_sends_nothing_unready() -> None:
             state.pods[0] = istiod()
 
     assert found(change) == {}
+
+
+def test_an_istiod_of_an_unknown_version_is_not_taken_for_one_that_sends_nothing() -> None:
+    def change(mesh: Mesh) -> None:
+        unready_there(mesh)
+        for state in mesh.values():
+            state.istiods[0].version = None
+            state.pods[0] = istiod()
+
+    ((place, (line,)),) = found(change).items()
+    assert place == ("not-told", "fra")
+    assert line.endswith("whether vie sends requests there cannot be told: its istiod has no version")
 
 
 def test_an_exception_from_a_cluster_local_rule_counts() -> None:
