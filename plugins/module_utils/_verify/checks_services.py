@@ -57,7 +57,7 @@ def services_of_mesh(mesh: MeshState) -> Iterator[Finding]:
         left = (
             f"{len(services) - _MOST} of {len(services)} Services that several clusters use were not compared"
         )
-        found[findings.NOT_TOLD, next(iter(services[-1].sides))] = [left]
+        found.setdefault((findings.NOT_TOLD, next(iter(services[-1].sides))), []).append(left)
     for (kind, name), lines in found.items():
         yield Finding(kind, cluster=name, evidence=some(list(dict.fromkeys(lines))))
 
