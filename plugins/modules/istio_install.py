@@ -131,6 +131,13 @@ options:
         soon as it has a peer.
     type: bool
     default: true
+  unready_endpoints:
+    description:
+      - Whether istiod also gives sidecars pods that are not ready. Istio does so by itself from 1.31 on. For
+        earlier releases, this option changes nothing.
+      - Sidecars do not send requests to such pods of their own network. Behind the gateway of another network
+        they cannot tell them from ready ones, and these requests fail.
+    type: bool
   resources:
     description:
       - Requests and limits of istiod, in the form that a container has.
@@ -257,6 +264,7 @@ SETTINGS_SPEC: dict[str, dict[str, Any]] = {
     "trust_domain": {"type": "str"},
     "dns_capture": {"type": "bool"},
     "remote_credentials": {"type": "bool", "default": True},
+    "unready_endpoints": {"type": "bool"},
     "resources": {"type": "dict", "default": {}},
     "autoscale_min": {"type": "int"},
     "autoscale_max": {"type": "int"},

@@ -94,6 +94,15 @@ strangers:
   returned: always
   sample:
     frankfurt: [sofia]
+merging:
+  description:
+    - Services that several clusters have, and that become one when these clusters are peers. By host, the
+      clusters. They are named in a warning, too.
+    - It is empty for clusters that are peers already.
+  type: dict
+  returned: always
+  sample:
+    postgres.data.svc.cluster.local: [vienna, frankfurt]
 members:
   description:
     - The members as they were given, with C(uid) and C(server) of those that answer, for
@@ -137,11 +146,19 @@ def run(task: Task) -> Result:
             "remove it from the mesh: "
             f"{members[0].playbook}.remove_cluster -e cluster={name}"
         )
+    for warning in found.merging.warnings():
+        task.warn(warning)
     known = [
         {**given, "uid": member.uid, "server": member.server}
         for given, member in zip(task.params["members"], found.members, strict=True)
     ]
-    return {"changed": False, "gaps": found.reasons, "strangers": strangers, "members": known}
+    return {
+        "changed": False,
+        "gaps": found.reasons,
+        "strangers": strangers,
+        "merging": found.merging.services,
+        "members": known,
+    }
 
 
 SPEC = Spec(

@@ -33,6 +33,7 @@ import pytest
 import yaml
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import wait_until_met
+from ansible_collections.exomesh.istio.plugins.module_utils._istio.names import SEND_UNREADY_BY_DEFAULT
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError, ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._peering.remote_secrets import reader_account
@@ -405,6 +406,7 @@ SHOP: Object = {
 
 def shop_pod(cluster: str, *others: Object, **metadata: Any) -> Harm:
     """A pod in an injected namespace, with other objects."""
+    container = {"readinessProbe": metadata["readiness"]} if "readiness" in metadata else {}
 
     @contextmanager
     def harm(mesh: Mesh) -> Iterator[None]:
@@ -418,7 +420,7 @@ def shop_pod(cluster: str, *others: Object, **metadata: Any) -> Harm:
             },
             spec={
                 "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "web", "image": WORKLOAD.server_image}],
+                "containers": [{"name": "web", "image": WORKLOAD.server_image, **container}],
             },
         )
         with mesh.created(cluster, *others, made):
@@ -426,6 +428,90 @@ def shop_pod(cluster: str, *others: Object, **metadata: Any) -> Harm:
             yield
 
     return harm
+
+
+def shared(with_pods: tuple[str, ...], spec: Object, *others: Object, **metadata: Any) -> Harm:
+    """Service web in two clusters, with pods in some of them; the first cluster also has other objects."""
+
+    @contextmanager
+    def harm(mesh: Mesh) -> Iterator[None]:
+        service = copy.deepcopy(SHOP_SERVICE)
+        service["spec"].update(spec)
+        with ExitStack() as stack:
+            for cluster in NAMES[:2]:
+                stack.enter_context(mesh.created(cluster, copy.deepcopy(service)))
+            for cluster in with_pods:
+                stack.enter_context(shop_pod(cluster, **metadata)(mesh))
+            stack.enter_context(mesh.created(NAMES[0], *others))
+            yield
+
+    return harm
+
+
+@contextmanager
+def services_that_differ(mesh: Mesh) -> Iterator[None]:
+    """Pods with rules and another Service for them, of which cluster2 has other ones or none."""
+    istio = "networking.istio.io/v1"
+    route = {"destination": {"host": "web", "subset": "v2"}}
+    labels = {"version": "v2"}
+    rules = (
+        obj("VirtualService", "web", "shop", istio, spec={"hosts": ["web"], "http": [{"route": [route]}]}),
+        obj(
+            "DestinationRule",
+            "web",
+            "shop",
+            istio,
+            spec={"host": "web", "subsets": [{"name": "v2", "labels": labels}]},
+        ),
+        obj(
+            "ServiceEntry",
+            "api",
+            "shop",
+            istio,
+            spec={
+                "hosts": ["api.shop.example"],
+                "location": "MESH_INTERNAL",
+                "resolution": "STATIC",
+                "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+                "workloadSelector": {"labels": labels},
+            },
+        ),
+    )
+    with ExitStack() as stack:
+        stack.enter_context(shared(NAMES[:2], {}, *rules, labels=labels)(mesh))
+        for cluster, port in (("cluster1", 80), ("cluster2", 81)):
+            spec = {"selector": labels, "ports": [{"name": "http", "port": port}]}
+            stack.enter_context(mesh.created(cluster, obj("Service", "other", "shop", spec=spec)))
+        yield
+
+
+def differences() -> Found:
+    codes = ("host-not-exposed", "routes-differ", "service-port-number-differs", "subset-unknown-to-peer")
+    return [(code, "cluster2") for code in codes]
+
+
+@contextmanager
+def unready_there(mesh: Mesh) -> Iterator[None]:
+    """An istiod that gives out pods that are not ready, because somebody told it to."""
+
+    def tell(deployment: Object) -> None:
+        environment = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        next(entry for entry in environment if entry["name"] == SEND_UNREADY_BY_DEFAULT)["value"] = "true"
+
+    probe = {"exec": {"command": ["/nothing"]}}
+    with ExitStack() as stack:
+        stack.enter_context(shop_pod("cluster1", SHOP_SERVICE)(mesh))
+        stack.enter_context(shop_pod("cluster2", SHOP_SERVICE, readiness=probe)(mesh))
+        stack.enter_context(mesh.changed("cluster1", ISTIOD, tell))
+        yield
+
+
+@contextmanager
+def headless_in_one(mesh: Mesh) -> Iterator[None]:
+    service = copy.deepcopy(SHOP_SERVICE)
+    service["spec"]["clusterIP"] = "None"
+    with shop_pod("cluster1", SHOP_SERVICE)(mesh), shop_pod("cluster2", service)(mesh):
+        yield
 
 
 def in_shop(cluster: str, *objects: Object) -> Harm:
@@ -888,18 +974,14 @@ FAULTS = [
     ),
     # Services that do not cross
     Fault(
-        "headless Service",
-        in_shop(
-            "cluster1",
-            obj(
-                "Service",
-                "db",
-                "shop",
-                spec={"clusterIP": "None", "selector": {"app": "db"}, "ports": [{"port": 5432}]},
-            ),
-        ),
+        "headless Service with pods elsewhere",
+        shared(("cluster1",), {"clusterIP": "None"}),
         [("headless-service", "cluster1")],
     ),
+    # Services that two clusters have
+    Fault("Services that differ", services_that_differ, differences()),
+    Fault("no pod ready there, and peers are sent", unready_there, [("unready-pods-called", "cluster2")]),
+    Fault("headless in one cluster", headless_in_one, [("service-shape-differs", "cluster2")]),
     Fault(
         "pod without sidecar",
         shop_pod("cluster2", SHOP_SERVICE, labels={"sidecar.istio.io/inject": "false"}),

@@ -31,6 +31,12 @@ FORMER_NAMES = {CONTROL_PLANE: NAMELESS, EASTWEST_GATEWAY: "eastwest", INGRESS_G
 They prove nothing, because users have the same names.
 """
 
+SEND_UNREADY, SEND_UNREADY_BY_DEFAULT = (
+    "PILOT_SEND_UNHEALTHY_ENDPOINTS",
+    "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
+)
+"""Variables of istiod: whether it gives proxies pods that are not ready. The second exists from 1.31 on."""
+
 TRUST_DOMAIN = "cluster.local"
 """Istio's own trust domain, which a mesh has if it names none."""
 

@@ -13,7 +13,7 @@ from ansible.module_utils.compat.version import LooseVersion
 
 from .._kubernetes.api import Object
 from .merging import merge
-from .names import CONTROL_PLANE, ISTIO_NAMESPACE
+from .names import CONTROL_PLANE, ISTIO_NAMESPACE, SEND_UNREADY_BY_DEFAULT
 
 DEFAULT_REVISION = "default"
 """Istio's name for the revision of a control plane without a revision."""
@@ -31,6 +31,7 @@ class OperatorSettings:
     """The settings of an IstioOperator of this collection. Istio decides about what is None or empty.
 
     :param remote_credentials: False keeps istiod from reading Secrets in other clusters.
+    :param unready_endpoints: whether istiod gives proxies pods that are not ready, from Istio 1.31 on.
     :param ha: start from the preset for high availability. Every other setting overrides the preset.
     :param spec: merged last over all other settings.
     """
@@ -47,6 +48,7 @@ class OperatorSettings:
     trust_domain: str | None = None
     dns_capture: bool | None = None
     remote_credentials: bool = True
+    unready_endpoints: bool | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)
     autoscale_min: int | None = None
     autoscale_max: int | None = None
@@ -95,7 +97,8 @@ def _spec_of(settings: OperatorSettings, version: str) -> dict[str, Any]:
                 "env": {
                     "PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER": None
                     if settings.remote_credentials
-                    else "false"
+                    else "false",
+                    **_unready_endpoints(settings.unready_endpoints, version),
                 },
             },
         },
@@ -111,6 +114,12 @@ def _proxy_metadata(dns_capture: bool | None, version: str) -> dict[str, str]:
     if LooseVersion(version.partition("-")[0]) < LooseVersion("1.25"):
         metadata["ISTIO_META_DNS_AUTO_ALLOCATE"] = value
     return metadata
+
+
+def _unready_endpoints(sent: bool | None, version: str) -> dict[str, str]:
+    # Earlier releases do not know this setting, and only send pods that are ready.
+    knows = LooseVersion(version.partition("-")[0]) >= LooseVersion("1.31")
+    return {SEND_UNREADY_BY_DEFAULT: str(sent).lower()} if knows and sent is not None else {}
 
 
 def _preset(revision: str) -> dict[str, Any]:

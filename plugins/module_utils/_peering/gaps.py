@@ -24,6 +24,7 @@ from .._istio.record import IDENTITY_REF, RECORD_REF, read_uid, require_cluster
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.objects import UNCHANGED
+from .merging import Merging, find_merging
 from .peering import Options, Peering
 from .remote_secrets import RBAC
 from .sync import look
@@ -109,11 +110,13 @@ class Gaps:
         such reason.
     :param strangers: clusters that are not members, by the member that has ties with them.
     :param members: the members, with the UID and the server that were read of each.
+    :param merging: the Services of clusters that are not peers yet, and become one.
     """
 
     reasons: dict[str, str]
     strangers: dict[str, list[str]]
     members: list[Member]
+    merging: Merging
 
 
 def find_gaps(members: Sequence[Member], options: Options) -> Gaps:
@@ -156,7 +159,9 @@ def find_gaps(members: Sequence[Member], options: Options) -> Gaps:
         return next(filter(None, told), None)
 
     found = dict(zip(clusters, map(gap, members), strict=True))
-    return Gaps({name: reason for name, reason in found.items() if reason}, strangers, members)
+    answering = {name: cluster for name, cluster in clusters.items() if not isinstance(cluster, ExomeshError)}
+    reasons = {name: reason for name, reason in found.items() if reason}
+    return Gaps(reasons, strangers, members, find_merging(answering, members))
 
 
 def _known(member: Member, cluster: ClusterReadOnce | ExomeshError) -> Member:

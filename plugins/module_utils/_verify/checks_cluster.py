@@ -11,6 +11,7 @@ from datetime import timedelta
 from .._base.certificates import time_text
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL, VERIFY_NAMESPACE
 from .._istio.registries import retired
+from .._istio.services import covers, full_host
 from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
 from .._kubernetes.readiness import pod_unmet
@@ -21,13 +22,13 @@ from . import findings
 from .checks_mesh import told_roots
 from .checks_proxies import Found, network_policies, proxies
 from .findings import Finding, some
+from .services import exposed_hosts, is_gateway_pod
 from .state import (
     EXPIRES_ANNOTATION,
     ClusterState,
     MeshState,
     annotations_of,
     exposed_by,
-    hosts_of,
     is_ready,
     is_running,
     is_selected,
@@ -137,7 +138,7 @@ def dns_capture(cluster: ClusterState, _mesh: MeshState) -> Found:
         name_of(pod)
         for pod in cluster.proxied_pods
         # Gateways resolve no names for other pods.
-        if _environment(pod).get("ISTIO_META_DNS_CAPTURE", "").lower() != "true" and not _is_gateway_pod(pod)
+        if _environment(pod).get("ISTIO_META_DNS_CAPTURE", "").lower() != "true" and not is_gateway_pod(pod)
     ]
     if without:
         yield findings.DNS_CAPTURE_MISSING, without
@@ -190,13 +191,13 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
 
 
 def services(cluster: ClusterState, _mesh: MeshState) -> Found:
-    """Report the Services that peers see without endpoints, or do not see at all."""
+    """Report the Services that peers see without endpoints."""
     injected = {
         ns["metadata"]["name"]
         for ns in cluster.namespaces
         if labels_of(ns).get("istio-injection") == "enabled" or "istio.io/rev" in labels_of(ns)
     }
-    headless, without = [], []
+    without = []
     for service in cluster.services:
         namespace, selector = service["metadata"]["namespace"], service["spec"].get("selector") or {}
         if namespace not in injected - {ISTIO_NAMESPACE} or service["spec"].get("type") == "ExternalName":
@@ -206,16 +207,9 @@ def services(cluster: ClusterState, _mesh: MeshState) -> Found:
             for pod in cluster.pods
             if pod["metadata"]["namespace"] == namespace and is_running(pod) and is_selected(pod, selector)
         ]
-        if service["spec"].get("clusterIP") == "None":
-            named = [pod["spec"].get("hostname", "") for pod in pods if pod["spec"].get("subdomain")]
-            headless.append(
-                f"{name_of(service)}" + (f", with pods by name: {', '.join(named)}" if named else "")
-            )
         bare = [name_of(pod) for pod in pods if not sidecar_of(pod)]
         if bare:
             without.append(f"Service {name_of(service)}: {', '.join(bare)}")
-    if headless:
-        yield findings.HEADLESS_SERVICE, headless
     if without:
         yield findings.ENDPOINT_WITHOUT_SIDECAR, without
 
@@ -305,12 +299,12 @@ def destination_rules(cluster: ClusterState, mesh: MeshState) -> Iterator[Findin
     for rule in cluster.destination_rules:
         spec = rule.get("spec") or {}
         modes = _tls_modes(spec) - {"ISTIO_MUTUAL"}
-        host = _full_host(str(spec.get("host", "")), rule["metadata"]["namespace"])
-        if not modes or not any(_covers(host, name) for name in names):
+        host = full_host(str(spec.get("host", "")), rule["metadata"]["namespace"])
+        if not modes or not any(covers(host, name) for name in names):
             continue
         wrong.append(f"{name_of(rule)}: {', '.join(sorted(modes))} for {spec.get('host')}")
         in_force = rule["metadata"]["namespace"] in (ISTIO_NAMESPACE, VERIFY_NAMESPACE)
-        for_all |= in_force and _covers(host, f"{workload_name('x')}.{VERIFY_NAMESPACE}.svc.cluster.local")
+        for_all |= in_force and covers(host, f"{workload_name('x')}.{VERIFY_NAMESPACE}.svc.cluster.local")
     if wrong:
         yield Finding(
             findings.DESTINATION_RULE_NOT_MUTUAL,
@@ -328,23 +322,9 @@ def _tls_modes(spec: Object) -> set[str]:
     return {mode for policy in policies if (mode := (policy.get("tls") or {}).get("mode"))}
 
 
-def _full_host(host: str, namespace: str) -> str:
-    """Return the full host name. A host without dots is a Service in the rule's own namespace."""
-    return host if "." in host or host.startswith("*") else f"{host}.{namespace}.svc.cluster.local"
-
-
-def _covers(host: str, name: str) -> bool:
-    return name.endswith(host[1:]) if host.startswith("*") else name == host
-
-
 def _environment(pod: Object) -> dict[str, str]:
     container = sidecar_of(pod) or {}
     return {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
-
-
-def _is_gateway_pod(pod: Object) -> bool:
-    """Return whether the pod has no container but a proxy."""
-    return len(pod["spec"]["containers"]) == 1 and pod["spec"]["containers"][0]["name"] == "istio-proxy"
 
 
 def _leads_to_gateway_port(service: Object) -> bool:
@@ -369,13 +349,6 @@ def _exposes(gateway: Object, pods: Sequence[Object]) -> bool:
 
 def _too_narrow(cluster: ClusterState) -> list[str]:
     """Return the exposed hosts if they do not include the test workload's host; otherwise none."""
-    hosts = []
-    for gateway in cluster.gateways:
-        hosts += hosts_of(gateway)
-        hosts += [
-            listener.get("hostname", "*")
-            for listener in (gateway.get("spec") or {}).get("listeners", [])
-            if listener["port"] == GATEWAY_PORT
-        ]
+    hosts = exposed_hosts(cluster)
     tested = f"{workload_name(cluster.name)}.{VERIFY_NAMESPACE}.svc.cluster.local"
-    return [] if any(_covers(host, tested) for host in hosts) else hosts
+    return [] if any(covers(host, tested) for host in hosts) else hosts

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .._base.certificates import fingerprint
 from . import findings
+from .checks_services import services_of_mesh
 from .findings import Finding, Kind, some
 from .state import ClusterState, MeshState
 
@@ -34,6 +35,7 @@ def about_mesh(mesh: MeshState) -> Iterator[Finding]:
     )
     yield from versions(mesh)
     yield from service_clashes(mesh)
+    yield from services_of_mesh(mesh)
     yield from strangers(mesh)
 
 

@@ -400,11 +400,101 @@ PROXY_CONFIG_REJECTED = Kind(
 
 HEADLESS_SERVICE = Kind(
     "headless-service",
-    "Headless Services of the mesh cannot be reached from other networks",
-    "Istio gives proxies no endpoints of other networks for them, nor names as POD.SUBDOMAIN",
+    "A headless Service has pods in one cluster only: callers in others find none",
+    "Istio gives proxies no endpoints of other networks for headless Services, nor names as POD.SUBDOMAIN",
     "Give these workloads a Service with an address (clusterIP), or keep their callers in {cluster}",
     _ISSUES + "38327",
     severity=WARNING,
+)
+SERVICE_SHAPE_DIFFERS = Kind(
+    "service-shape-differs",
+    "A Service is of another kind than in the peers: callers there and here reach different pods",
+    "it is headless, an alias (ExternalName) or without a selector in one cluster only; istiod uses the "
+    "definition of its own cluster, and peers reach only pods with a sidecar",
+    "kubectl get service -A -o wide, in {cluster} and the peer of the evidence; make them alike, or give one "
+    "another name",
+    _MODELS,
+    severity=WARNING,
+)
+SERVICE_PORT_NAME_DIFFERS = Kind(
+    "service-port-name-differs",
+    "A port of a Service has another name than in a peer: each cluster's callers never use the other's pods",
+    "Istio joins endpoints of several clusters by the name of the port, not by its number",
+    "kubectl get service -A -o yaml, in {cluster} and the peer of the evidence; give the port the same name",
+    _MODELS,
+    severity=WARNING,
+)
+SERVICE_PORT_NUMBER_DIFFERS = Kind(
+    "service-port-number-differs",
+    "A port of a Service has another number than in a peer: connections that cross fail",
+    "callers name the port of their own cluster, which the peer's gateway does not know; only HTTP requests "
+    "are repeated with other pods",
+    "kubectl get service -A -o yaml, in {cluster} and the peer of the evidence; give the port one number",
+    _MODELS,
+)
+SERVICE_PROTOCOL_DIFFERS = Kind(
+    "service-protocol-differs",
+    "A port of a Service has another protocol than in a peer: proxies of one cluster misread it",
+    "the protocol is that of appProtocol, or else of the name of the port; each cluster uses its own",
+    "kubectl get service -A -o yaml, in {cluster} and the peer of the evidence; set the same appProtocol",
+    "https://istio.io/latest/docs/ops/configuration/traffic-management/protocol-selection/",
+    severity=WARNING,
+)
+SERVICE_NOT_INJECTED = Kind(
+    "service-not-injected",
+    "Pods of a Service have no sidecar here, but in peers: no request of a peer reaches them",
+    "injection is not switched on for the namespace in this cluster; gateways carry mutual TLS only",
+    "kubectl label namespace NAMESPACE istio-injection=enabled, in {cluster}; then restart the workloads",
+    _INJECTION,
+    severity=WARNING,
+)
+UNREADY_PODS_CALLED = Kind(
+    "unready-pods-called",
+    "No pod of a Service is ready in the cluster, and peers still connect to it: these connections fail",
+    "istiod of the peers gives out pods that are not ready, and callers cannot tell it behind a gateway",
+    "kubectl get pods -A, in {cluster}: why these pods are not ready; {playbook}.istio lets peers leave them "
+    "out",
+    "https://istio.io/latest/news/releases/1.31.x/announcing-1.31/upgrade-notes/",
+)
+UNREADY_PODS_SENT = Kind(
+    "unready-pods-sent",
+    "istiod gives out pods that are not ready, also those of peers, where connections to them fail",
+    "Istio does so from 1.31 on, unless PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS of istiod says otherwise",
+    "{playbook}.istio --limit {cluster_host}",
+    "https://istio.io/latest/news/releases/1.31.x/announcing-1.31/upgrade-notes/",
+    severity=WARNING,
+)
+ROUTES_DIFFER = Kind(
+    "routes-differ",
+    "Callers get other routes to a Service than those in peers",
+    "VirtualServices count only for callers of their own cluster, and this one has none, or another",
+    "kubectl get virtualservices -A, in {cluster} and the peer of the evidence; apply the same in all",
+    _MODELS,
+    severity=WARNING,
+)
+SUBSET_UNKNOWN_TO_PEER = Kind(
+    "subset-unknown-to-peer",
+    "Requests of peers name a subset that the gateway does not know: it closes them",
+    "the DestinationRule with the subset is missing here, has other labels, or its exportTo hides it",
+    "kubectl get destinationrules -A -o yaml, in {cluster}; apply the DestinationRule of the peer here, too",
+    "https://istio.io/latest/docs/reference/config/networking/destination-rule/#Subset",
+)
+SUBSET_WITHOUT_PODS = Kind(
+    "subset-without-pods",
+    "The routes of a peer never lead to this cluster: no pod of it is in any of their subsets",
+    "its pods lack the labels of the subsets",
+    "kubectl get pods -A --show-labels, in {cluster}; add the labels of the subsets to the workloads",
+    "https://istio.io/latest/docs/reference/config/networking/destination-rule/#Subset",
+    severity=WARNING,
+)
+HOST_NOT_EXPOSED = Kind(
+    "host-not-exposed",
+    "The gateway does not let in what peers send to pods here: these connections fail",
+    "gateway_expose_hosts lacks the host, exportTo hides the Service from the gateway, or the ServiceEntry "
+    "is in the peer's cluster only; proxies repeat only HTTP requests with other pods",
+    "Add the host to gateway_expose_hosts, then {playbook}.gateway --limit {cluster_host}; to keep a Service "
+    "apart, make it clusterLocal in all clusters that have it",
+    _MODELS,
 )
 ENDPOINT_WITHOUT_SIDECAR = Kind(
     "endpoint-without-sidecar",

@@ -12,15 +12,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from .._base.documents import MALFORMED, load_json, load_yaml
+from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
 from .._base.members import Member
 from .._base.text import is_plain_url, is_token
 from .._base.waiting import as_far_as_time_goes, concurrently, pause
 from .._istio.names import ISTIO_NAMESPACE, VERIFY_NAMESPACE
 from .._istio.record import RECORD_REF, Record, require_cluster, require_identity
+from .._istio.services import may_merge, mesh_config_in
 from .._kubernetes.api import ApiError, Object
-from .._kubernetes.client import KubernetesClient
+from .._kubernetes.client import KubernetesClient, labels_of
 from .._kubernetes.kubeconfig import KubeconfigError
 from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, parse_secret
@@ -278,13 +279,24 @@ def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
         state.record = Record.parse({"data": data}, client.name)
         require_identity(state.record, client.name, state.member.mesh)
     state.api_ca = by_name.get("kube-root-ca.crt", {}).get("ca.crt", "")
-    # With a revision, the ConfigMap is named istio-REVISION.
-    names = ["istio", *sorted(name for name in by_name if name.startswith("istio-"))]
-    text = next((by_name[name]["mesh"] for name in names if "mesh" in by_name.get(name, {})), "")
     try:
-        state.mesh_config = dict(load_yaml(text, "The mesh configuration") or {})
+        state.mesh_config = mesh_config_in(by_name)
     except MALFORMED as error:  # istiod keeps the configuration that it read before
         state.untold["mesh configuration"] = [f"the mesh configuration in a ConfigMap istio: {error}"]
+
+
+def _read_services(state: ClusterState, client: KubernetesClient) -> None:
+    state.services = client.list_objects("v1", "Service")
+    if any(may_merge(service) and not service["spec"].get("selector") for service in state.services):
+        slices = client.list_objects("discovery.k8s.io/v1", "EndpointSlice", labels=_MADE_BY_HAND)
+        state.given_addresses = {
+            f"{entry['metadata']['namespace']}/{labels_of(entry).get('kubernetes.io/service-name')}"
+            for entry in slices
+            if entry.get("endpoints")
+        }
+
+
+_MADE_BY_HAND = "endpointslice.kubernetes.io/managed-by!=endpointslice-controller.k8s.io"
 
 
 def _read_gateways(state: ClusterState, client: KubernetesClient) -> None:
@@ -322,9 +334,11 @@ _READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
     _read_secrets,
     _read_mesh_config,
     _lists("namespaces", "v1", "Namespace"),
-    _lists("services", "v1", "Service"),
+    _read_services,
     _read_gateways,
+    _lists("virtual_services", "networking.istio.io/v1", "VirtualService"),
     _lists("destination_rules", "networking.istio.io/v1", "DestinationRule"),
+    _lists("service_entries", "networking.istio.io/v1", "ServiceEntry"),
     _lists("peer_authentications", "security.istio.io/v1", "PeerAuthentication"),
     _lists("authorization_policies", "security.istio.io/v1", "AuthorizationPolicy"),
     _lists("deployments", "apps/v1", "Deployment", ISTIO_NAMESPACE),

@@ -107,6 +107,7 @@ class ClusterState:
     :param settings: data of the ConfigMaps in Istio's namespace, by name.
     :param policies: what istiod applies to the whole mesh; None if it was not asked or did not answer.
     :param certificates_problem: why its secret cacerts cannot be read.
+    :param given_addresses: Services without a selector to which somebody gave addresses, by their names.
     :param foreign_policies: kinds of policies for networks that are not judged here, each with their number.
     :param proxies: the running proxies that were asked.
     :param deployments: the Deployments in Istio's namespace.
@@ -137,7 +138,10 @@ class ClusterState:
     pods: list[Object] = field(default_factory=list)
     services: list[Object] = field(default_factory=list)
     gateways: list[Object] = field(default_factory=list)
+    given_addresses: set[str] = field(default_factory=set)
+    virtual_services: list[Object] = field(default_factory=list)
     destination_rules: list[Object] = field(default_factory=list)
+    service_entries: list[Object] = field(default_factory=list)
     peer_authentications: list[Object] = field(default_factory=list)
     network_policies: list[Object] = field(default_factory=list)
     foreign_policies: dict[str, int] = field(default_factory=dict)

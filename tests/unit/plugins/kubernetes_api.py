@@ -57,6 +57,7 @@ RESOURCES = {
         ("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", False),
         ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations", False),
     ],
+    "/apis/discovery.k8s.io/v1": [("EndpointSlice", "endpointslices", True)],
     "/apis/coordination.k8s.io/v1": [("Lease", "leases", True)],
     "/apis/apiextensions.k8s.io/v1": [("CustomResourceDefinition", "customresourcedefinitions", False)],
     "/apis/networking.k8s.io/v1": [("NetworkPolicy", "networkpolicies", True)],
@@ -64,6 +65,7 @@ RESOURCES = {
         ("Gateway", "gateways", True),
         ("VirtualService", "virtualservices", True),
         ("DestinationRule", "destinationrules", True),
+        ("ServiceEntry", "serviceentries", True),
     ],
     "/apis/gateway.networking.k8s.io/v1": [("Gateway", "gateways", True), ("HTTPRoute", "httproutes", True)],
     "/apis/networking.istio.io/v1alpha3": [("EnvoyFilter", "envoyfilters", True)],
@@ -370,10 +372,15 @@ def labels_of(obj: Object) -> dict[str, str]:
 
 
 def matches(selector: str, labels: Object) -> bool:
-    """Whether labels match a selector of the forms ``key=value``, ``key in (a,b)``, ``key`` and ``!key``."""
+    """Whether labels match a selector: ``key=value``, ``key!=value``, ``key in (a,b)``, ``key``, ``!key``."""
     for wanted in filter(None, re.split(r",(?![^(]*\))", selector)):
         if choice := re.fullmatch(r"(\S+) in \((.*)\)", wanted):
             if labels.get(choice[1]) not in choice[2].split(","):
+                return False
+            continue
+        if "!=" in wanted:
+            key, _equals, value = wanted.partition("!=")
+            if labels.get(key) == value:
                 return False
             continue
         key, equals, value = wanted.lstrip("!").partition("=")

@@ -64,7 +64,8 @@ class RunningCluster:
         template = {"spec": {"containers": [{**discovery, "env": variables}]}}
         installed = {"app": "istiod", "install.operator.istio.io/owning-resource": "exomesh"}
         self.put("Deployment", "istiod", installed, spec={"replicas": 1, "template": template})
-        self.put("Pod", ISTIOD, {"app": "istiod"}, spec={"containers": [discovery]})
+        sent = {"name": "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS", "value": "false"}
+        self.put("Pod", ISTIOD, {"app": "istiod"}, spec={"containers": [{**discovery, "env": [sent]}]})
         self.put("Pod", GATEWAY, {"istio": "eastwestgateway"}, spec={"containers": []})
         self.put("Pod", "web-1", {"app": "web"}, "shop", spec={"containers": [{"name": "app"}]})
         selector = {"istio": "eastwestgateway"}

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "_istio/envoy": "plugins/module_utils/_verify/test_proxies.py",
     "_trust/proxies": "plugins/module_utils/_verify/test_proxies.py",
     "_verify/checks_mesh": "plugins/module_utils/_verify/test_judge.py",
+    "_verify/services": "plugins/module_utils/_verify/test_checks_services.py",
     "_verify/checks_pair": "plugins/module_utils/_verify/test_judge.py",
     "_verify/report": "plugins/module_utils/_verify/test_judge.py",
     "_verify/state": "plugins/module_utils/_verify/test_judge.py",

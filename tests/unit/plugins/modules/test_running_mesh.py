@@ -131,7 +131,7 @@ CHANGES = {
         "Pod",
         ISTIOD,
         {"app": "istiod"},
-        spec={"containers": [{"name": "discovery", "image": "pilot:1.31.1"}]},
+        spec={"containers": [{"name": "discovery", "image": "pilot:1.30.9"}]},
     ),
     "a gateway": lambda mesh: mesh["fra"].put(
         "Pod", GATEWAY, {"istio": "eastwestgateway"}, spec={"containers": []}

@@ -36,6 +36,7 @@ def test_settings_of_istiod() -> None:
         trust_domain="example.com",
         dns_capture=True,
         remote_credentials=False,
+        unready_endpoints=False,
         resources={"limits": {"memory": "4Gi"}},
         autoscale_min=2,
         autoscale_max=4,
@@ -56,7 +57,10 @@ def test_settings_of_istiod() -> None:
                 "resources": {"limits": {"memory": "4Gi"}},
                 "autoscaleMin": 2,
                 "autoscaleMax": 4,
-                "env": {"PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER": "false"},
+                "env": {
+                    "PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER": "false",
+                    "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS": "false",
+                },
             },
         },
     }
@@ -69,6 +73,13 @@ def test_old_istio_needs_to_be_told_to_allocate_addresses() -> None:
 
     assert metadata("1.24.6") == {**PROXY, "ISTIO_META_DNS_AUTO_ALLOCATE": "true"}
     assert metadata("1.25.0-rc.0") == metadata("1.31.1-alpha.eed52ebb66ad") == PROXY
+
+
+def test_pods_that_are_not_ready_are_a_matter_of_newer_istio_and_of_the_user() -> None:
+    unready = "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS"
+    assert spec("1.30.7", unready_endpoints=False) == {}
+    overlay = {"values": {"pilot": {"env": {unready: "true"}}}}
+    assert spec("1.31.0-alpha.x", unready_endpoints=False, spec=overlay) == overlay
 
 
 def test_everything_wins_over_the_preset_and_spec_over_everything() -> None:

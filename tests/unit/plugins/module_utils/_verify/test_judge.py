@@ -284,7 +284,7 @@ def bare_pod(state: ClusterState) -> None:
 
 
 def headless(state: ClusterState) -> None:
-    state.services.append(service("db", "None", 5432, {}, {"app": "web"}, "shop"))
+    state.services[1]["spec"]["clusterIP"] = "None"
 
 
 def clash(state: ClusterState) -> None:
@@ -355,7 +355,7 @@ WAY = "vie -> fra"
         ),
         (of_fra("network_policies", policy(ingress=[{"ports": [{"port": 15000, "endPort": 15999}]}])), []),
         (of_fra("network_policies", policy(ingress=[{}])), []),
-        (in_fra(headless), [("headless-service", "fra")]),
+        (in_fra(headless), [("service-shape-differs", "fra")]),
         (in_fra(bare_pod), [("endpoint-without-sidecar", "fra")]),
         (
             of_fra(

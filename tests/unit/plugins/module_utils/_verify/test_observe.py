@@ -1,11 +1,13 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is read of a mesh: the remote secrets."""
+"""What is read of a mesh: the remote secrets, and the addresses that somebody gave to Services."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import
     Access,
     RemoteSecret,
 )
+from running_mesh import RunningMesh
 
 REMOTE: dict[str, Any] = {
     "clusters": [
@@ -44,3 +47,74 @@ def test_remote_secrets_are_read(kubeconfig: object, read: Access | None) -> Non
     secret = remote_secret({"metadata": metadata, "data": {"fra": content}})
     assert secret == RemoteSecret("istio-remote-secret-fra", ("fra",), "fra", read)
     assert "'t-" not in repr(secret)
+
+
+SLICES = "/apis/discovery.k8s.io/v1"
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
+    """Both clusters have a Service of the same name."""
+    mesh = RunningMesh(tmp_path)
+    for cluster in mesh.clusters.values():
+        spec = {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80}]}
+        cluster.put("Service", "web", namespace="shop", spec=spec)
+    yield mesh
+    mesh.close()
+
+
+def found(mesh: RunningMesh) -> dict[str, list[str]]:
+    result = mesh.run("mesh_verify", read_only=True)
+    return {finding["code"]: finding["evidence"] for finding in result["findings"]}
+
+
+def test_addresses_that_somebody_gave_are_read_only_where_a_service_has_no_selector(
+    mesh: RunningMesh,
+) -> None:
+    assert found(mesh) == {}
+    assert not any("endpointslices" in request for request in mesh["fra"].api.requests)
+    mesh["fra"].api.objects["/api/v1/namespaces/shop/services/web"]["spec"].pop("selector")
+    for by, endpoints in (
+        ("endpointslice-controller.k8s.io", [{}]),
+        ("me", []),
+    ):
+        give(mesh, by, endpoints)
+        assert found(mesh) == {}
+    give(mesh, "me", [{"addresses": ["192.0.2.7"]}])
+    assert set(found(mesh)) == {"service-shape-differs"}
+    assert any("endpointslices" in request for request in mesh["fra"].api.requests)
+
+
+def give(mesh: RunningMesh, by: str, endpoints: list[dict[str, Any]]) -> None:
+    labels = {"endpointslice.kubernetes.io/managed-by": by, "kubernetes.io/service-name": "web"}
+    metadata = {"name": "web-1", "namespace": "shop", "labels": labels}
+    path = f"{SLICES}/namespaces/shop/endpointslices/web-1"
+    mesh["fra"].api.put(path, {"kind": "EndpointSlice", "metadata": metadata, "endpoints": endpoints})
+
+
+@pytest.mark.parametrize(
+    ("plural", "kind", "spec", "code"),
+    [
+        (
+            "virtualservices",
+            "VirtualService",
+            {"hosts": ["web"], "http": [{"timeout": "1s"}]},
+            "routes-differ",
+        ),
+        (
+            "serviceentries",
+            "ServiceEntry",
+            {
+                "hosts": ["api.example"],
+                "location": "MESH_INTERNAL",
+                "workloadSelector": {"labels": {"app": "web"}},
+            },
+            "host-not-exposed",
+        ),
+    ],
+)
+def test_rules_are_read(mesh: RunningMesh, plural: str, kind: str, spec: dict[str, Any], code: str) -> None:
+    path = f"/apis/networking.istio.io/v1/namespaces/shop/{plural}/web"
+    metadata = {"name": "web", "namespace": "shop"}
+    mesh["fra"].api.put(path, {"kind": kind, "metadata": metadata, "spec": spec})
+    assert set(found(mesh)) == {code}

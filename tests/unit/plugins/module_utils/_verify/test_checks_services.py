@@ -1,0 +1,599 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is said of Services that several clusters have, and what is not: shapes that work, or are meant so."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
+from ansible_collections.exomesh.istio.plugins.module_utils._verify import checks_services
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.checks_services import services_of_mesh
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import ERROR, Finding
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import (
+    ClusterState,
+    Istiod,
+    MeshState,
+)
+
+Object = dict[str, Any]
+NAMES = ("vie", "fra", "gva")
+HTTP: Object = {"name": "http", "port": 80, "targetPort": 8080}
+UNREADY = "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS"
+
+
+def named(kind: str, name: str, namespace: str, spec: Object, **metadata: Any) -> Object:
+    return {"kind": kind, "metadata": {"name": name, "namespace": namespace, **metadata}, "spec": spec}
+
+
+def service(name: str = "web", namespace: str = "shop", **spec: Any) -> Object:
+    usual = {"clusterIP": "10.96.0.7", "selector": {"app": name}, "ports": [dict(HTTP)]}
+    return named("Service", name, namespace, {**usual, **spec})
+
+
+def pod(
+    name: str = "web", namespace: str = "shop", sidecar: bool = True, ready: bool = True, **labels: str
+) -> Object:
+    proxy = [{"name": "istio-proxy"}] if sidecar else []
+    made = named("Pod", f"{name}-1", namespace, {"initContainers": proxy, "containers": [{"name": "app"}]})
+    made["metadata"]["labels"] = {"app": name, **labels}
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    made["status"] = {"phase": "Running", "podIP": "192.168.0.7", "conditions": conditions}
+    return made
+
+
+def istiod(**environment: str) -> Object:
+    made = pod("istiod", "istio-system", sidecar=False)
+    env = [{"name": key, "value": value} for key, value in environment.items()]
+    made["spec"]["containers"] = [{"name": "discovery", "env": env}]
+    return made
+
+
+def expose(*hosts: str) -> Object:
+    server = {"port": {"number": 15443}, "tls": {"mode": "AUTO_PASSTHROUGH"}, "hosts": list(hosts)}
+    return named("Gateway", "expose", "istio-system", {"servers": [server]})
+
+
+def cluster(name: str, members: tuple[str, ...]) -> ClusterState:
+    labels = {"istio-injection": "enabled"}
+    return ClusterState(
+        Member(name, f"network-{name}", "none", None, tuple(other for other in members if other != name)),
+        client=KubernetesClient.__new__(KubernetesClient),
+        istiods=[Istiod("istiod-1", "1.31.1", None)],
+        namespaces=[{"metadata": {"name": "shop", "labels": labels}}, {"metadata": {"name": "data"}}],
+        pods=[istiod(**{UNREADY: "false"}), pod()],
+        services=[service()],
+        gateways=[expose("*.local")],
+    )
+
+
+Mesh = dict[str, ClusterState]
+Change = Callable[[Mesh], object]
+
+
+def mesh_of(*names: str) -> Mesh:
+    return {name: cluster(name, names) for name in names}
+
+
+def look(clusters: Mesh) -> list[Finding]:
+    return list(services_of_mesh(MeshState(clusters, [], datetime.now(UTC), full=False)))
+
+
+def found(change: Change, clusters: Mesh | None = None) -> dict[tuple[str, str | None], list[str]]:
+    clusters = clusters or mesh_of("vie", "fra")
+    change(clusters)
+    return {(finding.kind.code, finding.cluster): finding.evidence for finding in look(clusters)}
+
+
+def routes(name: str = "web", subsets: tuple[str, ...] = (), **spec: Any) -> Object:
+    destinations = [{"destination": {"host": name, "subset": subset}} for subset in subsets]
+    plain = [{"destination": {"host": name}}]
+    return named(
+        "VirtualService", name, "shop", {"hosts": [name], "http": [{"route": destinations or plain}], **spec}
+    )
+
+
+def subsets(name: str = "web", **spec: Any) -> Object:
+    made = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
+    return named("DestinationRule", name, "shop", {"host": name, "subsets": made, **spec})
+
+
+def both(change: Callable[[ClusterState], object]) -> Change:
+    return lambda mesh: [change(state) for state in mesh.values()]
+
+
+def put(name: str, *services: Object) -> Change:
+    return lambda mesh: setattr(mesh[name], "services", list(services))
+
+
+def pods(name: str, *pods_there: Object) -> Change:
+    return lambda mesh: mesh[name].pods.__setitem__(slice(1, None), pods_there)
+
+
+def all_of(*changes: Change) -> Change:
+    return lambda mesh: [change(mesh) for change in changes]
+
+
+def canary(state: ClusterState) -> None:
+    """Version 2 runs in one cluster only; both have the rules."""
+    state.virtual_services = [routes(subsets=("v1", "v2"))]
+    state.destination_rules = [subsets()]
+    state.pods[1]["metadata"]["labels"]["version"] = "v1"
+    if state.name == "fra":
+        state.pods.append(pod(version="v2"))
+
+
+def cluster_local(state: ClusterState) -> None:
+    hosts = {"hosts": ["*.shop.svc.cluster.local"], "settings": {"clusterLocal": True}}
+    state.mesh_config = {"serviceSettings": [hosts]}
+
+
+def port(**changes: Any) -> Object:
+    return service(ports=[{**HTTP, **changes}])
+
+
+def entry(host: str, **spec: Any) -> Object:
+    usual = {"hosts": [host], "location": "MESH_INTERNAL", "workloadSelector": {"labels": {"app": "web"}}}
+    return named("ServiceEntry", "api", "shop", {**usual, **spec})
+
+
+WELL: dict[str, Change] = {
+    "the same everywhere": lambda mesh: None,
+    "canary in one cluster": both(canary),
+    "a port more for monitoring": put(
+        "fra", service(ports=[dict(HTTP), {"name": "http-metrics", "port": 9090}])
+    ),
+    "another port of the pods": put("fra", port(targetPort="web")),
+    "protocol named in one, found out in the other": put("fra", port(appProtocol="http")),
+    "services of a cluster": both(
+        lambda state: state.services.extend(
+            service(name, namespace, ports=[{"port": 1 + len(state.name + state.member.peers[0][:1])}])
+            for name, namespace in (
+                ("kubernetes", "default"),
+                ("kube-dns", "kube-system"),
+                ("istiod", "istio-system"),
+            )
+        )
+    ),
+    "headless, each with pods of its own": both(
+        lambda state: state.services.append(service(clusterIP="None"))
+    ),
+    "headless in one cluster": lambda mesh: [
+        mesh["vie"].services.append(service("db", clusterIP="None")),
+        mesh["vie"].pods.append(pod("db")),
+    ],
+    "only a name where the pods are not": all_of(
+        put("fra", {**service(), "spec": {"ports": [HTTP]}}), pods("fra")
+    ),
+    "headless and published before it is ready": both(
+        lambda state: [
+            state.services.append(service("db", clusterIP="None", publishNotReadyAddresses=True)),
+            state.pods.append(pod("db", ready=state.name == "vie")),
+        ]
+    ),
+    "scaled to 0": pods("fra"),
+    "not ready, and not sent": pods("fra", pod(ready=False)),
+    "not ready, and HTTP": all_of(
+        pods("fra", pod(ready=False)),
+        both(lambda state: state.pods.__setitem__(0, istiod(**{UNREADY: "true"}))),
+    ),
+    "nothing ready anywhere": all_of(pods("fra", pod(ready=False)), pods("vie", pod(ready=False))),
+    "one of two ready": lambda mesh: [
+        mesh["fra"].pods.append(pod(ready=False)),
+        *(state.pods.__setitem__(0, istiod(**{UNREADY: "true"})) for state in mesh.values()),
+    ],
+    "without sidecars everywhere": all_of(
+        pods("fra", pod(sidecar=False)), pods("vie", pod(sidecar=False)), put("fra", port(name="web"))
+    ),
+    "kept apart": all_of(both(cluster_local), put("fra", port(port=81))),
+    "kept apart, of other kinds and with other routes": all_of(
+        both(cluster_local),
+        put("fra", service(clusterIP="None")),
+        lambda mesh: mesh["vie"].virtual_services.append(routes()),
+    ),
+    "exported to nobody": put(
+        "fra",
+        {
+            **port(port=81),
+            "metadata": {
+                "name": "web",
+                "namespace": "shop",
+                "annotations": {"networking.istio.io/exportTo": "~"},
+            },
+        },
+    ),
+    "routes of an ingress gateway": lambda mesh: mesh["vie"].virtual_services.append(
+        routes(gateways=["shop/ingress"])
+    ),
+    "routes of one namespace": lambda mesh: mesh["vie"].virtual_services.append(routes(exportTo=["."])),
+    "the same routes with full names": lambda mesh: [
+        setattr(mesh["vie"], "virtual_services", [routes()]),
+        setattr(
+            mesh["fra"],
+            "virtual_services",
+            [
+                routes(
+                    hosts=["web.shop.svc.cluster.local"],
+                    http=[{"route": [{"destination": {"host": "web.shop.svc.cluster.local"}}]}],
+                )
+            ],
+        ),
+    ],
+    "subsets that nobody uses": lambda mesh: mesh["vie"].destination_rules.append(subsets()),
+    "subset with weight 0": lambda mesh: [
+        both(
+            lambda state: state.virtual_services.append(
+                routes(
+                    http=[
+                        {
+                            "route": [
+                                {"destination": {"host": "web"}, "weight": 100},
+                                {"destination": {"host": "web", "subset": "v2"}, "weight": 0},
+                            ]
+                        }
+                    ]
+                )
+            )
+        )(mesh),
+        mesh["vie"].destination_rules.append(subsets()),
+    ],
+    "ports of an ingress gateway": all_of(
+        *(pods(name, {**pod(), "spec": {"containers": [{"name": "istio-proxy"}]}}) for name in NAMES[:2]),
+        put("fra", port(port=8080)),
+    ),
+    "hosts outside of the mesh": lambda mesh: mesh["vie"].service_entries.append(
+        entry("api.example.com", location="MESH_EXTERNAL")
+    ),
+    "a host of both that gateways expose": both(
+        lambda state: state.service_entries.append(entry("api.mesh.local"))
+    ),
+    "a host whose pods are here": all_of(
+        pods("fra"), lambda mesh: mesh["vie"].service_entries.append(entry("api.shop.example"))
+    ),
+}
+
+
+@pytest.mark.parametrize("change", WELL.values(), ids=WELL.keys())
+def test_what_works_or_is_meant_so_is_no_finding(change: Change) -> None:
+    assert found(change) == {}
+
+
+def exported_to(*namespaces: str) -> Object:
+    return {"networking.istio.io/exportTo": ",".join(namespaces)}
+
+
+def tcp(state: ClusterState) -> None:
+    state.services = [service(ports=[{"name": "tcp", "port": 80}])]
+
+
+def unready_there(mesh: Mesh) -> None:
+    both(tcp)(mesh)
+    pods("fra", pod(ready=False))(mesh)
+    both(lambda state: state.pods.__setitem__(0, istiod(**{UNREADY: "true"})))(mesh)
+
+
+def of_one_cluster(name: str, subsets_there: bool = True) -> Change:
+    """Routes to subsets that only one cluster has, and pods of version 2 that only the other has."""
+
+    def change(mesh: Mesh) -> None:
+        mesh["fra"].pods[1]["metadata"]["labels"]["version"] = "v2"
+        mesh[name].virtual_services = [routes(subsets=("v1", "v2"))]
+        for state in mesh.values() if subsets_there else [mesh[name]]:
+            state.destination_rules = [subsets()]
+
+    return change
+
+
+FAULTS: dict[str, tuple[Change, dict[tuple[str, str], str]]] = {
+    "port named differently": (
+        put("fra", port(name="web")),
+        {("service-port-name-differs", "fra"): "Service shop/web: port 80 is named http in vie, web in fra"},
+    ),
+    "port without a name": (
+        put("vie", service(ports=[{"port": 80}])),
+        {
+            (
+                "service-port-name-differs",
+                "fra",
+            ): "Service shop/web: port 80 is named (nothing) in vie, http in fra"
+        },
+    ),
+    "only a name, with a port that the pods elsewhere do not have": (
+        all_of(put("fra", {**service(), "spec": {"ports": [{**HTTP, "name": "web"}]}}), pods("fra")),
+        {("service-port-name-differs", "fra"): "Service shop/web: port 80 is named http in vie, web in fra"},
+    ),
+    "no port in common": (
+        put("fra", port(name="web", port=8080)),
+        {("service-port-name-differs", "fra"): "Service shop/web: port 80 is named http in vie, web in fra"},
+    ),
+    "other number": (
+        put("fra", port(port=81)),
+        {("service-port-number-differs", "fra"): "Service shop/web: port http is 80 in vie, 81 in fra"},
+    ),
+    "other protocol": (
+        put("fra", port(appProtocol="tcp")),
+        {("service-protocol-differs", "fra"): "Service shop/web: port 80 is HTTP in vie, TCP in fra"},
+    ),
+    "headless in one": (
+        put("vie", service(clusterIP="None")),
+        {
+            (
+                "service-shape-differs",
+                "vie",
+            ): "Service shop/web: headless; with an address, for pods in fra"
+        },
+    ),
+    "alias in one": (
+        put("fra", {**service(), "spec": {"type": "ExternalName", "externalName": "db.example.com"}}),
+        {
+            (
+                "service-shape-differs",
+                "fra",
+            ): "Service shop/web: an ExternalName for db.example.com; with an address, for pods in vie"
+        },
+    ),
+    "addresses by hand in one": (
+        all_of(
+            put("fra", {**service(), "spec": {"ports": [HTTP]}}),
+            lambda mesh: mesh["fra"].given_addresses.add("shop/web"),
+        ),
+        {
+            (
+                "service-shape-differs",
+                "fra",
+            ): "Service shop/web: without a selector, with addresses given by hand; with an address, for "
+            "pods in vie"
+        },
+    ),
+    "headless, with pods elsewhere": (
+        all_of(both(lambda state: setattr(state, "services", [service(clusterIP="None")])), pods("fra")),
+        {
+            (
+                "headless-service",
+                "vie",
+            ): "Service shop/web: fra has no pods of its own for it, so its callers have none"
+        },
+    ),
+    "nothing ready there, and sent": (
+        unready_there,
+        {
+            (
+                "unready-pods-called",
+                "fra",
+            ): "Service shop/web: none of 1 pods is ready, and vie sends requests there"
+        },
+    ),
+    "hidden from the gateway": (
+        lambda mesh: mesh["fra"].services[0]["metadata"].update(annotations=exported_to(".")),
+        {
+            (
+                "host-not-exposed",
+                "fra",
+            ): "Service shop/web: vie sends requests there, and its exportTo hides it from the gateway"
+        },
+    ),
+    "istiod as Istio delivers it": (
+        lambda mesh: mesh["fra"].pods.__setitem__(0, istiod()),
+        {("unready-pods-sent", "fra"): f"Istio 1.31.1 without {UNREADY}"},
+    ),
+    "no sidecars in one": (
+        all_of(
+            lambda mesh: [state.services.append(service("db", "data")) for state in mesh.values()],
+            lambda mesh: mesh["vie"].pods.append(pod("db", "data")),
+            lambda mesh: mesh["fra"].pods.append(pod("db", "data", sidecar=False)),
+        ),
+        {
+            (
+                "service-not-injected",
+                "fra",
+            ): "Service data/db: pods without sidecar: 1; with it in vie: 1"
+        },
+    ),
+    "routes in one cluster only": (
+        lambda mesh: mesh["vie"].virtual_services.append(routes()),
+        {("routes-differ", "fra"): "Service shop/web: VirtualService shop/web is only in vie"},
+    ),
+    "other routes": (
+        lambda mesh: [
+            mesh["vie"].virtual_services.append(routes()),
+            mesh["fra"].virtual_services.append(routes(http=[{"timeout": "1s"}])),
+        ],
+        {
+            (
+                "routes-differ",
+                "fra",
+            ): "Service shop/web: VirtualService shop/web in fra differs from VirtualService shop/web in vie"
+        },
+    ),
+    "subset of a rule that the peer lacks": (
+        of_one_cluster("vie", subsets_there=False),
+        {
+            (
+                "subset-unknown-to-peer",
+                "fra",
+            ): "Service shop/web: VirtualService shop/web in vie sends requests to subset v2",
+            ("routes-differ", "fra"): "Service shop/web: VirtualService shop/web is only in vie",
+        },
+    ),
+    "subset that the gateway does not see": (
+        all_of(
+            both(canary),
+            lambda mesh: mesh["fra"].destination_rules[0]["spec"].update(exportTo=["."]),
+        ),
+        {
+            (
+                "subset-unknown-to-peer",
+                "fra",
+            ): "Service shop/web: VirtualService shop/web in vie sends requests to subset v1"
+        },
+    ),
+    "pods without the labels of any subset": (
+        all_of(both(canary), pods("fra", pod(release="v2"))),
+        {
+            (
+                "subset-without-pods",
+                "fra",
+            ): "Service shop/web: VirtualService shop/web in vie sends requests to subset v1"
+        },
+    ),
+    "gateway that exposes less": (
+        lambda mesh: mesh["fra"].gateways.__setitem__(0, expose("*.data.svc.cluster.local")),
+        {
+            (
+                "host-not-exposed",
+                "fra",
+            ): "Service shop/web: vie sends requests there, and the gateway exposes only "
+            "*.data.svc.cluster.local"
+        },
+    ),
+    "own domain that is not exposed": (
+        lambda mesh: mesh["vie"].service_entries.append(entry("api.shop.example")),
+        {
+            (
+                "host-not-exposed",
+                "fra",
+            ): "ServiceEntry shop/api of vie: the gateway exposes *.local, and not api.shop.example"
+        },
+    ),
+    "own domain on the peer's network": (
+        lambda mesh: mesh["vie"].service_entries.append(
+            entry("api.example", workloadSelector=None, endpoints=[{"network": "network-fra"}])
+        ),
+        {
+            (
+                "host-not-exposed",
+                "fra",
+            ): "ServiceEntry shop/api of vie: the gateway exposes *.local, and not api.example"
+        },
+    ),
+    "own domain that only one istiod knows": (
+        lambda mesh: mesh["vie"].service_entries.append(entry("api.mesh.local")),
+        {
+            (
+                "host-not-exposed",
+                "fra",
+            ): "ServiceEntry shop/api of vie: no ServiceEntry of fra has api.mesh.local, so the gateway does "
+            "not know it"
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_is_found_in_its_cluster_with_its_service(
+    change: Change, expected: dict[tuple[str, str], str]
+) -> None:
+    told = found(change)
+    assert {place: lines[0] for place, lines in told.items()} == expected
+
+
+def test_of_three_clusters_the_odd_one_is_named() -> None:
+    told = found(put("vie", service(clusterIP="None")), mesh_of(*NAMES))
+    assert set(told) == {("service-shape-differs", "vie")}
+    for name in NAMES:
+        told = found(put(name, port(port=81)), mesh_of(*NAMES))
+        assert set(told) == {("service-port-number-differs", name)}
+    told = found(lambda mesh: mesh["gva"].virtual_services.append(routes()), mesh_of(*NAMES))
+    assert set(told) == {("routes-differ", "vie"), ("routes-differ", "fra")}
+
+
+def test_a_subset_of_a_service_that_only_the_peer_has() -> None:
+    change = all_of(
+        of_one_cluster("vie", subsets_there=False), lambda mesh: mesh["vie"].services.clear(), pods("vie")
+    )
+    assert set(found(change)) == {("subset-unknown-to-peer", "fra")}
+
+
+def test_clusters_that_are_not_peers_are_not_compared() -> None:
+    apart = {name: cluster(name, (name,)) for name in NAMES}
+    assert found(put("fra", port(port=81)), apart) == {}
+
+
+@pytest.mark.parametrize(
+    ("environment", "service_spec", "rule", "sent"),
+    [
+        ({UNREADY: "false"}, {}, None, False),
+        ({UNREADY: "true"}, {"publishNotReadyAddresses": True}, None, False),
+        ({UNREADY: "true"}, {"trafficDistribution": "PreferClose"}, None, True),
+        ({UNREADY: "false", "PILOT_SEND_UNHEALTHY_ENDPOINTS": "true"}, {}, None, True),
+        ({UNREADY: "true"}, {}, {"outlierDetection": {"minHealthPercent": 50}}, False),
+        ({UNREADY: "1"}, {}, {"outlierDetection": {}}, True),
+    ],
+)
+def test_whether_unready_pods_are_sent(
+    environment: dict[str, str], service_spec: Object, rule: Object | None, sent: bool
+) -> None:
+    def change(mesh: Mesh) -> None:
+        pods("fra", pod(ready=False))(mesh)
+        mesh["vie"].pods[0] = istiod(**environment)
+        for state in mesh.values():
+            state.services = [service(ports=[{"name": "tcp", "port": 80}], **service_spec)]
+        if rule:
+            spec = {"host": "web", "trafficPolicy": rule}
+            mesh["vie"].destination_rules = [named("DestinationRule", "web", "shop", spec)]
+
+    assert ("unready-pods-called", "fra") in found(change) or not sent
+    assert set(found(change)) == ({("unready-pods-called", "fra")} if sent else set())
+
+
+def test_older_istio_sends_nothing_unready() -> None:
+    def change(mesh: Mesh) -> None:
+        pods("fra", pod(ready=False))(mesh)
+        for state in mesh.values():
+            state.istiods[0].version = "1.30.7"
+            state.pods[0] = istiod()
+
+    assert found(change) == {}
+
+
+def test_an_istiod_of_an_unknown_version_is_not_taken_for_one_that_sends_nothing() -> None:
+    def change(mesh: Mesh) -> None:
+        unready_there(mesh)
+        for state in mesh.values():
+            state.istiods[0].version = None
+            state.pods[0] = istiod()
+
+    ((place, (line,)),) = found(change).items()
+    assert place == ("not-told", "fra")
+    assert line.endswith("whether vie sends requests there cannot be told: its istiod has no version")
+
+
+def test_an_exception_from_a_cluster_local_rule_counts() -> None:
+    def change(mesh: Mesh) -> None:
+        both(cluster_local)(mesh)
+        exception = {"hosts": ["web.shop.svc.cluster.local"], "settings": {"clusterLocal": False}}
+        mesh["vie"].mesh_config["serviceSettings"].append(exception)
+        put("fra", port(port=81))(mesh)
+
+    assert set(found(change)) == {("service-port-number-differs", "fra")}
+
+
+def test_what_was_not_compared_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks_services, "_MOST", 1)
+
+    def change(mesh: Mesh) -> None:
+        for state in mesh.values():
+            state.services.append(service("db"))
+            state.pods.append(pod("db"))
+
+    told = found(change)
+    assert told == {("not-told", "vie"): ["1 of 2 Services that several clusters use were not compared"]}
+
+
+def test_failing_requests_are_errors_and_unused_pods_are_not() -> None:
+    for code, (change, _expected) in FAULTS.items():
+        clusters = copy.deepcopy(mesh_of("vie", "fra"))
+        change(clusters)
+        severe = {finding.kind.code for finding in look(clusters) if finding.severity == ERROR}
+        assert severe <= {
+            "service-port-number-differs",
+            "unready-pods-called",
+            "subset-unknown-to-peer",
+            "host-not-exposed",
+        }, code
