@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from .._trust.inventory import Seen
 
 PROXY = "istio-proxy"
-SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
 EXPIRES_ANNOTATION = "exomesh.istio/expires"
 """Annotation with a Unix time. A workload that still exists after that time was left behind."""
 
@@ -84,6 +83,7 @@ class Proxy:
     :param pod: its pod, as ``namespace/name``.
     :param chain: its certificate and those above it.
     :param roots: the roots that it trusts.
+    :param version: its version of Istio; empty if it does not tell.
     :param rejected: why it rejected what istiod sent, by the name of the resource.
     """
 
@@ -91,6 +91,7 @@ class Proxy:
     is_gateway: bool
     chain: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
+    version: str = ""
     rejected: dict[str, str] = field(default_factory=dict)
 
 
@@ -106,6 +107,8 @@ class ClusterState:
     :param settings: data of the ConfigMaps in Istio's namespace, by name.
     :param policies: what istiod applies to the whole mesh; None if it was not asked or did not answer.
     :param certificates_problem: why its secret cacerts cannot be read.
+    :param injectors: the webhooks that give pods a sidecar; None if they may not be read.
+    :param cilium: the ConfigMap with the settings of Cilium; None if the cluster has none.
     :param foreign_policies: kinds of policies for networks that are not judged here, each with their number.
     :param proxies: the running proxies that were asked.
     :param untold: what could not be looked at, and why, by the part that it belongs to.
@@ -137,6 +140,8 @@ class ClusterState:
     destination_rules: list[Object] = field(default_factory=list)
     peer_authentications: list[Object] = field(default_factory=list)
     network_policies: list[Object] = field(default_factory=list)
+    injectors: list[Object] | None = None
+    cilium: Object | None = None
     foreign_policies: dict[str, int] = field(default_factory=dict)
     proxies: list[Proxy] = field(default_factory=list)
     untold: dict[str, list[str]] = field(default_factory=dict)

@@ -26,7 +26,7 @@ from .._base.errors import ExomeshError
 from .._base.text import new_mark
 from .._base.waiting import concurrently, wait_until_met
 from .._istio.envoy import ADMIN_PORT
-from .._istio.names import GATEWAY_PORT, VERIFY_NAMESPACE
+from .._istio.names import GATEWAY_PORT, INJECTION_LABEL, VERIFY_NAMESPACE
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.containers import client_container, server_container
@@ -337,7 +337,7 @@ def workload_objects(cluster: str, workload: Workload, api_ports: Iterable[int])
             "kind": "Namespace",
             "metadata": {
                 "name": VERIFY_NAMESPACE,
-                "labels": {**owned, "istio-injection": "enabled"},
+                "labels": {**owned, INJECTION_LABEL: "enabled"},
                 "annotations": {EXPIRES_ANNOTATION: str(int(time.time()) + workload.lifetime)},
             },
         },

@@ -559,8 +559,8 @@ def named(*names: str) -> Object:
     ("selectors", "hidden"),
     [
         ([{"matchLabels": {"team": "shop"}}], "istio-system, exomesh-verify, exodemo"),
-        ([{"matchLabels": {"istio-injection": "enabled"}}], "istio-system, exomesh-verify"),
-        ([{"matchLabels": {"istio-injection": "enabled"}}, named("istio-system")], "exomesh-verify"),
+        ([{"matchLabels": {"istio-injection": "enabled"}}], "istio-system"),
+        ([named("istio-system", "exodemo")], "exomesh-verify"),
         ([named("istio-system", "exomesh-verify")], "exodemo"),
     ],
 )
