@@ -18,7 +18,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._base.members import
 from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk import walk
 from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.way import STOP, Step, lines, look
 
-from .runs import RunningLab, changes, run_playbook
+from .runs import ISTIO_TOOLS, RunningLab, changes, run_playbook, tool_of_istio
 from .secret_values import secret_values
 
 DEMO = ("-n", "exodemo")
@@ -225,6 +225,11 @@ def test_the_playbook_walks_a_good_way_to_its_end(mesh: Mesh) -> None:
     assert result.returncode == 0, result.stdout
     assert "Every step is well" in result.stdout
     assert set(changes(result.stdout).values()) == {0}
+
+
+@pytest.mark.parametrize("words", ISTIO_TOOLS)
+def test_tools_of_istio_work_on_a_mesh_of_two(mesh: Mesh, tmp_path: Path, words: str) -> None:
+    tool_of_istio(mesh.lab, words, tmp_path)
 
 
 @pytest.fixture
