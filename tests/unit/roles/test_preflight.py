@@ -591,6 +591,16 @@ def test_selectors_of_all_that_the_mesh_needs_are_right(cluster: Cluster, select
     assert cluster.check("discovery-selectors", **discovery(*selectors)).outcome == "ok"
 
 
+def test_cilium_that_leads_connections_past_sidecars_is_a_warning(cluster: Cluster) -> None:
+    assert cluster.check("socket-load-balancing").outcome == "ok"
+    metadata = {"name": "cilium-config", "namespace": "kube-system"}
+    data = {"kube-proxy-replacement": "true"}
+    cluster.client.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    check = cluster.check("socket-load-balancing")
+    assert (check.outcome, "socketLB.hostNamespaceOnly=true" in check.next_step) == ("warning", True)
+    cluster.client.delete(ObjectRef("v1", "ConfigMap", "cilium-config", "kube-system"))
+
+
 def definition(plural: str, bundle: str, version: str = "v1") -> Object:
     group = "gateway.networking.k8s.io"
     kind = {"gateways": "Gateway", "tlsroutes": "TLSRoute", "grpcroutes": "GRPCRoute"}[plural]

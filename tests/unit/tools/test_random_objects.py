@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Random objects of users are valid by Istio's schemas, and no judge ends in a Python error because of them.
 
-`recorded/istio_schemas.json` is of the CustomResourceDefinitions of Istio 1.31. `make soak` applies such objects
-to a real mesh.
+`recorded/istio_schemas.json` is of the CustomResourceDefinitions of Istio 1.31. `make soak` applies such
+objects to a real mesh.
 """
 
 from __future__ import annotations
