@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import wait_until_met
-from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk import walk
-from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.way import STOP, look
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError, ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.verification import Verification
+from ansible_collections.exomesh.istio.plugins.modules.mesh_diagnose import STOP, look, walk
 from random_objects import Generator, Object, schemas_of
 
 from ..copies import up_mesh
