@@ -28,8 +28,9 @@ from .._trust.x509 import issued_by
 from . import findings
 from .checks_mesh import told_roots
 from .checks_proxies import Found, network_policies, proxies
+from .checks_sidecars import sidecars
 from .findings import Finding, some
-from .injection import is_injected, is_of_mesh, sidecars
+from .injection import is_injected, is_of_mesh
 from .state import (
     EXPIRES_ANNOTATION,
     ClusterState,

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "_istio/envoy": "plugins/module_utils/_verify/test_proxies.py",
     "_trust/proxies": "plugins/module_utils/_verify/test_proxies.py",
     "_kubernetes/cilium": "plugins/module_utils/_verify/test_judge.py",
+    "_verify/checks_sidecars": "plugins/module_utils/_verify/test_judge.py",
     "_verify/injection": "plugins/module_utils/_verify/test_judge.py",
     "_verify/checks_mesh": "plugins/module_utils/_verify/test_judge.py",
     "_verify/checks_pair": "plugins/module_utils/_verify/test_judge.py",
