@@ -36,6 +36,9 @@ _WORDS: dict[str, tuple[Any, ...]] = {
     "subset": ("v1", "v2"),
     "name": ("v1", "v2", "http"),
     "kind": ("Service", "Gateway"),
+    "scheme": ("HTTP", "HTTPS"),
+    "jwksUri": ("https://other.test/keys",),
+    "jwks_uri": ("https://other.test/keys",),
     "header": ("x-header", "x-other"),
     "protocol": ("HTTP", "TCP", "TLS", "HTTPS", "GRPC"),
     "prefix": ("/", "/index"),
@@ -49,11 +52,19 @@ _WORDS: dict[str, tuple[Any, ...]] = {
     "status": (503, 200),
     "fixedDelay": ("0.1s", "1s"),
     "address": ("10.1.2.3", "other.test"),
-    "addresses": ("10.1.2.3", "10.0.0.0/8"),
+    "addresses": ("10.1.2.3", "10.1.2.4"),
     "ipBlocks": ("10.0.0.0/8", "0.0.0.0/0"),
 }
 """By the name of a field, values that mean something in the demo."""
 _LABELS = ({"app": "exo-webtest"}, {"app": "curl"}, {"istio": "eastwestgateway"}, {"app": "none"})
+_EXCLUSIVE = (
+    {"targetRef", "targetRefs", "selector", "workloadSelector"},
+    {"workloadSelector", "endpoints"},
+    {"jwks", "jwksUri", "jwks_uri"},
+)
+"""Fields of which an object has at most one, by rules that are in no schema."""
+_LEFT_OUT = {"targetRef": {"namespace"}, "targetRefs": {"namespace"}}
+"""By the name of an object, fields that no value fits."""
 _DEEPEST = 9
 _FILLED = 0.3
 """How often a field that may be left out is filled in. Deeper fields are so less often."""
@@ -103,14 +114,17 @@ class Generator:
             return {key: self._value(more, name, depth + 1)} if isinstance(more, dict) else {}
         properties: dict[str, Object] = schema.get("properties") or {}
         filled = [key for key in properties if self._is_filled(key, schema, depth)]
-        for exclusive in _choices(schema):
+        filled = [key for key in filled if key not in _LEFT_OUT.get(name, ())]
+        for exclusive in (*_choices(schema), *_EXCLUSIVE):
             present = [key for key in exclusive if key in filled]
             kept = self._chance.choice(present) if present else None
             filled = [key for key in filled if key not in exclusive or key == kept]
+        if "portLevelMtls" in filled and "selector" not in filled:
+            filled.append("selector")
         return {key: self._value(properties[key], key, depth + 1) for key in filled}
 
     def _is_filled(self, key: str, schema: Object, depth: int) -> bool:
-        if key in (schema.get("required") or []):
+        if key in (schema.get("required") or []) or key == "matchLabels":
             return True
         likely = 0.8 if key in _WORDS or depth == 0 else _FILLED
         return depth < _DEEPEST and self._chance.random() < likely
@@ -119,13 +133,17 @@ class Generator:
         least, most = schema.get("minItems", 0), schema.get("maxItems", 2)
         count = max(least, min(most, self._chance.choice((1, 1, 1, 2))))
         items = [self._value(schema["items"], name, depth + 1) for _ in range(count)]
+        if name == "ports":
+            return items[:1]  # their names and numbers must differ
         return [item for place, item in enumerate(items) if item not in items[:place]]
 
     def _string(self, name: str) -> str:
         words = [word for word in _WORDS.get(name, ()) if isinstance(word, str)]
         if words:
             return str(self._chance.choice(words))
-        if name.lower().endswith(("timeout", "interval", "time", "delay", "ttl", "duration")):
+        if name.lower().endswith(
+            ("timeout", "interval", "time", "delay", "ttl", "duration", "secs", "backoff")
+        ):
             return self._chance.choice(("1s", "5s", "0.5s"))
         return self._chance.choice(("v1", "a", "10.1.2.3", "x-header"))
 

@@ -43,7 +43,10 @@ def asked_by(labels: Mapping[str, str]) -> str | None:
 
 def asked_by_pod(labels: Mapping[str, str]) -> str | None:
     """Return the label with which a pod asks for a sidecar."""
-    return f"{_INJECT}=true" if labels.get(_INJECT) == "true" else None
+    if labels.get(_INJECT) == "true":
+        return f"{_INJECT}=true"
+    revision = labels.get(REVISION_LABEL)
+    return f"{REVISION_LABEL}={revision}" if revision and labels.get(_INJECT) != "false" else None
 
 
 def is_injected(cluster: ClusterState, namespace: str, labels: Mapping[str, str] = _NO_LABELS) -> bool:

@@ -51,11 +51,28 @@ MESH_ROOT, OTHER_ROOT = (
 DYING_ROOT = new_root(new_key(ECDSA), "Mesh", timedelta(days=20), NOW - timedelta(days=1))
 NEXT_CA = new_root(new_key(ECDSA), "Mesh", timedelta(days=3650), NOW - timedelta(days=1))
 """Named as MESH_ROOT, with another key."""
-OPTED_IN = {
-    "matchExpressions": [{"key": "sidecar.istio.io/inject", "operator": "NotIn", "values": ["false"]}]
-}
-"""What Istio's webhooks for namespaces ask of a pod."""
-UNLABELLED = {"matchExpressions": [{"key": "istio-injection", "operator": "DoesNotExist"}]}
+
+
+def injectors(revision: str) -> list[dict[str, Any]]:
+    """What the webhooks of a revision or tag select, as istioctl 1.31 renders them."""
+
+    def where(key: str, operator: str, *values: str) -> dict[str, Any]:
+        return {"key": key, "operator": operator, **({"values": [*values]} if values else {})}
+
+    def webhook(namespace: list[dict[str, Any]], pod: list[dict[str, Any]]) -> dict[str, Any]:
+        selectors = {"namespaceSelector": namespace, "objectSelector": pod}
+        return {name: {"matchExpressions": expressions} for name, expressions in selectors.items()}
+
+    unlabelled, no_revision = (where(key, "DoesNotExist") for key in ("istio-injection", "istio.io/rev"))
+    wanted = where("istio.io/rev", "In", revision)
+    not_out = where("sidecar.istio.io/inject", "NotIn", "false")
+    found = [webhook([wanted, unlabelled], [not_out]), webhook([no_revision, unlabelled], [not_out, wanted])]
+    if revision == "default":
+        enabled = where("istio-injection", "In", "enabled")
+        asked = where("sidecar.istio.io/inject", "In", "true")
+        found.append(webhook([enabled], [not_out]))
+        found.append(webhook([unlabelled, no_revision], [asked, no_revision]))
+    return found
 
 
 # Judging
@@ -134,20 +151,7 @@ def cluster(name: str, number: int) -> ClusterState:
         ],
         pods=[gateway_pod, workload, web],
         services=[gateway, service("web", f"10.97.0.{number}", 80, {}, {"app": "web"}, "shop")],
-        injectors=[
-            {
-                "namespaceSelector": {"matchLabels": {"istio-injection": "enabled"}},
-                "objectSelector": OPTED_IN,
-            },
-            {
-                "namespaceSelector": {"matchLabels": {"istio.io/rev": "stable"}, **UNLABELLED},
-                "objectSelector": OPTED_IN,
-            },
-            {
-                "namespaceSelector": UNLABELLED,
-                "objectSelector": {"matchLabels": {"sidecar.istio.io/inject": "true"}},
-            },
-        ],
+        injectors=[*injectors("default"), *injectors("stable")],
         gateways=[
             {
                 "metadata": {"name": "expose", "namespace": "istio-system"},
@@ -421,6 +425,9 @@ WAY = "vie -> fra"
         (lone_pod({"sidecar.istio.io/inject": "false"}, ENABLED), []),
         (lone_pod({}, {"istio-injection": "disabled", **STABLE}), []),
         (lone_pod({}, {}), []),
+        (lone_pod({"istio.io/rev": "stable"}, {}), [("sidecar-missing", "fra")]),
+        (lone_pod({"istio.io/rev": "gone"}, {}), [("injector-missing", "fra")]),
+        (lone_pod({"istio.io/rev": "gone", "sidecar.istio.io/inject": "false"}, {}), []),
         (lone_pod({}, {"istio.io/rev": "gone"}), [("injector-missing", "fra")]),
         (
             lone_pod({"sidecar.istio.io/inject": "true"}, {"istio-injection": "disabled"}),
