@@ -213,6 +213,18 @@ def silent(lab: RunningLab, cluster: str) -> Iterator[None]:
         os.kill(server, signal.SIGCONT)
 
 
+ISTIO_TOOLS = ("analyze -A", "remote-clusters", "proxy-status", "x precheck", "bug-report --timeout 60s")
+"""What istioctl looks at a mesh with. It waits for ever for what remote secrets do not let it read."""
+
+
+def tool_of_istio(lab: RunningLab, words: str, folder: Path) -> None:
+    """Run a command of istioctl on the first cluster of a mesh; it must end well within a minute."""
+    kubeconfig = lab.path / "mesh" / "cluster1" / "kubeconfig"
+    done = call(lab.path / "bin/istioctl", "--kubeconfig", kubeconfig, *words.split(), timeout=60, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "forbidden" not in done.stdout + done.stderr
+
+
 def wait_for(condition: Callable[[], object], seconds: float) -> None:
     """Wait until something is so; it must be before the seconds are over."""
     deadline = time.monotonic() + seconds

@@ -21,7 +21,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.look impor
 from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.walk import agrees, walk
 from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.way import STOP, Step, Way, lines
 
-from .runs import PROJECT, RunningLab, call, changes, run_playbook
+from .runs import ISTIO_TOOLS, PROJECT, RunningLab, call, changes, run_playbook, tool_of_istio
 from .secret_values import secret_values
 
 DEMO = ("-n", "exodemo")
@@ -245,6 +245,11 @@ def test_the_playbook_walks_a_good_way_to_its_end(mesh: Mesh) -> None:
     assert "Every step is well. Not looked at:" in result.stdout
     assert "GET http://exo-webtest.exodemo.svc.cluster.local:3000/: status 200" in result.stdout
     assert set(changes(result.stdout).values()) == {0}
+
+
+@pytest.mark.parametrize("words", ISTIO_TOOLS)
+def test_tools_of_istio_work_on_a_mesh_of_two(mesh: Mesh, tmp_path: Path, words: str) -> None:
+    tool_of_istio(mesh.lab, words, tmp_path)
 
 
 @pytest.fixture

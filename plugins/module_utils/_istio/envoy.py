@@ -14,6 +14,8 @@ Dump = dict[str, Any]
 
 ADMIN_PORT = 15000
 SECRETS = "/config_dump?resource=dynamic_active_secrets"
+SERVER_INFO = "/server_info"
+"""What Envoy runs as, with what istiod knows of the proxy."""
 
 _REASON = "error_state.details"
 UPDATES_REJECTED = "/stats?filter=update_rejected"
@@ -43,3 +45,14 @@ def rejected(entries: Iterable[Dump]) -> dict[str, str]:
 def has_rejected(stats: str) -> bool:
     """Return whether the answer to :data:`UPDATES_REJECTED` has a listener or cluster that was rejected."""
     return re.search(r"update_rejected: [1-9]", stats) is not None
+
+
+def istio_version(server: Dump) -> str:
+    """Return the version of Istio in the answer to :data:`SERVER_INFO`; empty if there is none."""
+    return str(((server.get("node") or {}).get("metadata") or {}).get("ISTIO_VERSION") or "")
+
+
+def minor_of(version: str) -> int | None:
+    """Return the minor version in a version of Istio; None if it is not of that form."""
+    found = re.match(r"1\.(\d+)", version)
+    return int(found[1]) if found else None

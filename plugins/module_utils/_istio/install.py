@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from .._base.errors import ExomeshError
 from .._base.waiting import concurrently, remaining, sparing
 from .._kubernetes.api import Object, ObjectRef
-from .._kubernetes.client import FIELD_MANAGER, KubernetesClient
+from .._kubernetes.client import FIELD_MANAGER, KubernetesClient, labels_of
 from .._kubernetes.lock import LockLostError
 from .._kubernetes.objects import (
     CREATE,
@@ -36,6 +36,7 @@ from .._kubernetes.objects import (
 )
 from .._kubernetes.readiness import Unready, deployment_unmet, explain_deployment
 from .default_tag import apply_default_tag, compare_default_tag, require_tags_of_their_own
+from .discovery import NAME_LABEL, hidden, selectors_of
 from .former import as_ours, former_objects, rename, with_renaming
 from .manifest import (
     INSTALLER_FIELD_MANAGER,
@@ -84,7 +85,7 @@ def plan(
 
     :param adopt: take over an installation of somebody else.
     :raises ExomeshError: such an installation is refused: ``retired_registry``, ``pull_secret_missing``,
-        ``tag_is_revision`` or ``foreign_istio``.
+        ``tag_is_revision``, ``namespace_hidden`` or ``foreign_istio``.
     """
     kubernetes = client.version()  # reports an unreachable cluster in better words than istioctl
     version = istioctl.version()
@@ -92,8 +93,11 @@ def plan(
     require_tags_of_their_own(client, settings)
     rendered = istioctl.render(operator, kubernetes)
     refuse_retired_registries(operator, rendered)
-    if client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE)):
+    namespace = client.get(ObjectRef("v1", "Namespace", ISTIO_NAMESPACE))
+    if namespace:
         _require_pull_secrets(client, settings)
+    held = labels_of(namespace) if namespace else {}
+    _require_seen(operator, {**held, NETWORK_LABEL: settings.network or ""})
     labels = owner_labels(operator, version)
     objects = [as_installed(obj, labels) for obj in rendered]
     former = former_objects(client, settings.name, settings.mesh_id, settings.cluster_name)
@@ -230,6 +234,20 @@ def _explain_unready(client: KubernetesClient, operator: Object) -> list[Unready
         return [explain_deployment(client, ISTIO_NAMESPACE, name) for name in names]
     except ExomeshError:
         return []  # the installer's own message has to suffice
+
+
+def _require_seen(operator: Object, labels: Mapping[str, str]) -> None:
+    """Raise ExomeshError ``namespace_hidden`` if discovery selectors hide istiod's own namespace from it.
+
+    :param labels: the labels that the namespace will have.
+    """
+    if hidden(selectors_of(operator["spec"].get("meshConfig")), {ISTIO_NAMESPACE: labels}):
+        raise ExomeshError(
+            f"meshConfig.discoverySelectors of istio_overlay hide {ISTIO_NAMESPACE} from istiod",
+            "namespace_hidden",
+            cause="istiod would see neither the gateway nor the network of the cluster",
+            next_step=f"Add a selector: - matchLabels: {{{NAME_LABEL}: {ISTIO_NAMESPACE}}}",
+        )
 
 
 def _namespace(operator: Object, rendered: list[Object]) -> list[Object]:

@@ -15,6 +15,8 @@ OWNER_NAMESPACE_LABEL = "install.operator.istio.io/owning-resource-namespace"
 COMPONENT_LABEL = "operator.istio.io/component"
 NOT_PRUNED_LABEL = "install.operator.istio.io/owning-resource-not-pruned"
 REVISION_LABEL, TAG_LABEL = "istio.io/rev", "istio.io/tag"
+INJECTION_LABEL = "istio-injection"
+"""Label of a namespace. Its value ``enabled`` means the tag ``default``."""
 
 # The installer writes the name of the IstioOperator into OWNER_LABEL of every object. That label is our mark.
 # So these names must be ours alone: a name that istioctl or Istio's documents use would be no mark.

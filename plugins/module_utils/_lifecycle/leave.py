@@ -29,7 +29,7 @@ from .._kubernetes.load_balancer import service_addresses
 from .._kubernetes.objects import DELETE, UPDATE, ObjectChange
 from .._peering.reader_access import readers
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, annotations_of, secret_ref
-from .._verify.state import SIDECAR_LABEL
+from .._verify.state import sidecar_of
 from .._verify.workload import parse_endpoints
 
 _SYSTEM_NAMESPACES = ("kube-system", ISTIO_NAMESPACE, VERIFY_NAMESPACE)
@@ -396,7 +396,8 @@ class Departure:
 
         :param gateways: addresses of the leaving cluster's gateways, as far as they are known.
         """
-        pods = client.list_objects("v1", "Pod", labels=SIDECAR_LABEL, fields="status.phase=Running")
+        running = client.list_objects("v1", "Pod", fields="status.phase=Running")
+        pods = [pod for pod in running if sidecar_of(pod)]
 
         def ask(pod: Object) -> str | None:
             namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]

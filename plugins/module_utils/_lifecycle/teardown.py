@@ -43,7 +43,8 @@ from .._kubernetes.lock import INSTALL_LOCK, RUN_LOCK, ClusterLock
 from .._kubernetes.objects import DELETE, UNCHANGED, ObjectChange, compare_all
 from .._kubernetes.removal import kept_by
 from .._trust.cluster import CACERTS_REF
-from .._verify.state import SIDECAR_LABEL
+from .._verify.injection import asked_by
+from .._verify.state import sidecar_of
 
 _LEADER_ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
 _BACKUP_PREFIX = f"{CACERTS_REF.name}-backup-"
@@ -333,22 +334,21 @@ class Teardown:
 
     def _look_at_users(self, namespaces: list[str], left: list[Left]) -> None:
         """Report what users have to take care of, because nothing serves it any more."""
-        pods = self._client.list_objects("v1", "Pod", labels=SIDECAR_LABEL)
         running = [
             str(ObjectRef.of(pod))
-            for pod in pods
-            if pod["metadata"]["namespace"] not in (*namespaces, ISTIO_NAMESPACE)
+            for pod in self._client.list_objects("v1", "Pod")
+            if sidecar_of(pod) and pod["metadata"]["namespace"] not in (*namespaces, ISTIO_NAMESPACE)
         ]
         if running:
             why = "they run with a sidecar, whose certificate ends within a day: restart their workloads"
             left.append(Left(_list(running), why))
         injected = [
             obj["metadata"]["name"]
-            for obj in self._client.list_objects("v1", "Namespace", labels="istio-injection=enabled")
-            if obj["metadata"]["name"] not in namespaces and not is_ours(obj)
+            for obj in self._client.list_objects("v1", "Namespace")
+            if asked_by(labels_of(obj)) and obj["metadata"]["name"] not in namespaces and not is_ours(obj)
         ]
         if injected:
-            left.append(Left(f"Label istio-injection of {_list(injected)}", "users have set it"))
+            left.append(Left(f"Label for injection of {_list(injected)}", "users have set it"))
 
     def _services_of(self, balancers: list[Object]) -> list[ObjectRef]:
         """Return the Services that Istio made for Gateways."""

@@ -37,6 +37,7 @@ _OTHERS = (
     "peer-gateway",
     "probe",
     "retired-registry",
+    "socket-load-balancing",
 )
 """Codes of checks that only warn, or with whose errors no installation works. To accept them does nothing."""
 

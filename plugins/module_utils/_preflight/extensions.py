@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check what extends the API of a cluster: the Gateway API and APIServices (private to the collection)."""
+"""Check what extends a cluster: the Gateway API, APIServices and Cilium (private to the collection)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .._base.waiting import concurrently
 from .._istio.eastwest_gateway import GATEWAY_CRD, without_gateway_api
 from .._istio.releases import Release
 from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.cilium import BYPASSED, BYPASSED_CAUSE, BYPASSED_NEXT, CILIUM_REF, bypassing
 from .._kubernetes.client import KubernetesClient
 from .wanted import Wanted
 
@@ -29,9 +30,10 @@ _OLDEST = {
 
 
 def api_checks(client: KubernetesClient, wanted: Wanted) -> Iterator[Check]:
-    """Check the extensions of the cluster's API."""
+    """Check the extensions of the cluster."""
     yield _gateway_api(client, wanted)
     yield _api_services(client)
+    yield _socket_load_balancing(client)
 
 
 def _gateway_api(client: KubernetesClient, wanted: Wanted) -> Check:
@@ -81,6 +83,14 @@ def _api_services(client: KubernetesClient) -> Check:
         "While one is silent, a deleted namespace stays in Terminating, also that of the verification",
         "Start what answers for it. If nobody uses it: kubectl delete apiservice NAME",
     )
+
+
+def _socket_load_balancing(client: KubernetesClient) -> Check:
+    code = "socket-load-balancing"
+    found = bypassing(client.get(CILIUM_REF))
+    if not found:
+        return Check(code, OK, "No Cilium leads connections of pods past their sidecars")
+    return Check(code, WARNING, BYPASSED, found, BYPASSED_CAUSE, BYPASSED_NEXT)
 
 
 def _why_silent(service: Object) -> str:

@@ -5,20 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .._base.check import ERROR, OK, Check
 from .._base.errors import ExomeshError
+from .._istio.discovery import NAME_LABEL, hidden, selectors_of
 from .._istio.gateway_settings import GatewaySettings, gateway_api_objects, operator_settings
-from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL, VERIFY_NAMESPACE
+from .._istio.names import (
+    INJECTION_LABEL,
+    ISTIO_NAMESPACE,
+    NETWORK_LABEL,
+    REVISION_LABEL,
+    VERIFY_NAMESPACE,
+)
 from .._istio.operator import OperatorSettings, istio_operator
 from .._kubernetes.api import Object
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, labels_of
-from .._kubernetes.selectors import selects
 from .wanted import Wanted
-
-_NAME_LABEL = "kubernetes.io/metadata.name"
 
 
 def overlay_checks(wanted: Wanted, namespaces: Sequence[Object]) -> Iterator[Check]:
@@ -44,38 +48,30 @@ def overlay_checks(wanted: Wanted, namespaces: Sequence[Object]) -> Iterator[Che
             acceptable=False,
         )
         return
-    mesh_config = operator["spec"].get("meshConfig")
-    selectors = mesh_config.get("discoverySelectors") if isinstance(mesh_config, Mapping) else None
-    if isinstance(selectors, Sequence) and not isinstance(selectors, str) and selectors:
+    if selectors := selectors_of(operator["spec"].get("meshConfig")):
         yield _discovery(selectors, wanted, namespaces)
 
 
 def _discovery(selectors: Sequence[Any], wanted: Wanted, namespaces: Sequence[Object]) -> Check:
     """Check that istiod would see the namespaces that the mesh needs."""
     known = {namespace["metadata"]["name"]: labels_of(namespace) for namespace in namespaces}
-    injected = {"istio.io/rev": wanted.revision} if wanted.revision else {"istio-injection": "enabled"}
+    injected = {REVISION_LABEL: wanted.revision} if wanted.revision else {INJECTION_LABEL: "enabled"}
     ours = {MANAGED_BY_LABEL: MANAGED_BY, **injected}
     needed = {
         ISTIO_NAMESPACE: {**known.get(ISTIO_NAMESPACE, {}), NETWORK_LABEL: wanted.network},
-        VERIFY_NAMESPACE: {MANAGED_BY_LABEL: MANAGED_BY},  # each verification makes it anew
+        # Each verification makes it anew.
+        VERIFY_NAMESPACE: {MANAGED_BY_LABEL: MANAGED_BY, INJECTION_LABEL: "enabled"},
         **({wanted.demo: {**known.get(wanted.demo, {}), **ours}} if wanted.demo else {}),
     }
-    hidden = [
-        name
-        for name, labels in needed.items()
-        if not any(
-            isinstance(selector, Mapping) and selects(selector, {**labels, _NAME_LABEL: name})
-            for selector in selectors
-        )
-    ]
-    if not hidden:
+    unseen = hidden(selectors, needed)
+    if not unseen:
         return Check("discovery-selectors", OK, "istiod sees the namespaces that the mesh needs")
-    adding = f"{{key: {_NAME_LABEL}, operator: In, values: [{', '.join(needed)}]}}"
+    adding = f"{{key: {NAME_LABEL}, operator: In, values: [{', '.join(needed)}]}}"
     return Check(
         "discovery-selectors",
         ERROR,
-        f"meshConfig.discoverySelectors of istio_overlay hide {', '.join(hidden)} from istiod",
+        f"meshConfig.discoverySelectors of istio_overlay hide {', '.join(unseen)} from istiod",
         cause="istiod ignores gateways, services and pods of a namespace that no selector matches",
         next_step=f"Add a selector for them: - matchExpressions: [{adding}]",
-        acceptable=ISTIO_NAMESPACE not in hidden,
+        acceptable=ISTIO_NAMESPACE not in unseen,
     )

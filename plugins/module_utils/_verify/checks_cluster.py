@@ -9,11 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 from .._base.certificates import time_text
-from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL, VERIFY_NAMESPACE
+from .._istio.discovery import hidden, selectors_of
+from .._istio.names import (
+    GATEWAY_PORT,
+    INJECTION_LABEL,
+    ISTIO_NAMESPACE,
+    NETWORK_LABEL,
+    VERIFY_NAMESPACE,
+)
 from .._istio.registries import retired
 from .._istio.services import covers, full_host
 from .._kubernetes.api import Object
-from .._kubernetes.client import labels_of
+from .._kubernetes.cilium import bypassing
+from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, labels_of
 from .._kubernetes.readiness import pod_unmet
 from .._peering.remote_secrets import secret_ref
 from .._trust.inventory import INTERMEDIATE, ISTIOD, ROOT, WORKLOAD
@@ -21,7 +29,9 @@ from .._trust.x509 import issued_by
 from . import findings
 from .checks_mesh import told_roots
 from .checks_proxies import Found, network_policies, proxies
+from .checks_sidecars import sidecars
 from .findings import Finding, some
+from .injection import is_injected, is_of_mesh
 from .services import exposed_hosts, is_gateway_pod
 from .state import (
     EXPIRES_ANNOTATION,
@@ -52,6 +62,7 @@ def about_cluster(cluster: ClusterState, mesh: MeshState) -> Iterator[Finding]:
             why = cluster.causes.get(kind.code)
             yield Finding(kind, cluster=cluster.name, evidence=some(evidence), why=why)
     yield from destination_rules(cluster, mesh)
+    yield from discovery(cluster, mesh)
 
 
 # Checks: each yields kinds of findings, with their evidence
@@ -192,21 +203,18 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
 
 def services(cluster: ClusterState, _mesh: MeshState) -> Found:
     """Report the Services that peers see without endpoints."""
-    injected = {
-        ns["metadata"]["name"]
-        for ns in cluster.namespaces
-        if labels_of(ns).get("istio-injection") == "enabled" or "istio.io/rev" in labels_of(ns)
-    }
     without = []
     for service in cluster.services:
         namespace, selector = service["metadata"]["namespace"], service["spec"].get("selector") or {}
-        if namespace not in injected - {ISTIO_NAMESPACE} or service["spec"].get("type") == "ExternalName":
+        if namespace == ISTIO_NAMESPACE or service["spec"].get("type") == "ExternalName":
             continue
         pods = [
             pod
             for pod in cluster.pods
             if pod["metadata"]["namespace"] == namespace and is_running(pod) and is_selected(pod, selector)
         ]
+        if not is_of_mesh(cluster, namespace, pods):
+            continue
         bare = [name_of(pod) for pod in pods if not sidecar_of(pod)]
         if bare:
             without.append(f"Service {name_of(service)}: {', '.join(bare)}")
@@ -264,6 +272,33 @@ def workload(cluster: ClusterState, mesh: MeshState) -> Found:
         yield findings.SIDECAR_UNRESPONSIVE, [cluster.sidecar_problem]
 
 
+def discovery(cluster: ClusterState, mesh: MeshState) -> Iterator[Finding]:
+    """Report the namespaces of the mesh that discovery selectors hide from istiod."""
+    labels = {namespace["metadata"]["name"]: labels_of(namespace) for namespace in cluster.namespaces}
+    proxied = {pod["metadata"]["namespace"] for pod in cluster.proxied_pods}
+    needed = {
+        name: held
+        for name, held in labels.items()
+        if name in {ISTIO_NAMESPACE, *proxied} or is_injected(cluster, name)
+    }
+    if mesh.full:
+        needed.setdefault(VERIFY_NAMESPACE, {MANAGED_BY_LABEL: MANAGED_BY, INJECTION_LABEL: "enabled"})
+    unseen = hidden(selectors_of(cluster.mesh_config), needed)
+    if unseen:
+        first = {ISTIO_NAMESPACE: "gateway", VERIFY_NAMESPACE: "endpoints"}
+        yield Finding(
+            findings.NAMESPACE_HIDDEN,
+            cluster=cluster.name,
+            evidence=some([f"namespace {name} has labels that no selector names" for name in unseen]),
+            breaks=next((check for name, check in first.items() if name in unseen), None),
+        )
+
+
+def cilium(cluster: ClusterState, _mesh: MeshState) -> Found:
+    if found := bypassing(cluster.cilium):
+        yield findings.SIDECARS_BYPASSED, found
+
+
 def untold(cluster: ClusterState, _mesh: MeshState) -> Found:
     """Report what could not be looked at, so that nobody takes it for well."""
     if reasons := [reason for part in cluster.untold.values() for reason in part]:
@@ -281,9 +316,11 @@ _CLUSTER_CHECKS: tuple[Callable[[ClusterState, MeshState], Found], ...] = (
     proxies,
     network_policies,
     services,
+    sidecars,
     mtls,
     foreign_secrets,
     workload,
+    cilium,
     untold,
 )
 

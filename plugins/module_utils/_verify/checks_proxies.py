@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .._istio.envoy import minor_of
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE
 from .._kubernetes.api import Object
 from .._trust.x509 import issued_by
@@ -30,6 +31,9 @@ def proxies(cluster: ClusterState, _mesh: MeshState) -> Found:
     strangers = [told for proxy in cluster.proxies if (told := _stranger(proxy, cluster))]
     if strangers:
         yield findings.PROXY_ROOT_DIFFERS, strangers
+    strange_versions = [told for proxy in cluster.proxies if (told := _strange_version(proxy, cluster))]
+    if strange_versions:
+        yield findings.PROXY_VERSION_UNSUPPORTED, strange_versions
     for kind, of_gateway in (
         (findings.GATEWAY_CONFIG_REJECTED, True),
         (findings.PROXY_CONFIG_REJECTED, False),
@@ -65,6 +69,16 @@ def _stranger(proxy: Proxy, cluster: ClusterState) -> str | None:
         issuer = proxy.chain[-1].issuer.rfc4514_string()
         return f"the certificate of {proxy.pod} is of {issuer}, and istiod gives out {told_roots(roots)}"
     return None
+
+
+def _strange_version(proxy: Proxy, cluster: ClusterState) -> str | None:
+    """Return what is wrong with the version of a proxy. Istio supports its istiod's, and the minor before."""
+    known = [istiod.version for istiod in cluster.istiods if istiod.version]
+    minor = minor_of(proxy.version)
+    ahead = [theirs - minor for each in known if minor and (theirs := minor_of(each))]
+    if not ahead or any(number in (0, 1) for number in ahead):
+        return None
+    return f"{proxy.pod} is of Istio {proxy.version}, istiod of {', '.join(sorted(set(known)))}"
 
 
 def _told_servers(gateway: Object) -> str:

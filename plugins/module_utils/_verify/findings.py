@@ -14,6 +14,7 @@ from typing import Any
 
 from .._base.members import Member
 from .._kubernetes.causes import Cause
+from .._kubernetes.cilium import BYPASSED, BYPASSED_CAUSE, BYPASSED_NEXT
 
 ERROR, UNKNOWN, WARNING = "error", "unknown", "warning"
 """Severities: it is wrong; whether it is wrong cannot be told; it works, but look at it. Worst first."""
@@ -257,6 +258,23 @@ DNS_CAPTURE_MISSING = Kind(
     _ISSUES + "31760",
     severity=WARNING,
 )
+NAMESPACE_HIDDEN = Kind(
+    "namespace-hidden",
+    "Discovery selectors hide namespaces of the mesh from istiod: their Services have no endpoints, and new "
+    "pods do not start, because they get no ConfigMap istio-ca-root-cert",
+    "meshConfig.discoverySelectors in istio_overlay select none of the labels of these namespaces",
+    "kubectl -n istio-system get configmap istio -o yaml, in {cluster}; label the namespaces, or add a "
+    "selector to istio_overlay, then {playbook}.istio --limit {cluster_host}",
+    "https://istio.io/latest/blog/2021/discovery-selectors/",
+)
+SIDECARS_BYPASSED = Kind(
+    "sidecars-bypassed",
+    BYPASSED,
+    BYPASSED_CAUSE,
+    BYPASSED_NEXT,
+    "https://docs.cilium.io/en/stable/network/servicemesh/istio/",
+    severity=WARNING,
+)
 RETIRED_REGISTRY = Kind(
     "retired-registry",
     "Pods run images of a registry that is switched off in December 2026",
@@ -394,6 +412,33 @@ PROXY_CONFIG_REJECTED = Kind(
     "kubectl get envoyfilters,virtualservices,destinationrules,serviceentries -A, in {cluster}; correct what "
     "the evidence names",
     "https://istio.io/latest/docs/ops/diagnostic-tools/proxy-cmd/",
+)
+
+PROXY_VERSION_UNSUPPORTED = Kind(
+    "proxy-version-unsupported",
+    "Running proxies are of a version that their istiod does not support",
+    "their pods run since before an upgrade of Istio, or istiod was set back to an older version; Istio "
+    "supports proxies of istiod's own minor version and of the one before",
+    "kubectl rollout restart the workloads that the evidence names, in {cluster}",
+    "https://istio.io/latest/docs/releases/supported-releases/#control-planedata-plane-skew",
+    severity=WARNING,
+)
+SIDECAR_MISSING = Kind(
+    "sidecar-missing",
+    "Running pods have no sidecar, though new ones would get one: their requests do not reach other clusters",
+    "they were started before injection was switched on",
+    "kubectl rollout restart the workloads that the evidence names, in {cluster}",
+    _INJECTION,
+    severity=WARNING,
+)
+INJECTOR_MISSING = Kind(
+    "injector-missing",
+    "Sidecars are asked for that no istiod of the cluster injects: new pods get none",
+    "the label names a revision or tag that is not installed, or the namespace switches injection off",
+    "kubectl get mutatingwebhookconfigurations -L istio.io/rev,istio.io/tag, in {cluster}; give the "
+    "namespaces of the evidence a label of those, or add the tag to istio_revision_tags",
+    _INJECTION,
+    severity=WARNING,
 )
 
 # Services that do not cross, though nothing says so

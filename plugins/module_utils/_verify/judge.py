@@ -117,7 +117,11 @@ def about_clusters(mesh: MeshState) -> list[Finding]:
 
 
 _CAUSES: dict[Kind, tuple[Kind, ...]] = {
-    findings.WORKLOAD_NOT_READY: (findings.ISTIOD_MISSING, findings.WORKLOAD_NOT_INJECTED),
+    findings.WORKLOAD_NOT_READY: (
+        findings.ISTIOD_MISSING,
+        findings.WORKLOAD_NOT_INJECTED,
+        findings.NAMESPACE_HIDDEN,
+    ),
     findings.WORKLOAD_NOT_INJECTED: (findings.ISTIOD_MISSING,),
     findings.SIDECAR_UNRESPONSIVE: (findings.WORKLOAD_NOT_READY, findings.WORKLOAD_NOT_INJECTED),
     findings.GATEWAY_NOT_READY: (findings.GATEWAY_PORT_WRONG,),

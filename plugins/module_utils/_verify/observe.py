@@ -21,6 +21,7 @@ from .._istio.names import ISTIO_NAMESPACE, VERIFY_NAMESPACE
 from .._istio.record import RECORD_REF, Record, require_cluster, require_identity
 from .._istio.services import may_merge, mesh_config_in
 from .._kubernetes.api import ApiError, Object
+from .._kubernetes.cilium import CILIUM_REF
 from .._kubernetes.client import KubernetesClient, labels_of
 from .._kubernetes.kubeconfig import KubeconfigError
 from .._kubernetes.readiness import pod_unmet
@@ -310,6 +311,36 @@ def _is_here(obj: Object) -> bool:
     return bool(obj["metadata"]["namespace"] == ISTIO_NAMESPACE)
 
 
+def _if_allowed(
+    part: str, read: Callable[[ClusterState, KubernetesClient], None]
+) -> Callable[[ClusterState, KubernetesClient], None]:
+    """Return a reader whose refusal leaves only its own part untold."""
+
+    def reader(state: ClusterState, client: KubernetesClient) -> None:
+        try:
+            read(state, client)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            state.untold[part] = [str(error)]
+
+    return reader
+
+
+def _read_injectors(state: ClusterState, client: KubernetesClient) -> None:
+    found = client.list_objects("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", None)
+    state.injectors = [
+        webhook
+        for configuration in found
+        for webhook in configuration.get("webhooks") or []
+        if webhook["name"].endswith(_INJECTOR)
+    ]
+
+
+def _read_cilium(state: ClusterState, client: KubernetesClient) -> None:
+    state.cilium = client.get(CILIUM_REF)
+
+
 def _read_foreign_policies(state: ClusterState, client: KubernetesClient) -> None:
     for api_version, kind in _FOREIGN_POLICIES:
         try:
@@ -320,6 +351,9 @@ def _read_foreign_policies(state: ClusterState, client: KubernetesClient) -> Non
                 raise
             state.untold["policies"] = [str(error)]
 
+
+_INJECTOR = "sidecar-injector.istio.io"
+"""End of the names of all webhooks of Istio that give pods a sidecar."""
 
 _FOREIGN_POLICIES = (
     ("cilium.io/v2", "CiliumNetworkPolicy"),
@@ -344,6 +378,8 @@ _READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
     _lists("deployments", "apps/v1", "Deployment", ISTIO_NAMESPACE),
     _lists("network_policies", "networking.k8s.io/v1", "NetworkPolicy"),
     _read_foreign_policies,
+    _if_allowed("injection", _read_injectors),
+    _if_allowed("cilium", _read_cilium),
 )
 
 

@@ -16,9 +16,11 @@ from .._istio.envoy import (
     REJECTED_LISTENERS,
     REJECTED_ROUTES,
     SECRETS,
+    SERVER_INFO,
     UPDATES_REJECTED,
     Dump,
     has_rejected,
+    istio_version,
     rejected,
 )
 from .._kubernetes.api import Object, ObjectRef
@@ -91,7 +93,7 @@ def _look(client: KubernetesClient, pod: Object, is_gateway: bool) -> Proxy:
         told = (load_json(answer, f"What the proxy of pod {namespace}/{name} tells") for answer in answers)
         return [entry for answer in told for entry in answer.get("configs") or []]
 
-    secrets, stats, routes = ask(SECRETS, UPDATES_REJECTED, REJECTED_ROUTES)
+    secrets, stats, routes, server = ask(SECRETS, UPDATES_REJECTED, REJECTED_ROUTES, SERVER_INFO)
     refused = rejected(entries([routes]))
     if has_rejected(stats.decode(errors="replace")):
         refused |= rejected(entries(ask(REJECTED_LISTENERS, *REJECTED_CLUSTERS)))
@@ -101,5 +103,6 @@ def _look(client: KubernetesClient, pod: Object, is_gateway: bool) -> Proxy:
         is_gateway,
         own_chain(held, f"the certificate {what}"),
         trusted_roots(held, f"the roots {what}"),
+        istio_version(load_json(server, f"What the proxy {what} tells of itself")),
         refused,
     )

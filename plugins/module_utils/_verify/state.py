@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .._trust.inventory import Seen
 
 PROXY = "istio-proxy"
-SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
 EXPIRES_ANNOTATION = "exomesh.istio/expires"
 """Annotation with a Unix time. A workload that still exists after that time was left behind."""
 
@@ -85,6 +84,7 @@ class Proxy:
     :param pod: its pod, as ``namespace/name``.
     :param chain: its certificate and those above it.
     :param roots: the roots that it trusts.
+    :param version: its version of Istio; empty if it does not tell.
     :param rejected: why it rejected what istiod sent, by the name of the resource.
     """
 
@@ -92,6 +92,7 @@ class Proxy:
     is_gateway: bool
     chain: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
+    version: str = ""
     rejected: dict[str, str] = field(default_factory=dict)
 
 
@@ -108,6 +109,8 @@ class ClusterState:
     :param policies: what istiod applies to the whole mesh; None if it was not asked or did not answer.
     :param certificates_problem: why its secret cacerts cannot be read.
     :param given_addresses: Services without a selector to which somebody gave addresses, by their names.
+    :param injectors: the webhooks that give pods a sidecar; None if they may not be read.
+    :param cilium: the ConfigMap with the settings of Cilium; None if the cluster has none.
     :param foreign_policies: kinds of policies for networks that are not judged here, each with their number.
     :param proxies: the running proxies that were asked.
     :param deployments: the Deployments in Istio's namespace.
@@ -144,6 +147,8 @@ class ClusterState:
     service_entries: list[Object] = field(default_factory=list)
     peer_authentications: list[Object] = field(default_factory=list)
     network_policies: list[Object] = field(default_factory=list)
+    injectors: list[Object] | None = None
+    cilium: Object | None = None
     foreign_policies: dict[str, int] = field(default_factory=dict)
     proxies: list[Proxy] = field(default_factory=list)
     authorization_policies: list[Object] = field(default_factory=list)

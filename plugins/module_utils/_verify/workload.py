@@ -27,7 +27,7 @@ from .._base.text import new_mark
 from .._base.waiting import concurrently, told_in_time
 from .._istio.envoy import ADMIN_PORT
 from .._istio.istiod import tolerations
-from .._istio.names import GATEWAY_PORT, SMALL_SIDECAR, VERIFY_NAMESPACE
+from .._istio.names import GATEWAY_PORT, INJECTION_LABEL, SMALL_SIDECAR, VERIFY_NAMESPACE
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.causes import wait_unless_it_lasts
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
@@ -335,7 +335,7 @@ def workload_objects(
             "kind": "Namespace",
             "metadata": {
                 "name": VERIFY_NAMESPACE,
-                "labels": {**owned, "istio-injection": "enabled"},
+                "labels": {**owned, INJECTION_LABEL: "enabled"},
                 "annotations": {EXPIRES_ANNOTATION: str(int(time.time()) + workload.lifetime)},
             },
         },

@@ -26,6 +26,7 @@ ISTIOD, GATEWAY = "istiod-1", "gateway-1"
 PLURALS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Gateway": "/apis/networking.istio.io/v1/namespaces/{}/gateways",
+    "MutatingWebhookConfiguration": ("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"),
     "Namespace": "/api/v1/namespaces",
 }
 ENVIRONMENT = {"ISTIO_META_DNS_CAPTURE": "true", "ISTIO_META_CLUSTER_ID": "{name}", "CLUSTER_ID": "{name}"}
@@ -55,6 +56,11 @@ class RunningCluster:
         labels = {"topology.istio.io/network": f"network-{name}"}
         self.put("Namespace", SYSTEM, labels)
         self.put("Namespace", "shop", {"istio-injection": "enabled"})
+        webhook = {
+            "name": "namespace.sidecar-injector.istio.io",
+            "namespaceSelector": {"matchLabels": {"istio-injection": "enabled"}},
+        }
+        self.put("MutatingWebhookConfiguration", "istio-revision-tag-default", webhooks=[webhook])
         self.put("ConfigMap", "istio-ca-root-cert", data={"root-cert.pem": rules.chain_pem(root.chain)})
         self.put("ConfigMap", "kube-root-ca.crt", data={"ca.crt": CA_OF_TESTS.pem.decode()})
         mesh = {"defaultConfig": {"meshId": "mesh1", "proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}}
@@ -158,6 +164,7 @@ class RunningCluster:
         return {
             "/config_dump?resource=dynamic_active_secrets": {"configs": [secret, roots]},
             envoy.UPDATES_REJECTED: {},
+            envoy.SERVER_INFO: {"node": {"metadata": {"ISTIO_VERSION": "1.31.1"}}},
             envoy.REJECTED_ROUTES: {},
             "/config_dump?include_eds": {"configs": [secrets, clusters]},
             f"/config_dump?{query}": {"configs": endpoints},

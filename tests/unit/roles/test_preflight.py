@@ -559,8 +559,8 @@ def named(*names: str) -> Object:
     ("selectors", "hidden"),
     [
         ([{"matchLabels": {"team": "shop"}}], "istio-system, exomesh-verify, exodemo"),
-        ([{"matchLabels": {"istio-injection": "enabled"}}], "istio-system, exomesh-verify"),
-        ([{"matchLabels": {"istio-injection": "enabled"}}, named("istio-system")], "exomesh-verify"),
+        ([{"matchLabels": {"istio-injection": "enabled"}}], "istio-system"),
+        ([named("istio-system", "exodemo")], "exomesh-verify"),
         ([named("istio-system", "exomesh-verify")], "exodemo"),
     ],
 )
@@ -589,6 +589,16 @@ def test_namespaces_that_istiod_would_not_see_are_named(
 )
 def test_selectors_of_all_that_the_mesh_needs_are_right(cluster: Cluster, selectors: list[Object]) -> None:
     assert cluster.check("discovery-selectors", **discovery(*selectors)).outcome == "ok"
+
+
+def test_cilium_that_leads_connections_past_sidecars_is_a_warning(cluster: Cluster) -> None:
+    assert cluster.check("socket-load-balancing").outcome == "ok"
+    metadata = {"name": "cilium-config", "namespace": "kube-system"}
+    data = {"kube-proxy-replacement": "true"}
+    cluster.client.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    check = cluster.check("socket-load-balancing")
+    assert (check.outcome, "socketLB.hostNamespaceOnly=true" in check.next_step) == ("warning", True)
+    cluster.client.delete(ObjectRef("v1", "ConfigMap", "cilium-config", "kube-system"))
 
 
 def definition(plural: str, bundle: str, version: str = "v1") -> Object:

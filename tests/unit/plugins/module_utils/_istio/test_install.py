@@ -335,6 +335,20 @@ def test_retired_registry_in_the_manifest_is_refused(place: Place) -> None:
         plan(place.client, place.istioctl, SETTINGS)
 
 
+def test_selectors_that_hide_istio_from_istiod_are_refused(place: Place) -> None:
+    shop, named = ({"matchLabels": {key: value}} for key, value in (("team", "shop"), ("network", "n")))
+    ours = {"matchLabels": {"topology.istio.io/network": "network-vie"}}
+    for selectors, refused in (([shop, named], True), ([shop, ours], False), ([], False)):
+        spec = {"meshConfig": {"discoverySelectors": selectors}}
+        settings = OperatorSettings(network="network-vie", spec=spec)
+        if not refused:
+            plan(place.client, place.istioctl, settings)
+            continue
+        with pytest.raises(ExomeshError, match="hide istio-system from istiod") as caught:
+            plan(place.client, place.istioctl, settings)
+        assert caught.value.code == "namespace_hidden"
+
+
 def test_missing_pull_secret_is_told_once_there_is_a_namespace(place: Place) -> None:
     settings = OperatorSettings(image_pull_secrets=["mirror"])
     found = plan(place.client, place.istioctl, settings)

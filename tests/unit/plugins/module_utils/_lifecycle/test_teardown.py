@@ -141,7 +141,8 @@ def test_what_users_have_stays_with_what_it_needs(cluster: Cluster) -> None:
     cluster.put("VirtualService", "mine", "default")
     cluster.put("ConfigMap", "mine", "istio-system")
     cluster.put("Secret", "cacerts-backup-1", labels=OURS)
-    cluster.put("Pod", "web", "default", {"security.istio.io/tlsMode": "istio"})
+    cluster.put("Pod", "web", "default", spec={"containers": [{"name": "istio-proxy"}]})
+    cluster.put("Namespace", "shop", labels={"istio.io/rev": "stable"})
     _changes, left = cluster.teardown().run(5)
     reasons = {item.what: item.why for item in left}
     assert reasons["VirtualService default/mine"] == "Istio objects of users"
@@ -149,6 +150,7 @@ def test_what_users_have_stays_with_what_it_needs(cluster: Cluster) -> None:
     assert "ConfigMap istio-system/mine" in reasons["Namespace istio-system"]
     assert "something else had made" in reasons["Secret istio-system/cacerts-backup-1"]
     assert "restart their workloads" in reasons["Pod default/web"]
+    assert reasons["Label for injection of shop"] == "users have set it"
     kept = {f"customresourcedefinitions/{CRD}", "namespaces/istio-system/configmaps/mine"}
     assert kept | {"namespaces/istio-system"} <= cluster.left()
     assert "namespaces/istio-system/secrets/cacerts" not in cluster.left()

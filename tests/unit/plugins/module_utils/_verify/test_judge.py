@@ -34,6 +34,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import
     Istiod,
     MeshState,
     PairState,
+    Proxy,
     Reach,
     RemoteSecret,
     Sample,
@@ -51,6 +52,28 @@ MESH_ROOT, OTHER_ROOT = (
 DYING_ROOT = new_root(new_key(ECDSA), "Mesh", timedelta(days=20), NOW - timedelta(days=1))
 NEXT_CA = new_root(new_key(ECDSA), "Mesh", timedelta(days=3650), NOW - timedelta(days=1))
 """Named as MESH_ROOT, with another key."""
+
+
+def injectors(revision: str) -> list[dict[str, Any]]:
+    """What the webhooks of a revision or tag select, as istioctl 1.31 renders them."""
+
+    def where(key: str, operator: str, *values: str) -> dict[str, Any]:
+        return {"key": key, "operator": operator, **({"values": [*values]} if values else {})}
+
+    def webhook(namespace: list[dict[str, Any]], pod: list[dict[str, Any]]) -> dict[str, Any]:
+        selectors = {"namespaceSelector": namespace, "objectSelector": pod}
+        return {name: {"matchExpressions": expressions} for name, expressions in selectors.items()}
+
+    unlabelled, no_revision = (where(key, "DoesNotExist") for key in ("istio-injection", "istio.io/rev"))
+    wanted = where("istio.io/rev", "In", revision)
+    not_out = where("sidecar.istio.io/inject", "NotIn", "false")
+    found = [webhook([wanted, unlabelled], [not_out]), webhook([no_revision, unlabelled], [not_out, wanted])]
+    if revision == "default":
+        enabled = where("istio-injection", "In", "enabled")
+        asked = where("sidecar.istio.io/inject", "In", "true")
+        found.append(webhook([enabled], [not_out]))
+        found.append(webhook([unlabelled, no_revision], [asked, no_revision]))
+    return found
 
 
 # Judging
@@ -129,6 +152,7 @@ def cluster(name: str, number: int) -> ClusterState:
         ],
         pods=[gateway_pod, workload, web],
         services=[gateway, service("web", f"10.97.0.{number}", 80, {}, {"app": "web"}, "shop")],
+        injectors=[*injectors("default"), *injectors("stable")],
         gateways=[
             {
                 "metadata": {"name": "expose", "namespace": "istio-system"},
@@ -283,6 +307,44 @@ def bare_pod(state: ClusterState) -> None:
     state.pods.append(pod("web-2", {"app": "web"}, "shop", sidecar=False))
 
 
+def lone_pod(labels: dict[str, str], namespace_labels: dict[str, str]) -> Callable[[MeshState], None]:
+    """A pod without sidecar and Service, in a namespace with these labels."""
+
+    def change(mesh: MeshState) -> None:
+        fra = mesh.clusters["fra"]
+        fra.pods.append(pod("job", labels, "lone", sidecar=False))
+        fra.namespaces.append({"metadata": {"name": "lone", "labels": namespace_labels}})
+
+    return change
+
+
+def half_injected(mesh: MeshState) -> None:
+    """A Service in a namespace without label, one of whose pods has a sidecar by its own label."""
+    fra = mesh.clusters["fra"]
+    lone_pod({"app": "half"}, {})(mesh)
+    other = pod("with", {"app": "half", "sidecar.istio.io/inject": "true"}, "lone")
+    other["spec"]["initContainers"][0]["env"][1]["value"] = "network-fra"
+    fra.pods.append(other)
+    fra.services.append(service("half", "10.98.0.1", 80, {}, {"app": "half"}, "lone"))
+
+
+def hide(*names: str) -> Callable[[MeshState], None]:
+    """Discovery selectors that select only these namespaces."""
+    expression = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [*names]}
+    return in_fra(lambda c: c.mesh_config.update(discoverySelectors=[{"matchExpressions": [expression]}]))
+
+
+def proxy_of(version: str) -> Callable[[MeshState], None]:
+    return of_fra("proxies", [Proxy("shop/web-1", False, (), (), version)])
+
+
+def cilium(**data: str) -> Callable[[MeshState], None]:
+    return of_fra("cilium", {"data": {name.replace("_", "-"): value for name, value in data.items()}})
+
+
+ENABLED, STABLE = {"istio-injection": "enabled"}, {"istio.io/rev": "stable"}
+
+
 def headless(state: ClusterState) -> None:
     state.services[1]["spec"]["clusterIP"] = "None"
 
@@ -357,6 +419,35 @@ WAY = "vie -> fra"
         (of_fra("network_policies", policy(ingress=[{}])), []),
         (in_fra(headless), [("service-shape-differs", "fra")]),
         (in_fra(bare_pod), [("endpoint-without-sidecar", "fra")]),
+        (half_injected, [("endpoint-without-sidecar", "fra")]),
+        (lone_pod({}, ENABLED), [("sidecar-missing", "fra")]),
+        (lone_pod({}, STABLE), [("sidecar-missing", "fra")]),
+        (lone_pod({"sidecar.istio.io/inject": "true"}, {}), [("sidecar-missing", "fra")]),
+        (lone_pod({"sidecar.istio.io/inject": "false"}, ENABLED), []),
+        (lone_pod({}, {"istio-injection": "disabled", **STABLE}), []),
+        (lone_pod({}, {}), []),
+        (lone_pod({"istio.io/rev": "stable"}, {}), [("sidecar-missing", "fra")]),
+        (lone_pod({"istio.io/rev": "gone"}, {}), [("injector-missing", "fra")]),
+        (lone_pod({"istio.io/rev": "gone", "sidecar.istio.io/inject": "false"}, {}), []),
+        (lone_pod({}, {"istio.io/rev": "gone"}), [("injector-missing", "fra")]),
+        (
+            lone_pod({"sidecar.istio.io/inject": "true"}, {"istio-injection": "disabled"}),
+            [("injector-missing", "fra")],
+        ),
+        (of_fra("injectors", []), [("injector-missing", "fra")]),
+        (of_fra("injectors", None), []),
+        (hide("istio-system", "exomesh-verify", "shop"), []),
+        (hide("istio-system", "exomesh-verify"), [("namespace-hidden", "fra")]),
+        (hide("istio-system", "shop"), [("namespace-hidden", "fra")]),
+        (hide("exomesh-verify", "shop"), [("namespace-hidden", "fra")]),
+        (proxy_of("1.30.4"), []),
+        (proxy_of(""), []),
+        (proxy_of("1.29.9"), [("proxy-version-unsupported", "fra")]),
+        (proxy_of("1.32.0"), [("proxy-version-unsupported", "fra")]),
+        (cilium(kube_proxy_replacement="true"), [("sidecars-bypassed", "fra")]),
+        (cilium(bpf_lb_sock="true", bpf_lb_sock_hostns_only="false"), [("sidecars-bypassed", "fra")]),
+        (cilium(kube_proxy_replacement="true", bpf_lb_sock_hostns_only="true"), []),
+        (cilium(kube_proxy_replacement="false"), []),
         (
             of_fra(
                 "peer_authentications",

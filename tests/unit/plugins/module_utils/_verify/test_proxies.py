@@ -144,3 +144,27 @@ def test_each_workload_is_asked_once_and_the_gateway_always(mesh: RunningMesh) -
     assert [line.partition(": ")[0] for line in found["not-told"]["evidence"]] == [
         "the proxy of pod shop/web-2"
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [("1.29.2", {"proxy-version-unsupported"}), ("1.30.2", set()), ("master-alpha", set())],
+)
+def test_a_proxy_of_another_version(mesh: RunningMesh, version: str, found: set[str]) -> None:
+    serve(mesh, "web-1", {envoy.SERVER_INFO: {"node": {"metadata": {"ISTIO_VERSION": version}}}})
+    assert set(look(mesh)[1]) == found
+
+
+def test_injectors_that_may_not_be_read_are_told(mesh: RunningMesh) -> None:
+    path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+    mesh["vie"].api.failures["GET", path] = [status(403, "Forbidden", "you may not")]
+    state, found = look(mesh)
+    assert (state, set(found)) == ("unknown", {"not-told"})
+    assert "you may not" in found["not-told"]["evidence"][0]
+
+
+def test_cilium_that_leads_past_sidecars(mesh: RunningMesh) -> None:
+    mesh["vie"].put("ConfigMap", "cilium-config", namespace="kube-system", data={"bpf-lb-sock": "true"})
+    state, found = look(mesh)
+    assert (state, set(found)) == ("healthy", {"sidecars-bypassed"})
+    assert "socketLB.hostNamespaceOnly=true" in found["sidecars-bypassed"]["next_step"]
