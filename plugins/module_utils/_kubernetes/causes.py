@@ -175,6 +175,12 @@ _SIGNS = (
         "verify_client_image, demo_server_image or demo_client_image",
     ),
     _Sign(
+        r'configmap "istio-ca-root-cert" not found',
+        "istiod has not put its ConfigMap istio-ca-root-cert into the namespace",
+        "kubectl -n istio-system get configmap istio -o yaml",
+        "see whether discoverySelectors there leave out the namespace, and whether istiod is ready",
+    ),
+    _Sign(
         r"RBAC: access denied",
         "An AuthorizationPolicy refuses the request",
         "kubectl get authorizationpolicies -A",

@@ -65,6 +65,7 @@ UNSERVED = (
             "authorizationpolicies",
             True,
         ),
+        ('configmap "istio-ca-root-cert" not found', "istiod has not put", "configmap istio -o yaml", False),
         (UNSERVED, "failed to list *v1.WorkloadEntry", "get crd workloadentries.networking", False),
     ],
 )
@@ -83,9 +84,8 @@ def test_the_cause_is_named_with_a_command_that_shows_it(
 def test_the_cluster_that_the_words_name_is_where_to_look() -> None:
     cause = cause_in(UNSERVED)
     assert cause
-    assert cause.next_step("fra").startswith(
-        "kubectl get crd workloadentries.networking.istio.io -o yaml, in vie"
-    )
+    command = "kubectl get crd workloadentries.networking.istio.io -o yaml, in vie; "
+    assert cause.next_step("fra").startswith(command)
 
 
 def test_words_that_name_no_cause() -> None:
