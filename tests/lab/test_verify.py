@@ -615,7 +615,8 @@ def both_to(cluster: str, code: str) -> Found:
 def refused_rollout(mesh: Mesh) -> Iterator[None]:
     """A rollout of the gateway that a ResourceQuota refuses, while the old pod serves."""
     pods = mesh.clients["cluster1"].list_objects("v1", "Pod", SYSTEM)
-    quota = obj("ResourceQuota", "full", SYSTEM, spec={"hard": {"pods": str(len(pods))}})
+    staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    quota = obj("ResourceQuota", "full", SYSTEM, spec={"hard": {"pods": str(len(staying))}})
     with mesh.created("cluster1", quota):
 
         def restart(deployment: Object) -> None:
