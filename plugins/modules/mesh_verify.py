@@ -102,7 +102,7 @@ options:
     default: own
   server_image:
     description:
-      - Image of the test server. It must serve HTTP on port 3000.
+      - Image of the test server. It must serve HTTP on port 3000 as user 65532, who is nobody.
     type: str
     default: exo.container-registry.com/exoscale-images/exo-webtest:v2
   client_image:

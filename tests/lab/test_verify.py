@@ -707,6 +707,29 @@ def both_to(cluster: str, code: str) -> Found:
     return [(code, f"{other} -> {cluster}") for other in NAMES if other != cluster]
 
 
+@contextmanager
+def refused_rollout(mesh: Mesh) -> Iterator[None]:
+    """A rollout of the gateway that a ResourceQuota refuses, while the old pod serves."""
+    pods = mesh.clients["cluster1"].list_objects("v1", "Pod", SYSTEM)
+    staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    quota = obj("ResourceQuota", "full", SYSTEM, spec={"hard": {"pods": str(len(staying))}})
+    with mesh.created("cluster1", quota):
+
+        def restart(deployment: Object) -> None:
+            deployment["spec"]["template"]["metadata"].setdefault("annotations", {})["test"] = "restarted"
+
+        with mesh.changed("cluster1", GATEWAY_DEPLOYMENT, restart):
+            yield
+
+
+def denied(cluster: str) -> Harm:
+    """A policy in the root namespace that refuses every request to the test workload."""
+    selector = {"matchLabels": {"app": f"verify-{cluster}"}}
+    spec = {"action": "DENY", "selector": selector, "rules": [{}]}
+    policy = obj("AuthorizationPolicy", "deny-all", SYSTEM, "security.istio.io/v1", spec=spec)
+    return lambda mesh: mesh.created(cluster, policy)
+
+
 def network_policy(cluster: str) -> Harm:
     spec = {
         "podSelector": {"matchLabels": {"istio": "eastwestgateway"}},
@@ -977,6 +1000,10 @@ FAULTS = [
         "gateway's port leads elsewhere",
         change("cluster3", GATEWAY_SERVICE, port_15443(targetPort=15021)),
         [("gateway-port-wrong", "cluster3")],
+    ),
+    Fault("quota refuses the gateway's new pod", refused_rollout, [("rollout-stuck", "cluster1")]),
+    Fault(
+        "policy refuses the test", denied("cluster2"), both_to("cluster2", "request-denied"), requests=True
     ),
     Fault("expose Gateway deleted", delete("cluster3", EXPOSE), [("gateway-not-exposed", "cluster3")]),
     Fault(

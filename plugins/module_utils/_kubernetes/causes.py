@@ -31,26 +31,30 @@ class Cause:
     :param command: a command whose output shows the cause.
     :param advice: what removes the cause.
     :param lasts: whether it does not come right by waiting.
+    :param cluster: the cluster of the cause, if the words name one.
     """
 
     told: str
     command: str
     advice: str
     lasts: bool = False
+    cluster: str | None = None
 
     def next_step(self, cluster: str | None = None) -> str:
         """Return the command and the advice.
 
         :param cluster: the cluster to name, if what is around the text does not name it.
         """
-        return f"{self.command}{f', in {cluster}' if cluster else ''}; {self.advice}"
+        place = self.cluster or cluster
+        return f"{self.command}{f', in {place}' if place else ''}; {self.advice}"
 
 
 @dataclass(frozen=True)
 class _Sign:
     """A cause and the words by which it is recognised.
 
-    :param words: an expression. Its group ``who`` is what is named; ``{words}`` is all from its beginning.
+    :param words: an expression. Its group ``who`` is what is named, its group ``cluster`` where that is;
+        ``{words}`` is all from its beginning.
     """
 
     words: str
@@ -171,6 +175,12 @@ _SIGNS = (
         "verify_client_image, demo_server_image or demo_client_image",
     ),
     _Sign(
+        r'configmap "istio-ca-root-cert" not found',
+        "istiod has not put its ConfigMap istio-ca-root-cert into the namespace",
+        "kubectl -n istio-system get configmap istio -o yaml",
+        "see whether discoverySelectors there leave out the namespace, and whether istiod is ready",
+    ),
+    _Sign(
         r"RBAC: access denied",
         "An AuthorizationPolicy refuses the request",
         "kubectl get authorizationpolicies -A",
@@ -178,13 +188,11 @@ _SIGNS = (
         lasts=True,
     ),
     _Sign(
-        r"failed to (?:list|watch) (?P<who>\*[\w.]+): (?:the server could not find the requested resource|"
-        r"no matches for kind).*",
-        "Its API serves no version of this kind that istiod reads: {words}",
-        "kubectl get crd -o custom-columns=KIND:.spec.names.kind,"
-        "SERVED:.spec.versions[?(@.served==true)].name",
-        "install the CustomResourceDefinition of {who} in a version that this Istio reads",
-        lasts=True,
+        r"(?:in cluster (?P<cluster>[\w.-]+): )?failed to list \*[\w.]+: the server could not find the "
+        r"requested resource \(get (?P<who>[\w.-]+)\)",
+        "Its API serves no version of {who} that istiod reads: {words}",
+        "kubectl get crd {who} -o yaml",
+        "see which versions have served: true, and install one that this Istio reads",
     ),
 )
 """The known causes. The first one whose words are found counts."""
@@ -207,7 +215,7 @@ def cause_in(said: str, namespace: str | None = None) -> Cause | None:
                 "place": f"-n {namespace} " if namespace else "",
             }
             told, command, advice = (text.format(**parts) for text in (sign.told, sign.command, sign.advice))
-            return Cause(told, command, advice, sign.lasts)
+            return Cause(told, command, advice, sign.lasts, match.groupdict().get("cluster"))
     return None
 
 
@@ -239,8 +247,12 @@ _COMPLAINT = re.compile(
 
 
 def last_complaint(log: str) -> str | None:
-    """Return the last line of a log that reports an error, as one line without its time; None without one."""
+    """Return the last error that a log reports, without its time; None without one.
+
+    An error whose cause is known goes before later ones, which often only follow from it.
+    """
     lines = [line for line in log.splitlines() if _COMPLAINT.search(line)]
     if not lines:
         return None
+    lines = [line for line in lines if cause_in(line)] or lines
     return " ".join(re.sub(r"^\S*\d\d:\d\d:\d\d\S*\s", "", lines[-1]).split())[:_WORDS]

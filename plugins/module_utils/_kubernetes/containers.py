@@ -14,6 +14,9 @@ from .images import PULL_POLICY
 NOBODY = 65532
 """User and group ID of an unprivileged process, as in images without root."""
 
+POD_SECURITY = {"seccompProfile": {"type": "RuntimeDefault"}}
+"""The ``securityContext`` of a pod whose sidecar is injected, as Istio sets none for the sidecar."""
+
 
 def server_container(name: str, image: str) -> Object:
     """Return a container that Pod Security admits at level restricted, and every ResourceQuota counts."""

@@ -54,7 +54,7 @@ def wait_until_gone(client: KubernetesClient, refs: Sequence[ObjectRef], timeout
         + (f" and {len(more)} more" if more else ""),
         "not_deleted",
         cluster=client.name,
-        cause=cause.told if cause else kept,
+        cause=f"{cause.told} ({kept})" if cause else kept,
         next_step=cause.next_step()
         if cause
         else f"kubectl {place}get {left[0].kind.lower()} {left[0].name} -o yaml; see its finalizers and "

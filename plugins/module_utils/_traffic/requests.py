@@ -29,7 +29,7 @@ from .._istio.names import SMALL_SIDECAR
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.causes import wait_unless_it_lasts
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient, is_ours
-from .._kubernetes.containers import client_container
+from .._kubernetes.containers import POD_SECURITY, client_container
 from .._kubernetes.images import require_image
 from .._kubernetes.objects import apply_patiently, delete_for_sure
 from .._kubernetes.readiness import Unready, explain_pod, pod_unmet
@@ -233,6 +233,7 @@ class MeshClient:
                 "terminationGracePeriodSeconds": 1,
                 "automountServiceAccountToken": False,
                 "tolerations": tolerations(self._client),
+                "securityContext": POD_SECURITY,
                 "containers": [client_container("client", self._image, ["sleep", "infinity"])],
             },
         }

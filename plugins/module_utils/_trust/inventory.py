@@ -27,6 +27,7 @@ from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import ApiError, Object, ObjectRef
 from .._kubernetes.causes import wait_unless_it_lasts
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
+from .._kubernetes.containers import POD_SECURITY
 from .._kubernetes.images import PULL_POLICY
 from .._kubernetes.objects import apply_patiently, delete_for_sure
 from .._kubernetes.readiness import Unready, explain_pod, pod_unmet
@@ -389,7 +390,7 @@ def _probe_pod(tolerations: list[Object]) -> Object:
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "tolerations": tolerations,
-            "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+            "securityContext": POD_SECURITY,
             # The injector fills in image and user of Istio's own proxy, so no other image is needed.
             "containers": [
                 {

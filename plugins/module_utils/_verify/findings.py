@@ -774,7 +774,7 @@ CONNECTION_CLOSED = Kind(
 REQUEST_FAILED = Kind(
     "request-failed",
     "The destination did not answer a request from the source",
-    "an AuthorizationPolicy refuses it, or it does not get from the destination's gateway to the workload",
+    "it does not get from the destination's gateway to the workload, or the workload itself fails",
     "kubectl -n istio-system logs deployment/istio-eastwestgateway --tail 20, in {destination}",
     _MULTICLUSTER,
     check="request",

@@ -186,7 +186,7 @@ class Verification:
                 start(client, cluster.name, self._workload, api_ports_of(cluster), remaining())
             problem = await_ready(client, cluster.name, remaining())
         except ExomeshError as error:
-            problem = Unready(str(error), cause_in(error.cause or error.message))
+            problem = Unready(str(error), cause_in(f"{error.message}. {error.cause}", VERIFY_NAMESPACE))
         if problem:
             self._start_problems[cluster.name] = problem
 

@@ -31,7 +31,7 @@ from .._istio.names import GATEWAY_PORT, INJECTION_LABEL, SMALL_SIDECAR, VERIFY_
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.causes import wait_unless_it_lasts
 from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
-from .._kubernetes.containers import client_container, server_container
+from .._kubernetes.containers import POD_SECURITY, client_container, server_container
 from .._kubernetes.images import require_image
 from .._kubernetes.objects import apply_patiently, delete_for_sure
 from .._kubernetes.readiness import Unready, explain_pod, pod_unmet
@@ -393,6 +393,7 @@ def workload_objects(
                 "activeDeadlineSeconds": workload.lifetime,
                 "automountServiceAccountToken": False,
                 "tolerations": list(tolerated),
+                "securityContext": POD_SECURITY,
                 "containers": [
                     server_container("server", workload.server_image),
                     client_container("client", workload.client_image, ["sleep", "infinity"]),

@@ -39,8 +39,8 @@ DEAD_API = (
     "metrics.k8s.io/v1beta1: stale GroupVersion discovery: metrics.k8s.io/v1beta1"
 )
 UNSERVED = (
-    "error\tklog\tFailed to watch: failed to list *v1.Gateway: the server could not find the requested "
-    "resource"
+    "error watch error in cluster vie: failed to list *v1.WorkloadEntry: the server could not find the "
+    "requested resource (get workloadentries.networking.istio.io)"
 )
 
 
@@ -65,7 +65,8 @@ UNSERVED = (
             "authorizationpolicies",
             True,
         ),
-        (UNSERVED, "failed to list *v1.Gateway", "get crd", True),
+        ('configmap "istio-ca-root-cert" not found', "istiod has not put", "configmap istio -o yaml", False),
+        (UNSERVED, "failed to list *v1.WorkloadEntry", "get crd workloadentries.networking", False),
     ],
 )
 def test_the_cause_is_named_with_a_command_that_shows_it(
@@ -76,8 +77,15 @@ def test_the_cause_is_named_with_a_command_that_shows_it(
     assert told in cause.told
     assert command in cause.command
     assert cause.lasts is lasts
-    assert f", in fra; {cause.advice}" in cause.next_step("fra")
+    assert f", in {cause.cluster or 'fra'}; {cause.advice}" in cause.next_step("fra")
     assert "{" not in cause.next_step().replace("{range", "")
+
+
+def test_the_cluster_that_the_words_name_is_where_to_look() -> None:
+    cause = cause_in(UNSERVED)
+    assert cause
+    command = "kubectl get crd workloadentries.networking.istio.io -o yaml, in vie; "
+    assert cause.next_step("fra").startswith(command)
 
 
 def test_words_that_name_no_cause() -> None:
@@ -128,5 +136,7 @@ def test_the_last_complaint_of_a_log() -> None:
     )
     assert last_complaint(log) == "error klog failed to list *v1.Gateway"
     assert last_complaint("all is well\n") is None
+    follows = f"\terror\t{UNSERVED}\n\terror\tremote cluster vie failed to sync after 30s\n"
+    assert UNSERVED in str(last_complaint(follows))
     for line in ("E1129 19:00:00.1 x.go:1] broken", "panic: nil map", "Error: unknown flag", "[critical] no"):
         assert last_complaint(f"{line}\nend\n") == line

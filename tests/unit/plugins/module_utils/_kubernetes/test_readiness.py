@@ -131,7 +131,10 @@ def test_a_container_that_ends_again_and_again_is_explained_by_its_last_complain
 def test_an_istiod_that_cannot_list_a_kind_is_told_as_that(api: ApiServer) -> None:
     put_pod(api, {"state": {"running": {}}, "restartCount": 0})
     client = KubernetesClient(str(api.kubeconfig))
-    said = "error\tklog\tfailed to list *v1.Gateway: the server could not find the requested resource"
+    said = (
+        "error\tklog\tfailed to list *v1.Gateway: the server could not find the requested resource (get "
+        "gateways.gateway.networking.k8s.io)"
+    )
     client.logs = lambda *_arguments: f"2026-01-01T00:00:00Z\t{said}\n"  # type: ignore[method-assign]
     pod = client.get(ObjectRef("v1", "Pod", "web-1", "shop"))
     assert pod

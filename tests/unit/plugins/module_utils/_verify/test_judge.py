@@ -809,7 +809,10 @@ def test_what_a_replica_lacks_that_is_not_ready_is_told_once_with_its_cause() ->
     waits = Istiod("istiod-2", "1.31.1", "condition ContainersReady is False", {"fra": "syncing"}, [])
     waits.answered = True
     state.istiods.append(waits)
-    said = "error klog failed to list *v1.WorkloadEntry: the server could not find the requested resource"
+    said = (
+        "failed to list *v1.WorkloadEntry: the server could not find the requested resource (get "
+        "workloadentries.networking.istio.io)"
+    )
     state.causes |= causes_of("istiod-degraded", said, "istio-system")
     (found,) = judge(mesh).findings
     shown = found.as_dict({})
