@@ -13,7 +13,7 @@ from .commands import ask_proxy, kubectl, playbook, show
 from .envoy import PASSES_ON, Endpoint, is_mutual
 from .leaving import not_read, subset_labels, sync_evidence
 from .legs import Leg, chosen_by_client, listening_port, place, pods_of
-from .mtls import STRICT, mtls_mode
+from .mtls import DISABLE, STRICT, mtls_mode
 from .peer import gateway, peer
 from .routes import rule_of
 from .way import FOLLOWS, OK, STOP, Step, Target, Way, service_in
@@ -177,6 +177,11 @@ def _why_no_endpoints(way: Way, leg: Leg, state: ClusterState) -> Iterator[tuple
     if service["spec"].get("clusterIP") == "None":
         cause = "the Service is headless, and Istio sends proxies no endpoints of other networks for it"
         yield cause, show(state.member, "service", f"{namespace}/{name}")
+    modes = [mtls_mode(way.source, pod, listening_port(way, leg)) for pod in pods_of(way, target, state)]
+    if way.crosses(state) and modes and all(mode == DISABLE for mode, _rule in modes):
+        rule = modes[0][1]
+        cause = f"PeerAuthentication {rule} of {way.source.name} switches mutual TLS off for these pods, too"
+        yield cause, show(source, "peerauthentication", rule)
     if _is_cluster_local(way, target):
         cause = f"serviceSettings of {way.source.name} keep the service in its cluster (clusterLocal)"
         yield cause, show(source, "configmap", f"{ISTIO_NAMESPACE}/istio")

@@ -18,6 +18,7 @@ from .routes import Request, fits
 
 _HTTP_RULES, _TCP_RULES = "envoy.filters.http.rbac", "envoy.filters.network.rbac"
 _HTTP = "HttpConnectionManager"
+_OF_TOKENS = ("istio_authn", "envoy.filters.http.jwt_authn")
 _PRINCIPALS = ("io.istio.peer_principal", "io.istio.peer_uri")
 
 Judged = bool | None
@@ -87,21 +88,22 @@ def _chains(listeners: Iterable[Dump], listens: int, caller: Caller) -> list[Dum
 
 
 def _rules(chains: Iterable[Dump]) -> Iterator[Dump]:
+    """Yield the rules in force. A filter without any only tries out what may come."""
     for chain in chains:
         for entry in chain.get("filters", []):
             config = entry.get("typed_config") or {}
-            if entry.get("name") == _TCP_RULES:
-                yield config.get("rules") or {}
+            if entry.get("name") == _TCP_RULES and "rules" in config:
+                yield config["rules"]
             if str(config.get("@type", "")).endswith(_HTTP):
                 for inner in config.get("http_filters", []):
-                    if inner.get("name") == _HTTP_RULES:
-                        yield (inner.get("typed_config") or {}).get("rules") or {}
+                    rbac = inner.get("typed_config") or {}
+                    if inner.get("name") == _HTTP_RULES and "rules" in rbac:
+                        yield rbac["rules"]
 
 
 def _refused(rules: Dump, caller: Caller) -> Refusal | None:
     action = rules.get("action", "ALLOW")
-    # A filter without rules only tries rules out.
-    if not rules or action not in ("ALLOW", "DENY"):
+    if action not in ("ALLOW", "DENY"):
         return None
     judged = {name: _policy(policy, caller) for name, policy in (rules.get("policies") or {}).items()}
     named = tuple(dict.fromkeys(map(_policy_name, judged)))
@@ -181,7 +183,8 @@ def _principal(told: Dump, caller: Caller) -> Judged:
         state: Mapping[str, Any] = told["filter_state"] or {}
         return fits(state, caller.identity) if state.get("key") in _PRINCIPALS else None
     if "metadata" in told:
-        return False  # claims of a token, which the request does not have
+        # Claims of a token, which the request does not have.
+        return False if (told["metadata"] or {}).get("filter") in _OF_TOKENS else None
     return _header(told["header"], caller) if "header" in told else None
 
 

@@ -57,6 +57,7 @@ def peer_state(exact: str) -> Told:
         ({"any": True}, {"not_id": principal(".*/ns/other/.*")}, True),
         ({"any": True}, peer_state("spiffe://cluster.local/ns/shop/sa/web"), True),
         ({"any": True}, {"metadata": {"filter": "istio_authn"}}, False),
+        ({"any": True}, {"metadata": {"filter": "envoy.filters.a.b"}}, None),
         ({"any": True}, {"authenticated": {}}, True),
         ({"any": True}, {"header": {"name": "x-token", "string_match": {"exact": "1"}}}, False),
         ({"any": True}, {"direct_remote_ip": {"address_prefix": "10.0.0.0"}}, None),
@@ -95,6 +96,7 @@ def test_a_refusal_names_its_policies() -> None:
     assert "no AuthorizationPolicy allows it" in str(judged("ALLOW", never))
     assert "shop/nothing" in str(judged("ALLOW", never))
     assert judged("ALLOW", never | policy(name="open")) is None
+    assert judged("ALLOW", {}) == Refusal((), True)
 
 
 def test_rules_that_only_log_or_are_tried_out_refuse_nothing() -> None:

@@ -746,3 +746,22 @@ def test_a_gateway_that_never_gets_ready_because_it_rejects_is_told_so() -> None
     assert "same matching rules" in " ".join(stop.evidence)
     assert "more than one Gateway has port 15443" in stop.cause
     assert "second" in stop.cause
+
+
+def test_a_policy_of_the_source_that_hides_the_endpoints_is_the_cause() -> None:
+    told = healthy()
+    no_endpoints(told)
+    synced(told)
+    plain = {"metadata": {"name": "plain", "namespace": "exodemo"}, "spec": {"mtls": {"mode": "DISABLE"}}}
+    told["source"]["peer_authentications"] = [plain]
+    assert "PeerAuthentication exodemo/plain of cluster1 switches mutual TLS off" in stop_of(told).cause
+
+
+def test_a_service_that_is_kept_in_its_cluster_is_told_so() -> None:
+    told = healthy()
+    no_endpoints(told)
+    synced(told)
+    way = way_of(told)
+    local = {"settings": {"clusterLocal": True}, "hosts": ["*.exodemo.svc.cluster.local"]}
+    way.source.mesh_config = {"serviceSettings": [local]}
+    assert "clusterLocal" in next(step for step in walk(way) if step.state == STOP).cause
