@@ -133,8 +133,8 @@ options:
     default: true
   multi_root:
     description:
-      - Whether workloads can trust several root CAs at once, and take others while they run. A root can only be
-        rotated without an outage if they can.
+      - Whether workloads can trust several root CAs at once, and take others while they run. A root can only
+        be rotated without an outage if they can.
       - Sets C(ISTIO_MULTIROOT_MESH) at istiod and C(PROXY_CONFIG_XDS_AGENT) for proxies. A proxy has it from
         the next start of its pod on.
     type: bool

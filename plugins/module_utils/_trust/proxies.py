@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, exomesh contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read certificate and trusted roots of a proxy from what Envoy tells (private to the collection)."""
+"""Find proxies, and read a proxy's certificate and trusted roots from what Envoy tells (private)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,22 @@ from contextlib import suppress
 
 from .._base.documents import MALFORMED
 from .._istio.envoy import Dump
+from .._kubernetes.api import Object
 from .x509 import read_chain
 
 with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
+
+
+PROXY = "istio-proxy"
+"""Name of a proxy's container."""
+
+
+def proxy_of(pod: Object) -> Object | None:
+    """Return the container of a pod's proxy, or None. A native sidecar is one of the init containers."""
+    spec = pod["spec"]
+    containers = [*(spec.get("initContainers") or []), *spec["containers"]]
+    return next((container for container in containers if container["name"] == PROXY), None)
 
 
 def own_chain(secrets: Iterable[Dump], what: str) -> tuple[x509.Certificate, ...]:

@@ -19,7 +19,7 @@ from .._trust.inventory import INTERMEDIATE, ISTIOD, ROOT, WORKLOAD
 from .._trust.x509 import issued_by
 from . import findings
 from .checks_mesh import told_roots
-from .checks_proxies import Found, network_policies, proxies
+from .checks_proxies import Found, network_policies, proxies, rotation
 from .findings import Finding, some
 from .state import (
     EXPIRES_ANNOTATION,
@@ -282,6 +282,7 @@ _CLUSTER_CHECKS: tuple[Callable[[ClusterState, MeshState], Found], ...] = (
     registries,
     gateways,
     proxies,
+    rotation,
     network_policies,
     services,
     mtls,

@@ -26,7 +26,9 @@ from .._kubernetes.readiness import pod_unmet
 if TYPE_CHECKING:
     from cryptography import x509
 
+    from .._trust.cluster import Rotation
     from .._trust.inventory import Seen
+    from .._trust.rotation import Phase
 
 PROXY = "istio-proxy"
 SIDECAR_LABEL = "security.istio.io/tlsMode=istio"
@@ -106,6 +108,7 @@ class ClusterState:
     :param settings: data of the ConfigMaps in Istio's namespace, by name.
     :param policies: what istiod applies to the whole mesh; None if it was not asked or did not answer.
     :param certificates_problem: why its secret cacerts cannot be read.
+    :param rotation: the rotation of the root that is under way, with the phase of the cluster.
     :param foreign_policies: kinds of policies for networks that are not judged here, each with their number.
     :param proxies: the running proxies that were asked.
     :param untold: what could not be looked at, and why, by the part that it belongs to.
@@ -129,6 +132,7 @@ class ClusterState:
     secrets: list[RemoteSecret] = field(default_factory=list)
     certificates: list[Seen] = field(default_factory=list)
     running_roots: tuple[x509.Certificate, ...] = ()
+    rotation: tuple[Rotation, Phase] | None = None
     certificates_problem: str | None = None
     namespaces: list[Object] = field(default_factory=list)
     pods: list[Object] = field(default_factory=list)
