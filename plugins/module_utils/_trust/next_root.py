@@ -92,7 +92,7 @@ class NextRoot:
         if not self.read():
             return
         with locked(self._present / _CERTIFICATE):
-            self._set_aside(self._present)
+            self._set_aside(self._present, "former")
             # The certificate goes last, because it is what tells that there is still something to do.
             for name in (_KEY, _CERTIFICATE):
                 if (self._next / name).exists():
@@ -103,17 +103,17 @@ class NextRoot:
         """Set the next root aside, after a return to the present one."""
         if not self.read():
             return
-        self._set_aside(self._next)
+        self._set_aside(self._next, "unused")
         for name in (_KEY, _CERTIFICATE):
             (self._next / name).unlink(missing_ok=True)
         _remove_empty(self._next)
 
-    def _set_aside(self, folder: Path) -> None:
+    def _set_aside(self, folder: Path, why: str) -> None:
         """Copy a root into the folder of its own. A copy that is complete there stays as it is."""
         chain = _read(folder / _CERTIFICATE)
         if not chain:
             return
-        kept = self._present / f"former-{_plain(fingerprint(chain[-1]))[:_NAMED]}"
+        kept = self._present / f"{why}-{_plain(fingerprint(chain[-1]))[:_NAMED]}"
         if (kept / _CERTIFICATE).exists():
             return
         make_private_directory(kept)
