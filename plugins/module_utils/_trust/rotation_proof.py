@@ -19,9 +19,8 @@ from .._istio.record import fingerprints
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
 from .cluster import ROOT, RUNNING_ROOT_REF, Rotation
-from .proxies import own_chain, proxy_of, trusted_roots
+from .proxies import is_below, own_chain, proxy_of, trusted_roots
 from .rotation import MeshTrust, Phase, Place, wanted_roots
-from .x509 import issued_by
 
 with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
@@ -170,7 +169,7 @@ def lag_of(
     held = {fingerprint(root) for root in roots}
     if held != wanted:
         return f"trusts {_told(held)}, not {_told(wanted)}"
-    if not any(issued_by(link, known[signer]) for link in chain):
+    if not is_below(chain, known[signer]):
         return f"has no certificate of {_told([signer])}"
     return None
 

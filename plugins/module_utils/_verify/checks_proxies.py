@@ -12,9 +12,9 @@ from .._base.certificates import fingerprint
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE
 from .._kubernetes.api import Object
 from .._trust.inventory import ROOT
+from .._trust.proxies import is_below
 from .._trust.rotation import told_phase, wanted_roots
 from .._trust.rotation_proof import lag_of
-from .._trust.x509 import issued_by
 from . import findings
 from .checks_mesh import told_roots
 from .findings import Kind
@@ -69,7 +69,7 @@ def _stranger(proxy: Proxy, cluster: ClusterState) -> str | None:
     roots = cluster.running_roots
     if roots and proxy.roots and not _needed(cluster) <= set(proxy.roots):
         return f"{proxy.pod} trusts {told_roots(proxy.roots)}, and istiod gives out {told_roots(roots)}"
-    if roots and proxy.chain and not any(issued_by(link, root) for link in proxy.chain for root in roots):
+    if roots and proxy.chain and not any(is_below(proxy.chain, root) for root in roots):
         issuer = proxy.chain[-1].issuer.rfc4514_string()
         return f"the certificate of {proxy.pod} is of {issuer}, and istiod gives out {told_roots(roots)}"
     return None

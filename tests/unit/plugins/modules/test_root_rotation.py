@@ -70,7 +70,8 @@ class Followed:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
         self.cluster.api.listen(ISTIOD, 15012, {}, context)
-        held = {"inline_bytes": text_of(leaf.pem + rules.chain_pem(chain).encode())}
+        # istiod appends all roots to the chain of a proxy.
+        held = {"inline_bytes": text_of(leaf.pem + (rules.chain_pem(chain[:-1]) + trusted).encode())}
         own = {"name": "default", "secret": {"tls_certificate": {"certificate_chain": held}}}
         # Envoy has each root once.
         once = rules.chain_pem(list(dict.fromkeys(rules.read_chain(trusted, ""))))
