@@ -57,12 +57,17 @@ class Gate:
     """The question whether every proxy of these clusters has taken the phase of its cluster.
 
     A proxy that answered well is not asked again. New ones are found each time.
+
+    :param back: whether this is on the way back to the old root, which every file has already.
     """
 
-    def __init__(self, mesh: MeshTrust, rotation: Rotation, places: Sequence[Place]) -> None:
+    def __init__(
+        self, mesh: MeshTrust, rotation: Rotation, places: Sequence[Place], back: bool = False
+    ) -> None:
         self._roots = mesh.roots
         self._rotation = rotation
         self._places = places
+        self._back = back
         self._proved: set[tuple[str, str]] = set()
         self.lagging: list[str] = []
 
@@ -116,7 +121,7 @@ class Gate:
         ]
         if others:
             return f"{place.name}: config map {name} of {', '.join(others[:3])} has not {_told(wanted)} only"
-        if place.phase != Phase.BOTH or not maps:
+        if place.phase != Phase.BOTH or self._back or not maps:
             return None
         # istiod gets a certificate of the new root next, and its proxies check that by this file.
         now = datetime.now(UTC) + timedelta(seconds=place.client.clock_skew or 0.0)
@@ -131,10 +136,10 @@ def prove(
 ) -> Proved:
     """Wait until every proxy of these clusters has taken the phase of its cluster.
 
-    :param back: whether this is on the way back to the old root; for the message.
+    :param back: whether this is on the way back to the old root.
     :raises ExomeshError: ``rotation_lagging``, with the proxies that have not.
     """
-    gate = Gate(mesh, rotation, places)
+    gate = Gate(mesh, rotation, places, back)
     begun = datetime.now(UTC)
     missing = wait_until_met(gate.unmet, timeout, _INTERVAL)
     seconds = (datetime.now(UTC) - begun).total_seconds()

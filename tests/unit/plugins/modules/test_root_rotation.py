@@ -204,6 +204,16 @@ def test_return_from_a_phase(rotated: Rotated, phase: int) -> None:
     assert rotated.step("back")["changed"] is False
 
 
+def test_the_way_on_waits_for_the_kubelets_and_the_way_back_does_not(
+    rotated: Rotated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation_proof, "_DELIVERED_WITHIN", timedelta(seconds=100))
+    result = rotated.step("trust", timeout=4)
+    assert failure(result) == "rotation_lagging"
+    assert "left to deliver istio-ca-root-cert" in result["msg"]
+    assert rotated.step("back")["done"]
+
+
 def test_no_return_from_the_last_phase(rotated: Rotated) -> None:
     rotated.until(2)
     rotated.clusters["fra"].lagging = {"web-1"}
