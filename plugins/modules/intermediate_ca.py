@@ -120,6 +120,14 @@ options:
       - Whether to renew it even if it is not due.
     type: bool
     default: false
+  old_root:
+    description:
+      - Root as PEM text that the mesh leaves for that of O(issuer), while the root is rotated. The cluster
+        must already trust both, and it goes on to trust both. A copy of its former intermediate CA stays in
+        the cluster, as secret C(cacerts-before-rotation).
+      - Without it, the module refuses a cluster whose root is being rotated.
+    type: str
+    version_added: 0.1.0
   adopt:
     description:
       - Whether to replace a C(cacerts) of the same root that something else made, if it has to change. A copy
@@ -262,6 +270,7 @@ def run(task: Task) -> Result:
         renew=params["renew"],
         timeout=params["timeout"],
         check_mode=task.check_mode,
+        old_root=read_chain(params["old_root"], "old_root")[-1] if params["old_root"] else None,
     )
     outcome = work.ensure(_source(params))
     for warning in outcome.warnings:
@@ -316,6 +325,7 @@ SPEC = Spec(
         "lifetime": {"type": "int", "default": 365},
         "renew_before": {"type": "int", "default": 30},
         "renew": {"type": "bool", "default": False},
+        "old_root": {"type": "str"},
         "adopt": {"type": "bool", "default": False},
     },
     mutually_exclusive=[("key_path", "key_content")],

@@ -138,6 +138,15 @@ options:
       - Sidecars do not send requests to such pods of their own network. Behind the gateway of another network
         they cannot tell them from ready ones, and these requests fail.
     type: bool
+  multi_root:
+    description:
+      - Whether workloads can trust several root CAs at once, and take others while they run. A root can only
+        be rotated without an outage if they can.
+      - Sets C(ISTIO_MULTIROOT_MESH) at istiod and C(PROXY_CONFIG_XDS_AGENT) for proxies. A proxy has it from
+        the next start of its pod on.
+    type: bool
+    default: false
+    version_added: 0.1.0
   resources:
     description:
       - Requests and limits of istiod, in the form that a container has.
@@ -265,6 +274,7 @@ SETTINGS_SPEC: dict[str, dict[str, Any]] = {
     "dns_capture": {"type": "bool"},
     "remote_credentials": {"type": "bool", "default": True},
     "unready_endpoints": {"type": "bool"},
+    "multi_root": {"type": "bool", "default": False},
     "resources": {"type": "dict", "default": {}},
     "autoscale_min": {"type": "int"},
     "autoscale_max": {"type": "int"},

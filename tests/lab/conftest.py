@@ -13,7 +13,7 @@ from .runs import LAB, RunningLab
 __all__ = ["pytest_runtest_makereport", "pytest_runtest_protocol", "pytest_terminal_summary"]
 
 LONGEST = (
-    *("test_membership", "test_mesh", "test_certificates", "test_traffic", "test_verify"),
+    *("test_membership", "test_mesh", "test_rotation", "test_certificates", "test_traffic", "test_verify"),
     *("test_teardown", "test_install", "test_peering", "test_gateway"),
 )
 

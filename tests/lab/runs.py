@@ -167,11 +167,12 @@ def end_playbook(
     lab: RunningLab,
     name: str,
     *arguments: str,
+    within: float = 120,
     **environment: str,
 ) -> str:
-    """Run a playbook, and end it when the moment has come; return what it said."""
+    """Run a playbook, and end it when the moment has come, within so many seconds; return what it said."""
     with started_playbook(lab, name, *arguments, **environment) as (process, found):
-        wait_for(moment, 120)
+        wait_for(moment, within)
         return end(process, found, number)
 
 

@@ -377,7 +377,7 @@ def test_a_root_that_changed_while_istiod_runs_is_refused(restored: RunningLab) 
     )
     assert refused.returncode != 0
     assert "istiod ignores that silently" in said(refused)
-    assert "rotate the root in phases" in said(refused)
+    assert "playbook rotate_root" in said(refused)
     assert "PRIVATE KEY" not in refused.stdout
 
 

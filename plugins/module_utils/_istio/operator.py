@@ -21,6 +21,15 @@ DEFAULT_REVISION = "default"
 DEFAULT_TAG = "default"
 """The tag that ``istio-injection=enabled`` refers to. istioctl creates it apart from the manifest."""
 
+MULTI_ROOT_ENVIRONMENT = {"ISTIO_MULTIROOT_MESH": "true"}
+"""Environment of an istiod that gives more than one root to workloads."""
+
+MULTI_ROOT_METADATA = {"PROXY_CONFIG_XDS_AGENT": "true"}
+"""Environment of a proxy that takes other roots from istiod, and then asks for a new certificate at once.
+
+A proxy has it from the time when its pod was created.
+"""
+
 _HOSTNAME_LABEL = "kubernetes.io/hostname"
 _INGRESS_VALUES = "istio-ingressgateway"
 """Values under this name apply to all ingress gateways, independent of their names."""
@@ -32,6 +41,7 @@ class OperatorSettings:
 
     :param remote_credentials: False keeps istiod from reading Secrets in other clusters.
     :param unready_endpoints: whether istiod gives proxies pods that are not ready, from Istio 1.31 on.
+    :param multi_root: let workloads trust several roots at once, and take others while they run.
     :param ha: start from the preset for high availability. Every other setting overrides the preset.
     :param spec: merged last over all other settings.
     """
@@ -49,6 +59,7 @@ class OperatorSettings:
     dns_capture: bool | None = None
     remote_credentials: bool = True
     unready_endpoints: bool | None = None
+    multi_root: bool = False
     resources: Mapping[str, Any] = field(default_factory=dict)
     autoscale_min: int | None = None
     autoscale_max: int | None = None
@@ -80,7 +91,12 @@ def _spec_of(settings: OperatorSettings, version: str) -> dict[str, Any]:
         "revision": settings.revision,
         "meshConfig": {
             "trustDomain": settings.trust_domain,
-            "defaultConfig": {"proxyMetadata": _proxy_metadata(settings.dns_capture, version)},
+            "defaultConfig": {
+                "proxyMetadata": {
+                    **_dns_metadata(settings.dns_capture, version),
+                    **(MULTI_ROOT_METADATA if settings.multi_root else {}),
+                }
+            },
         },
         "values": {
             "revisionTags": [tag for tag in settings.revision_tags if tag != DEFAULT_TAG],
@@ -99,13 +115,14 @@ def _spec_of(settings: OperatorSettings, version: str) -> dict[str, Any]:
                     if settings.remote_credentials
                     else "false",
                     **_unready_endpoints(settings.unready_endpoints, version),
+                    **(MULTI_ROOT_ENVIRONMENT if settings.multi_root else {}),
                 },
             },
         },
     }
 
 
-def _proxy_metadata(dns_capture: bool | None, version: str) -> dict[str, str]:
+def _dns_metadata(dns_capture: bool | None, version: str) -> dict[str, str]:
     if dns_capture is None:
         return {}
     value = str(dns_capture).lower()

@@ -265,6 +265,21 @@ def forget_member(client: KubernetesClient, name: str) -> None:
     write_anew(client, RECORD_REF, write)
 
 
+def refresh_root(client: KubernetesClient) -> None:
+    """Write the root that a cluster trusts now into its record, if it has one."""
+    root = read_root(client)
+
+    def write(live: Object | None) -> Object | None:
+        kept = Record.parse(live, client.name) if live else None
+        if live is None or kept is None or kept.root == root:
+            return None
+        obj = replace(kept, root=root, generation=kept.generation + 1).object()
+        obj["metadata"] |= {"resourceVersion": live["metadata"]["resourceVersion"]}
+        return client.replace(obj)
+
+    write_anew(client, RECORD_REF, write)
+
+
 def fingerprints(certificates: str) -> str:
     """Return SHA-256 of the certificates in a PEM text, separated by commas; empty if there are none."""
     found = []

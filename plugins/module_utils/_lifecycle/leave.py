@@ -434,7 +434,7 @@ class Departure:
             self._notes.append(f"{survivors[0].name} is alone now: there are no pairs to verify.")
         self._notes.append(
             f"The intermediate CA of {self._name} is valid until it ends: where that cluster is not to be "
-            "trusted any more, rotate the root CA."
+            "trusted any more, change the root by playbook rotate_root."
         )
 
 

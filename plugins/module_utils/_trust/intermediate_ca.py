@@ -9,7 +9,6 @@ the request for it. It never goes to another cluster.
 
 from __future__ import annotations
 
-import base64
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._base.certificates import fingerprint, serial, time_text
 from .._istio.names import ISTIO_NAMESPACE, NETWORK_LABEL
-from .._kubernetes.api import ApiError, Object, ObjectRef
-from .._kubernetes.client import FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
+from .._kubernetes.api import Object, ObjectRef
+from .._kubernetes.client import FIELD_MANAGER, KubernetesClient
 from .._kubernetes.objects import apply_patiently
 from .cluster import (
     CA_CERTIFICATE,
@@ -27,10 +26,15 @@ from .cluster import (
     CHAIN,
     REQUEST_REF,
     ROOT,
+    Cacerts,
     ClusterTrust,
+    cacerts_object,
+    keep_former,
     read_trust,
     require_root,
+    secret_object,
     secret_text,
+    store_cacerts,
 )
 from .renewal import why_kept, why_renew
 from .root_ca import require_key
@@ -119,6 +123,7 @@ class IntermediateCa:
     :param network: network of the cluster, for the label of the namespace; None to leave the label alone.
     :param adopt: replace a ``cacerts`` that something else made, if that is needed. A copy of it stays.
     :param renew: issue a new CA even if none is due.
+    :param old_root: the root that the mesh leaves for that of ``issuers``; None outside of a rotation.
     :param timeout: seconds to keep trying to write.
     """
 
@@ -133,6 +138,7 @@ class IntermediateCa:
         renew: bool,
         timeout: float,
         check_mode: bool,
+        old_root: x509.Certificate | None = None,
     ) -> None:
         self._client = client
         self._profile = profile
@@ -142,6 +148,7 @@ class IntermediateCa:
         self._renew = renew
         self._timeout = timeout
         self._check_mode = check_mode
+        self._old_root = old_root
         self._now = datetime.now(UTC)
         self._outcome = Outcome()
 
@@ -152,7 +159,9 @@ class IntermediateCa:
         """
         trust = read_trust(self._client)
         outcome = self._outcome
-        if self._issuers:
+        if self._old_root:
+            self._require_both(trust)
+        elif self._issuers:
             require_root(self._issuers[-1], [trust])
         if isinstance(source, Given):
             self._judge_given(source.authority)
@@ -188,6 +197,19 @@ class IntermediateCa:
         limited = _is_limited(source)
         reason = why_renew(held.chain, held.key(), self._profile, self._issuers, self._now, limited)
         return reason or ("it was asked for" if self._renew else None)
+
+    def _require_both(self, trust: ClusterTrust) -> None:
+        """Raise CertificateError ``rotation_gate`` unless the cluster trusts the old and the new root."""
+        held = trust.cacerts.roots if trust.cacerts else ()
+        wanted = {self._old_root, self._issuers[-1]}
+        if not (trust.cacerts and trust.cacerts.rotation and wanted == set(held) == set(trust.running_roots)):
+            raise CertificateError(
+                "It does not trust both roots yet, so it gets no intermediate CA of the new one. Nothing was "
+                "changed",
+                "rotation_gate",
+                cluster=self._client.name,
+                next_step="Run playbook rotate_root again: it brings every cluster through each phase",
+            )
 
     def _judge_given(self, authority: Authority) -> None:
         problems = chain_problems(authority.chain, self._now)
@@ -274,7 +296,7 @@ class IntermediateCa:
             f"{end}, and all that it signs with it. Nothing was changed",
             "issuer_ends",
             cluster=self._client.name,
-            next_step="Renew that CA first, or rotate the root",
+            next_step="Renew that CA first, or change the root by playbook rotate_root",
         )
 
     def _warn_of_end(self, chain: tuple[x509.Certificate, ...], limited: bool) -> None:
@@ -299,7 +321,7 @@ class IntermediateCa:
             request = request_pem(new_request(key, self._profile))
             self._ensure_namespace(trust)
             data = {CA_KEY: key_pem(key), _REQUEST: request}
-            apply_patiently(self._client, _secret(REQUEST_REF, data), FIELD_MANAGER, self._timeout)
+            apply_patiently(self._client, secret_object(REQUEST_REF, data), FIELD_MANAGER, self._timeout)
             self._outcome.changed = True
         chain = self._judge_signed(trust, source, key) if source.signed else ()
         if not chain:
@@ -381,38 +403,31 @@ class IntermediateCa:
         held = trust.cacerts
         self._outcome.changed = True
         self._outcome.chain = issued.chain
+        rotation = held.rotation if held and self._old_root else None
         self._show(trust, {**describe(issued.certificate), "root": fingerprint(issued.chain[-1])})
         data = {
             CA_CERTIFICATE: chain_pem(issued.chain[:1]),
             CA_KEY: key_pem(issued.key),
             CHAIN: chain_pem(issued.chain),
-            ROOT: chain_pem(held.roots)
-            if held and issued.chain[-1] in held.roots
-            else chain_pem(issued.chain[-1:]),
+            ROOT: chain_pem(self._trusted(held, issued.chain[-1])),
         }
-        secret = _secret(CACERTS_REF, data)
-        if held:
-            # Do not overwrite what somebody else wrote after we judged the secret.
-            secret["metadata"]["resourceVersion"] = held.secret["metadata"]["resourceVersion"]
         if self._check_mode:
             if trust.namespace:
-                self._client.apply(secret, dry_run=True)
+                self._client.apply(cacerts_object(data, held, rotation), dry_run=True)
             return
-        if held and not held.ours:
+        if held and rotation and held.chain[-1] == self._old_root:
+            keep_former(self._client, held)
+        elif held and not held.ours:
             self._back_up(held.secret, held.chain)
-        try:
-            apply_patiently(self._client, secret, FIELD_MANAGER, self._timeout)
-        except ApiError as error:
-            if error.status != 409:
-                raise
-            raise CertificateError(
-                f"Secret {ISTIO_NAMESPACE}/{CACERTS_REF.name} was changed by someone else meanwhile",
-                "cacerts_changed",
-                cluster=self._client.name,
-                next_step="Run this again",
-            ) from None
+        store_cacerts(self._client, data, held, rotation, self._timeout)
         if trust.request:
             self._client.delete(REQUEST_REF)
+
+    def _trusted(self, held: Cacerts | None, root: x509.Certificate) -> Sequence[x509.Certificate]:
+        if self._old_root:
+            # Proxies ask for new certificates only if the text changes, so the new root is there twice.
+            return (self._old_root, root, root)
+        return held.roots if held and root in held.roots else (root,)
 
     def _predict(self, trust: ClusterTrust) -> None:
         """In check mode, show what is known of a CA that does not exist yet."""
@@ -429,7 +444,7 @@ class IntermediateCa:
     def _back_up(self, secret: Object, chain: Sequence[x509.Certificate]) -> None:
         name = f"{CACERTS_REF.name}-backup-{serial(chain[0])[:12]}"
         ref = ObjectRef("v1", "Secret", name, ISTIO_NAMESPACE)
-        copy = {**_secret(ref, {}), "data": secret["data"]}
+        copy = {**secret_object(ref, {}), "data": secret["data"]}
         self._client.apply(copy)
         self._outcome.backup = name
 
@@ -444,12 +459,3 @@ def _why_give(held: x509.Certificate, held_key: Any, given: Authority) -> str | 
     if held_key is None or not key_belongs(held, held_key):
         return "its key belongs to another certificate"
     return None
-
-
-def _secret(ref: ObjectRef, texts: dict[str, str]) -> Object:
-    return {
-        "apiVersion": ref.api_version,
-        "kind": ref.kind,
-        "metadata": {"name": ref.name, "namespace": ref.namespace, "labels": {MANAGED_BY_LABEL: MANAGED_BY}},
-        "data": {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()},
-    }

@@ -31,8 +31,10 @@ from .._kubernetes.containers import POD_SECURITY
 from .._kubernetes.images import PULL_POLICY
 from .._kubernetes.objects import apply_patiently, delete_for_sure
 from .._kubernetes.readiness import Unready, explain_pod, pod_unmet
-from .cluster import read_trust
-from .proxies import own_chain
+from .cluster import Rotation, read_trust
+from .proxies import PROXY, own_chain, proxy_of
+from .rotation import Phase, phase_of, read_mesh, told_phase
+from .rotation_proof import Gate
 from .x509 import ISTIOD_NAME, CertificateError, describe, issued_by
 
 with suppress(ImportError):  # require("cryptography") reports it
@@ -42,7 +44,6 @@ ROOT, INTERMEDIATE, ISTIOD, WORKLOAD = "root", "intermediate", "istiod", "worklo
 SEVERITIES = ("ok", "notice", "warning", "critical", "expired")
 
 _TLS_PORT = 15012
-_PROXY = "istio-proxy"
 _ANSWER_SECONDS = 20.0
 _PROBE = "exomesh-certificate-probe"
 _PROBE_REF = ObjectRef("v1", "Pod", _PROBE, ISTIO_NAMESPACE)
@@ -105,6 +106,7 @@ class ClusterCertificates:
     :param running_roots: the roots that istiod gives to workloads.
     :param problems: descriptions of what does not fit together, or could not be seen.
     :param unread: only what could not be seen.
+    :param rotation: the rotation of the root that is under way, with the phase of the cluster.
     """
 
     name: str
@@ -112,6 +114,7 @@ class ClusterCertificates:
     running_roots: tuple[x509.Certificate, ...] = ()
     problems: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    rotation: tuple[Rotation, Phase] | None = None
 
     def of(self, role: str) -> list[x509.Certificate]:
         return [item.certificate for item in self.seen if item.role == role]
@@ -129,7 +132,25 @@ def look_at_mesh(members: Sequence[Member]) -> list[ClusterCertificates]:
         except ExomeshError as error:
             return ClusterCertificates(member.name, problems=[str(error.about(cluster=member.name))])
 
-    return concurrently(look, members)
+    clusters = concurrently(look, members)
+    if any(cluster.rotation for cluster in clusters):
+        _look_for_lagging(members, clusters)
+    return clusters
+
+
+def _look_for_lagging(members: Sequence[Member], clusters: Sequence[ClusterCertificates]) -> None:
+    """Ask every proxy of a mesh whose root is rotated whether it has taken the phase of its cluster."""
+    try:
+        mesh = read_mesh(members)
+        if mesh.rotation is None:  # it has ended in this moment
+            return
+        gate = Gate(mesh, mesh.rotation, mesh.places)
+        gate.ask()
+        lagging = gate.lagging
+    except ExomeshError as error:
+        lagging = [f"{clusters[0].name}: which proxies lag could not be told: {error}"]
+    for cluster in clusters:
+        cluster.problems += [f"cluster {told}" for told in lagging if told.startswith(f"{cluster.name}: ")]
 
 
 def same_root(clusters: Sequence[ClusterCertificates]) -> bool:
@@ -160,9 +181,16 @@ def table(clusters: Sequence[ClusterCertificates], thresholds: Sequence[int], no
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-    verdict = (
-        "All clusters have the same root." if same_root(clusters) else "THE ROOTS DIFFER, or one is missing."
-    )
+    phases = [
+        told_phase(cluster.name, cluster.rotation[1]) if cluster.rotation else f"{cluster.name} is in none."
+        for cluster in clusters
+    ]
+    if any(cluster.rotation for cluster in clusters):
+        verdict = f"The root is being rotated. {' '.join(phases)}"
+    elif same_root(clusters):
+        verdict = "All clusters have the same root."
+    else:
+        verdict = "THE ROOTS DIFFER, or one is missing."
     problems = [problem for cluster in clusters for problem in cluster.problems]
     return [printable_line(line) for line in (*lines, "", verdict, *problems)]
 
@@ -277,7 +305,10 @@ def look_at_cluster(client: KubernetesClient) -> ClusterCertificates:
     secret = f"secret {ISTIO_NAMESPACE}/cacerts"
     held = trust.cacerts
     if held:
-        found.seen += [Seen(found.name, ROOT, secret, root) for root in held.roots]
+        if held.rotation:
+            with _noted(found):
+                found.rotation = held.rotation, phase_of(held, held.rotation, found.name)
+        found.seen += [Seen(found.name, ROOT, secret, root) for root in dict.fromkeys(held.roots)]
         found.seen.append(Seen(found.name, INTERMEDIATE, secret, held.chain[0]))
     else:
         place = f"config map {ISTIO_NAMESPACE}/istio-ca-root-cert"
@@ -297,7 +328,7 @@ def look_at_cluster(client: KubernetesClient) -> ClusterCertificates:
                 found.seen.append(Seen(found.name, ISTIOD, f"pod {name}", served_by(client, name)))
     # The newest proxy shows which CA istiod signs with now. Every cluster of a mesh has at least one proxy:
     # the east-west gateway.
-    proxies = [pod for pod in ready if _has_proxy(pod)]
+    proxies = [pod for pod in ready if proxy_of(pod)]
     if proxies:
         name = max(proxies, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))["metadata"]["name"]
         with _noted(found):
@@ -394,7 +425,7 @@ def _probe_pod(tolerations: list[Object]) -> Object:
             # The injector fills in image and user of Istio's own proxy, so no other image is needed.
             "containers": [
                 {
-                    "name": _PROXY,
+                    "name": PROXY,
                     "image": "auto",
                     "imagePullPolicy": PULL_POLICY,
                     "resources": {
@@ -405,11 +436,6 @@ def _probe_pod(tolerations: list[Object]) -> Object:
             ],
         },
     }
-
-
-def _has_proxy(pod: Object) -> bool:
-    spec = pod["spec"]
-    return any(item["name"] == _PROXY for item in [*spec["containers"], *spec.get("initContainers", [])])
 
 
 def _label(pod: Object, key: str) -> str | None:

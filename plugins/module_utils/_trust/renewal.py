@@ -82,7 +82,7 @@ def why_kept(
         name, end = first.subject.rfc4514_string(), time_text(first.not_valid_after_utc)
         cause = f"{told}, and a new one could not live longer, as its issuer {name} ends at {end}"
         if is_root(first):
-            return cause, "Rotate the root, before all ends"
+            return cause, "Change the root by playbook rotate_root, before all ends"
         return cause, "Have that CA renewed by what issued it, and give it with its new certificate"
     life = _days(_life_of_a_new_one(chain, profile, issuers, now, limited))
     cause = (

@@ -170,7 +170,7 @@ class LocalRoot:
                 require_strong(self._passphrase, str(self.key_path))
             outcome.changes.append(f"root CA {self.certificate_path}")
             if not check_mode:
-                outcome.chain = (self._make(profile),)
+                outcome.chain = (make_root(self.certificate_path.parent, self._passphrase, profile),)
             if not self._passphrase:
                 outcome.warnings.append(
                     f"The root key {self.key_path} has no passphrase: who reads that file can become every "
@@ -179,23 +179,13 @@ class LocalRoot:
                 )
             return
         outcome.chain = read_chain(text, str(self.certificate_path))
-        _judge(outcome.chain, str(self.certificate_path))
+        judge_root(outcome.chain, str(self.certificate_path))
         trusts = _read_all(members, outcome)
         require_root(outcome.chain[-1], trusts)
         if not check_mode and intermediates.are_needed(trusts, outcome.chain):
             authority = load_authority(text, str(self.key_path), None, self._passphrase)
             require_key(authority, f"the key {self.key_path}")
         self._protect(outcome, check_mode)
-
-    def _make(self, profile: RootProfile) -> x509.Certificate:
-        # A run that was killed may have left a key without its certificate. That key is used.
-        text = read_text(self.key_path)
-        key = new_key(profile.key) if text is None else read_key(text, self._passphrase, str(self.key_path))
-        if text is None:
-            write_private(self.key_path, key_pem(key, self._passphrase))
-        root = new_root(key, profile.organization, profile.lifetime, datetime.now(UTC))
-        write_private(self.certificate_path, chain_pem([root]))
-        return root
 
     def _protect(self, outcome: RootOutcome, check_mode: bool) -> None:
         """Ensure that the key is private, and encrypted if there is a passphrase."""
@@ -237,6 +227,21 @@ class LocalRoot:
         write_private(self.key_path, encrypted)
 
 
+def make_root(folder: Path, passphrase: str | None, profile: RootProfile) -> x509.Certificate:
+    """Make a root in a folder, and return its certificate.
+
+    A run that was killed may have left a key without its certificate. That key is used.
+    """
+    key_path = folder / "root-key.pem"
+    text = read_text(key_path)
+    key = new_key(profile.key) if text is None else read_key(text, passphrase, str(key_path))
+    if text is None:
+        write_private(key_path, key_pem(key, passphrase))
+    root = new_root(key, profile.organization, profile.lifetime, datetime.now(UTC))
+    write_private(folder / "root-cert.pem", chain_pem([root]))
+    return root
+
+
 def judge_given_root(
     members: Sequence[Member], chain: str, renew_within: timedelta, authority: Authority | None
 ) -> RootOutcome:
@@ -247,7 +252,7 @@ def judge_given_root(
     :raises CertificateError: the CA cannot be the mesh's root. The message says why.
     """
     certificates = complete_chain(read_chain(chain, "The root certificate given"), ())
-    _judge(certificates, "The root certificate given")
+    judge_root(certificates, "The root certificate given")
     if authority:
         require_key(authority, "the root key given")
     outcome = RootOutcome(certificates, [], chain_weaknesses(certificates))
@@ -295,14 +300,14 @@ def require_key(authority: Authority, what: str) -> None:
         )
 
 
-def _judge(chain: tuple[x509.Certificate, ...], what: str) -> None:
+def judge_root(chain: tuple[x509.Certificate, ...], what: str) -> None:
     # The intermediate CAs of the clusters are one level below this chain.
     if problems := chain_problems(chain, datetime.now(UTC), cas_below=1):
         raise CertificateError(
             f"{what} cannot be the root CA of a mesh: {'; '.join(problems)}. Nothing was changed, and no "
             "second root is made, as clusters may trust this one",
             "root_unfit",
-            next_step="Give a CA that may sign intermediates. An expired root must be rotated",
+            next_step="Give a CA that may sign intermediates, such as a new root by playbook rotate_root",
         )
 
 
@@ -350,7 +355,7 @@ def _short_root_warnings(chain: Sequence[x509.Certificate], renew_within: timede
     if first.not_valid_after_utc - datetime.now(UTC) >= renew_within:
         return []
     if is_root(first):
-        return [f"The root CA ends at {ends}, and intermediates with it: plan its rotation"]
+        return [f"The root CA ends at {ends}, and intermediates with it: change it by playbook rotate_root"]
     told = (
         f"The CA {first.subject.rfc4514_string()}, by which the clusters' are signed, ends at {ends}, and "
         "intermediates with it: have it renewed by what issued it, and give it with its new certificate"

@@ -28,7 +28,7 @@ from .._trust.inventory import INTERMEDIATE, ISTIOD, ROOT, WORKLOAD
 from .._trust.x509 import issued_by
 from . import findings
 from .checks_mesh import told_roots
-from .checks_proxies import Found, network_policies, proxies
+from .checks_proxies import Found, network_policies, proxies, rotation
 from .checks_sidecars import sidecars
 from .findings import Finding, some
 from .injection import is_injected, is_of_mesh
@@ -314,6 +314,7 @@ _CLUSTER_CHECKS: tuple[Callable[[ClusterState, MeshState], Found], ...] = (
     gateways,
     rollouts,
     proxies,
+    rotation,
     network_policies,
     services,
     sidecars,

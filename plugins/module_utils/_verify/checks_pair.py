@@ -18,7 +18,8 @@ from .._kubernetes.api import Object
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, is_ours
 from .._peering.remote_secrets import secret_ref
 from .._trust.inventory import INTERMEDIATE
-from .._trust.x509 import CertificateError, issued_by, read_chain
+from .._trust.proxies import is_below
+from .._trust.x509 import CertificateError, read_chain
 from . import findings
 from .findings import Finding, Kind
 from .observe import access_to
@@ -324,4 +325,4 @@ def _is_served_by(pem: str, ca: str) -> bool:
         served, roots_there = read_chain(pem, "what was served"), read_chain(ca, "the CA")
     except CertificateError:
         return False
-    return any(issued_by(certificate, root) for certificate in served for root in roots_there)
+    return any(is_below(served, root) for root in roots_there)

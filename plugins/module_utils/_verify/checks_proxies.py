@@ -6,17 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
+from .._base.certificates import fingerprint
 from .._istio.envoy import minor_of
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE
 from .._kubernetes.api import Object
-from .._trust.x509 import issued_by
+from .._trust.inventory import ROOT
+from .._trust.proxies import is_below
+from .._trust.rotation import told_phase, wanted_roots
+from .._trust.rotation_proof import lag_of
 from . import findings
 from .checks_mesh import told_roots
 from .findings import Kind
 from .network_policies import EGRESS, INGRESS, OUTSIDE, NetworkPolicies, port_of
 from .proxies import sample
 from .state import ClusterState, MeshState, Proxy, exposed_by, hosts_of, is_running, is_selected, name_of
+
+with suppress(ImportError):  # require("cryptography") reports it
+    from cryptography import x509
 
 Found = Iterator[tuple[Kind, list[str]]]
 
@@ -63,9 +71,9 @@ def _rejections(proxy: Proxy) -> list[str]:
 def _stranger(proxy: Proxy, cluster: ClusterState) -> str | None:
     """Return what is wrong with the root of a proxy; None if its root is that of its cluster."""
     roots = cluster.running_roots
-    if roots and proxy.roots and not set(roots) <= set(proxy.roots):
+    if roots and proxy.roots and not _needed(cluster) <= set(proxy.roots):
         return f"{proxy.pod} trusts {told_roots(proxy.roots)}, and istiod gives out {told_roots(roots)}"
-    if roots and proxy.chain and not any(issued_by(link, root) for link in proxy.chain for root in roots):
+    if roots and proxy.chain and not any(is_below(proxy.chain, root) for root in roots):
         issuer = proxy.chain[-1].issuer.rfc4514_string()
         return f"the certificate of {proxy.pod} is of {issuer}, and istiod gives out {told_roots(roots)}"
     return None
@@ -79,6 +87,34 @@ def _strange_version(proxy: Proxy, cluster: ClusterState) -> str | None:
     if not ahead or any(number in (0, 1) for number in ahead):
         return None
     return f"{proxy.pod} is of Istio {proxy.version}, istiod of {', '.join(sorted(set(known)))}"
+
+
+def _needed(cluster: ClusterState) -> set[x509.Certificate]:
+    """Return the roots that a proxy must trust: all, or in a rotation the one by which its cluster signs."""
+    if cluster.rotation is None:
+        return set(cluster.running_roots)
+    rotation, phase = cluster.rotation
+    _roots, signer = wanted_roots(phase, rotation)
+    return {root for root in cluster.running_roots if fingerprint(root) == signer}
+
+
+def rotation(cluster: ClusterState, _mesh: MeshState) -> Found:
+    """Report a rotation of the root that has not ended, and the proxies that have not taken its phase."""
+    if cluster.rotation is None:
+        return
+    under_way, phase = cluster.rotation
+    known = {fingerprint(root): root for seen in (cluster.running_roots, _roots_of(cluster)) for root in seen}
+    lags = [
+        (proxy.pod, lag_of(proxy.chain, proxy.roots, phase, under_way, known)) for proxy in cluster.proxies
+    ]
+    yield (
+        findings.ROOT_ROTATION,
+        [told_phase(cluster.name, phase), *(f"{pod} {lag}" for pod, lag in lags if lag)],
+    )
+
+
+def _roots_of(cluster: ClusterState) -> list[x509.Certificate]:
+    return [seen.certificate for seen in cluster.certificates if seen.role == ROOT]
 
 
 def _told_servers(gateway: Object) -> str:

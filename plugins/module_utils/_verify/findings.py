@@ -405,6 +405,15 @@ PROXY_ROOT_DIFFERS = Kind(
     "kubectl rollout restart the workloads that the evidence names, in {cluster}",
     _CA,
 )
+ROOT_ROTATION = Kind(
+    "root-rotation",
+    "The root of the mesh is being rotated, and that has not ended",
+    "playbook rotate_root is running, was ended early, or waits for proxies that lag",
+    "Continue it: {playbook}.rotate_root, or return to the old root: {playbook}.rotate_root "
+    "-e rotate_back=true",
+    _CA,
+    severity=WARNING,
+)
 PROXY_CONFIG_REJECTED = Kind(
     "proxy-config-rejected",
     "Proxies reject their new configuration: they keep an older one",

@@ -396,6 +396,7 @@ def _read_certificates(state: ClusterState, client: KubernetesClient) -> None:
     try:
         found = look_at_cluster(client)
         state.certificates, state.running_roots = found.seen, found.running_roots
+        state.rotation = found.rotation
         state.untold["certificates"] = found.unread
     except ExomeshError as error:
         if error.code not in ("cacerts_partial", "certificate_unreadable"):

@@ -27,7 +27,9 @@ from .._kubernetes.readiness import pod_unmet
 if TYPE_CHECKING:
     from cryptography import x509
 
+    from .._trust.cluster import Rotation
     from .._trust.inventory import Seen
+    from .._trust.rotation import Phase
 
 PROXY = "istio-proxy"
 EXPIRES_ANNOTATION = "exomesh.istio/expires"
@@ -111,6 +113,7 @@ class ClusterState:
     :param given_addresses: Services without a selector to which somebody gave addresses, by their names.
     :param injectors: the webhooks that give pods a sidecar; None if they may not be read.
     :param cilium: the ConfigMap with the settings of Cilium; None if the cluster has none.
+    :param rotation: the rotation of the root that is under way, with the phase of the cluster.
     :param foreign_policies: kinds of policies for networks that are not judged here, each with their number.
     :param proxies: the running proxies that were asked.
     :param deployments: the Deployments in Istio's namespace.
@@ -136,6 +139,7 @@ class ClusterState:
     secrets: list[RemoteSecret] = field(default_factory=list)
     certificates: list[Seen] = field(default_factory=list)
     running_roots: tuple[x509.Certificate, ...] = ()
+    rotation: tuple[Rotation, Phase] | None = None
     certificates_problem: str | None = None
     namespaces: list[Object] = field(default_factory=list)
     pods: list[Object] = field(default_factory=list)

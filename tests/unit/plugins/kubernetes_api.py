@@ -109,6 +109,7 @@ class ApiServer:
     """One cluster. ``objects`` is by path; ``failures`` gives the next answers to a method and path.
 
     Pods end at once, having said ``pod_log``, unless ``run_pod`` does something else with a new one.
+    ``after_apply`` is called with the path of each object that was applied.
     ``run_command`` gives the output and exit code of a command in a pod.
     """
 
@@ -118,6 +119,8 @@ class ApiServer:
         self.failures: dict[tuple[str, str], list[tuple[int, Any]]] = {}
         self.requests: list[str] = []
         self.fills_tokens = True
+        self.after_apply: Callable[[str], None] = lambda _path: None
+        self._applied: dict[str, set[str]] = {}
         self.rejected_tokens: set[str] = set()
         self.pod_log = ""
         self.run_pod: Callable[[Object], None] = lambda pod: pod.setdefault("status", {"phase": "Succeeded"})
@@ -236,7 +239,7 @@ class ApiServer:
         if method == "PATCH":
             return self._patch(path, body, dry_run="dryRun" in query)
         if method == "GET" and path.rsplit("/", 1)[1] in PLURALS:
-            return self._list(path, query.get("labelSelector", [""])[0])
+            return self._list(path, query.get("labelSelector", [""])[0], query.get("fieldSelector", [""])[0])
         live = self.objects.get(path)
         return status(404, "NotFound") if live is None else self._answer_live(method, path, live, query, body)
 
@@ -247,7 +250,7 @@ class ApiServer:
             return self._replace(path, live, body, "dryRun" in query)
         return self._delete(path, live, body or {}) if method == "DELETE" else (200, live)
 
-    def _list(self, path: str, selector: str) -> tuple[int, Any]:
+    def _list(self, path: str, selector: str, fields: str) -> tuple[int, Any]:
         group, plural = path.rsplit("/", 1)
         found = [
             obj
@@ -255,7 +258,9 @@ class ApiServer:
             if (parts := key.rsplit("/", 1)[0]) == path
             or (parts.startswith(f"{group}/namespaces/") and parts.endswith(f"/{plural}"))
         ]
-        return 200, {"items": [obj for obj in found if matches(selector, labels_of(obj))]}
+        return 200, {
+            "items": [obj for obj in found if matches(selector, labels_of(obj)) and has_field(fields, obj)]
+        }
 
     def _create(self, path: str, body: Object) -> tuple[int, Any]:
         return status(409, "AlreadyExists") if path in self.objects else (201, self.put(path, body))
@@ -265,7 +270,16 @@ class ApiServer:
             self.objects[path.removesuffix("/scale")]["spec"]["replicas"] = body["spec"]["replicas"]
             return 200, body
         merged = merge(self.objects.get(path) or {"metadata": {}}, body)
-        return 200, merged if dry_run else self.put(path, merged)
+        if dry_run:
+            return 200, merged
+        # Annotations that were applied before, and are not applied now, go.
+        annotations = dict(body["metadata"].get("annotations") or {})
+        for gone in self._applied.get(path, set()) - set(annotations):
+            merged["metadata"]["annotations"].pop(gone, None)
+        self._applied[path] = set(annotations)
+        written = self.put(path, merged)
+        self.after_apply(path)
+        return 200, written
 
     def _replace(self, path: str, live: Object, body: Object, dry_run: bool) -> tuple[int, Any]:
         if body["metadata"].get("resourceVersion") != live["metadata"]["resourceVersion"]:
@@ -369,6 +383,18 @@ def table_of(objects: list[Object]) -> Object:
 def labels_of(obj: Object) -> dict[str, str]:
     labels: dict[str, str] = obj["metadata"].get("labels") or {}
     return labels
+
+
+def has_field(selector: str, obj: Object) -> bool:
+    """Whether an object has the values of a field selector; an empty one selects all."""
+    for part in filter(None, selector.split(",")):
+        path, _, value = part.partition("=")
+        found: Any = obj
+        for name in path.split("."):
+            found = (found or {}).get(name)
+        if found != value:
+            return False
+    return True
 
 
 def matches(selector: str, labels: Object) -> bool:

@@ -56,7 +56,12 @@ ELSEWHERE = {
     "_trust/encrypted_key": "plugins/modules/test_ca_modules.py",
     "_trust/intermediate_ca": "plugins/modules/test_ca_modules.py",
     "_trust/inventory": "plugins/modules/test_running_mesh.py",
+    "_trust/next_root": "plugins/modules/test_root_rotation.py",
     "_trust/root_ca": "plugins/modules/test_ca_modules.py",
+    "_trust/rotation": "plugins/modules/test_root_rotation.py",
+    "_trust/rotation_preflight": "plugins/modules/test_root_rotation.py",
+    "_trust/rotation_proof": "plugins/modules/test_root_rotation.py",
+    "_trust/rotation_steps": "plugins/modules/test_root_rotation.py",
     "_verify/proof": "plugins/modules/test_running_mesh.py",
     "_verify/verification": "plugins/modules/test_running_mesh.py",
     # Their tests share a fixture with those of a role, of the page, or of what may wait.

@@ -158,6 +158,7 @@ ASK: dict[str, Options] = {
         "name": "vie",
     },
     "root_ca": lambda place: {"members": place.members, "certificate": _root()},
+    "root_rotation": lambda place: {"members": place.members, "certificate": _root(), "step": "plan"},
     "server_side_apply": _one(definitions=[_CONFIG_MAP]),
     "sks_cluster_info": lambda place: _exoscale(place) | {"zones": ["ch-gva-2"]},
     "sks_kubeconfig": lambda place: (

@@ -116,7 +116,7 @@ SIGNERS: dict[str, tuple[Callable[[], Authority], dict[str, int], str]] = {
         {},
         "its issuer CN=Issuing CA",
     ),
-    "the root ends first": (lambda: root_authority(20 * DAY), {}, "Rotate the root"),
+    "the root ends first": (lambda: root_authority(20 * DAY), {}, "rotate_root"),
     "it lives for less than the margin": (root_authority, {"lifetime": 20}, "certificates_renew_before"),
     "it lives for no more than the margin": (root_authority, {"lifetime": 30}, "certificates_renew_before"),
     "it lives for a day": (root_authority, {"lifetime": 1, "renew_before": 7}, "certificates_renew_before"),

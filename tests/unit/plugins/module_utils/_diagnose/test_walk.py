@@ -738,7 +738,7 @@ def test_a_gateway_that_never_gets_ready_because_it_rejects_is_told_so() -> None
     gateway_down(told)
     way = way_of(told)
     refused = {"0.0.0.0_15443": "filter chain has the same matching rules"}
-    way.destination.proxies = [Proxy("istio-system/gw-1", True, (), (), refused)]
+    way.destination.proxies = [Proxy("istio-system/gw-1", True, (), (), rejected=refused)]
     other = copy.deepcopy(way.destination.gateways[0])
     other["metadata"]["name"] = "second"
     way.destination.gateways.append(other)

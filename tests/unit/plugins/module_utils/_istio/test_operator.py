@@ -66,6 +66,13 @@ def test_settings_of_istiod() -> None:
     }
 
 
+def test_workloads_may_trust_several_roots() -> None:
+    assert spec(multi_root=True, dns_capture=True) == {
+        "meshConfig": {"defaultConfig": {"proxyMetadata": {**PROXY, "PROXY_CONFIG_XDS_AGENT": "true"}}},
+        "values": {"pilot": {"env": {"ISTIO_MULTIROOT_MESH": "true"}}},
+    }
+
+
 def test_old_istio_needs_to_be_told_to_allocate_addresses() -> None:
     def metadata(version: str) -> object:
         content: dict[str, dict[str, dict[str, object]]] = spec(version, dns_capture=True)  # type: ignore[assignment]

@@ -1,0 +1,297 @@
+# Copyright: (c) 2026, exomesh contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The steps of a rotation of the root, as the module ``root_rotation`` does them (private)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from .._base.certificates import fingerprint
+from .._base.files import real_path
+from .._base.members import members_of
+from . import rotation as mesh_rotation
+from .cluster import Rotation
+from .next_root import NextRoot
+from .root_ca import RootProfile, judge_root, load_authority, require_key
+from .rotation import MeshTrust, Phase, read_mesh, told_phase
+from .rotation_preflight import Readiness, look, require_ready
+from .rotation_proof import prove
+from .x509 import Authority, CertificateError, KeyKind, chain_pem, complete_chain, read_chain
+
+with suppress(ImportError):  # require("cryptography") reports it
+    from cryptography import x509
+
+Params = Mapping[str, Any]
+Chain = tuple["x509.Certificate", ...]
+
+_NEXT = {
+    Phase.OLD: "let every cluster trust both roots",
+    Phase.BOTH: "give each cluster an intermediate CA of the new root, one after the other",
+    Phase.SIGNING: "take the old root away from every cluster",
+    Phase.NEW: "end the rotation",
+}
+
+
+@dataclass
+class Outcome:
+    """The result of a step.
+
+    :param mesh: the mesh after the step.
+    :param new: the new root's chain; empty if it is not known.
+    """
+
+    mesh: MeshTrust
+    new: Chain = ()
+    done: bool = False
+    changed: bool = False
+    proxies: int = 0
+    report: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def told(self) -> dict[str, Any]:
+        """Return it as the result of the module."""
+        rotation = self.mesh.rotation
+        old = self.mesh.root if rotation is None else self.mesh.roots.get(rotation.old)
+        return {
+            "changed": self.changed,
+            "done": self.done,
+            "phase": int(Phase.NEW if self.done else self.mesh.phase),
+            "clusters": {place.name: int(place.phase) for place in self.mesh.places},
+            "certificate": chain_pem(self.new),
+            "old_certificate": chain_pem([old]) if old else "",
+            "proxies": self.proxies,
+            "report": self.report,
+        }
+
+
+def plan(params: Params, check_mode: bool) -> Outcome:
+    """Tell the phase of every cluster and the next step, and refuse what would drop requests."""
+    mesh = read_mesh(members_of(params))
+    if params["back"]:
+        _require_way_back(mesh)
+        told = _told(mesh, "return to the old root") if mesh.rotation else ["No rotation is under way."]
+        return Outcome(mesh, done=mesh.rotation is None, report=told)
+    outcome = Outcome(mesh)
+    if mesh.rotation is None and _is_done(params, mesh):
+        outcome.done = True
+        outcome.report = [f"The mesh has this root already: SHA-256 {fingerprint(mesh.root)}."]
+        return outcome
+    require_ready(ready := look(mesh))
+    _choose_root(params, outcome, check_mode)
+    outcome.proxies = sum(found.proxies for found in ready)
+    outcome.report = [*_told(mesh, _NEXT[mesh.phase]), *_budget(ready)]
+    return outcome
+
+
+def trust(params: Params, check_mode: bool) -> Outcome:
+    """Let every cluster trust both roots. Then prove the phase of every cluster, whichever it is."""
+    mesh = read_mesh(members_of(params))
+    new = _chain(params["certificate"], "The new root")
+    rotation = _expected(mesh, new[-1])
+    if check_mode:
+        return Outcome(mesh, new, changed=bool(mesh.at(Phase.OLD)))
+    written = mesh_rotation.trust_both(mesh, new[-1], params["timeout"])
+    mesh = read_mesh(members_of(params)) if written else mesh
+    proved = prove(mesh, rotation, mesh.places, params["timeout"])
+    told = f"{proved.proxies} proxies have taken it, after {proved.seconds:.0f} s."
+    return Outcome(mesh, new, changed=bool(written), proxies=proved.proxies, report=[*_phases(mesh), told])
+
+
+def prove_some(params: Params, check_mode: bool) -> Outcome:
+    """Prove the phase of some clusters. All must answer, so that none is away before the next one changes."""
+    mesh = read_mesh(members_of(params))
+    if mesh.rotation is None or check_mode:
+        return Outcome(mesh, done=mesh.rotation is None)
+    mesh.require(Phase.BOTH)
+    places = [place for place in mesh.places if place.name in params["only"]]
+    proved = prove(mesh, mesh.rotation, places, params["timeout"])
+    told = f"{proved.proxies} proxies have taken it, after {proved.seconds:.0f} s."
+    return Outcome(mesh, proxies=proved.proxies, report=[*_phases(mesh), told])
+
+
+def finish(params: Params, check_mode: bool) -> Outcome:
+    """Take the old root away, prove that, and end the rotation."""
+    mesh = read_mesh(members_of(params))
+    if mesh.rotation is None or check_mode:
+        return Outcome(mesh, done=mesh.rotation is None, changed=mesh.rotation is not None)
+    mesh.require(Phase.SIGNING)
+    rotation = mesh.rotation
+    require_ready(look(mesh))
+    prove(mesh, rotation, mesh.places, params["timeout"])
+    if mesh_rotation.trust_new(mesh, params["timeout"]):
+        mesh = read_mesh(members_of(params))
+    proved = prove(mesh, rotation, mesh.places, params["timeout"])
+    if params["state_dir"]:
+        _store(params).adopt()
+    mesh_rotation.end(mesh, params["timeout"])
+    told = [
+        (
+            f"The root of the mesh is SHA-256 {rotation.new} now. {proved.proxies} proxies trust it alone, "
+            f"after {proved.seconds:.0f} s."
+        ),
+        f"The former root, SHA-256 {rotation.old}, is trusted nowhere any more.",
+    ]
+    return Outcome(mesh, done=True, changed=True, proxies=proved.proxies, report=told)
+
+
+def back(params: Params, check_mode: bool) -> Outcome:
+    """Return to the old root: its intermediate CAs first, one after the other, then its certificate alone."""
+    mesh = read_mesh(members_of(params))
+    if mesh.rotation is None or check_mode:
+        return Outcome(mesh, done=mesh.rotation is None, changed=mesh.rotation is not None)
+    _require_way_back(mesh)
+    rotation, timeout = mesh.rotation, params["timeout"]
+    for name in [place.name for place in mesh.at(Phase.SIGNING)]:
+        place = next(place for place in mesh.places if place.name == name)
+        mesh_rotation.sign_with_old(mesh, place, timeout)
+        mesh = read_mesh(members_of(params))
+        prove(mesh, rotation, [item for item in mesh.places if item.name == name], timeout, back=True)
+    # No proxy may have a certificate of the new root when that goes.
+    both = mesh.at(Phase.BOTH)
+    if both:
+        prove(mesh, rotation, both, timeout, back=True)
+        mesh_rotation.trust_old(mesh, timeout)
+        mesh = read_mesh(members_of(params))
+    proved = prove(mesh, rotation, mesh.places, timeout, back=True)
+    if params["state_dir"]:
+        _store(params).abandon()
+    mesh_rotation.end(mesh, timeout)
+    told = f"The root of the mesh is SHA-256 {rotation.old} again, at {proved.proxies} proxies."
+    return Outcome(mesh, done=True, changed=True, proxies=proved.proxies, report=[told])
+
+
+STEPS: dict[str, Callable[[Params, bool], Outcome]] = {
+    "plan": plan,
+    "trust": trust,
+    "prove": prove_some,
+    "finish": finish,
+    "back": back,
+}
+
+
+def _is_done(params: Params, mesh: MeshTrust) -> bool:
+    """Return whether a mesh that is in no rotation has the wanted root already.
+
+    :raises CertificateError: ``old_root_unnamed`` or ``old_root_unknown``.
+    """
+    present = fingerprint(mesh.root)
+    if params["certificate"]:
+        return fingerprint(_chain(params["certificate"], "The new root given")[-1]) == present
+    if not params["state_dir"]:
+        raise CertificateError(
+            "There is no new root. Nothing was changed",
+            "new_root_missing",
+            next_step="Give it in certificates_new_root_certificate and certificates_new_root_key",
+        )
+    named = (params["old_root"] or "").strip().lower()
+    if named and present.startswith(named):
+        return False
+    if named and _store(params).was_left(named):
+        return True
+    raise CertificateError(
+        f"The root of this mesh has SHA-256 {present}"
+        + (f", which does not begin with {named}" if named else "")
+        + ". Nothing was changed",
+        "old_root_unknown" if named else "old_root_unnamed",
+        cause="A new root is made only for the root that you name, so that a second run changes nothing",
+        next_step=f"Name the root that is to go: -e rotate_old_root={present[:11]}",
+        details={"root": present},
+    )
+
+
+def _choose_root(params: Params, outcome: Outcome, check_mode: bool) -> None:
+    """Find or make the new root. In a rotation it must be the one with which that began."""
+    mesh = outcome.mesh
+    given = _given(params)
+    if not params["state_dir"]:
+        outcome.new = given.chain if given else _chain(params["certificate"], "The new root given")
+    elif mesh.phase == Phase.NEW and (present := _store(params).read_present()) and _is_new(mesh, present):
+        outcome.new = present  # the last run was interrupted after it had moved the root
+    elif mesh.rotation and not _store(params).read():
+        raise _not_the_root(mesh.rotation, f"There is no {_store(params).key_path.parent}")
+    else:
+        profile = RootProfile(
+            params["organization"],
+            KeyKind(params["key_type"], params["key_size"]),
+            timedelta(days=params["lifetime"]),
+        )
+        made = _store(params).ensure(profile, given, check_mode)
+        outcome.new, outcome.changed = made.chain, bool(made.changes)
+        outcome.warnings += made.warnings
+    if outcome.new:
+        judge_root(outcome.new, "The new root")
+        _expected(mesh, outcome.new[-1])
+
+
+def _given(params: Params) -> Authority | None:
+    if not params["certificate"] or not (params["key_path"] or params["key_content"]):
+        return None
+    given = load_authority(
+        params["certificate"], params["key_path"], params["key_content"], params["passphrase"]
+    )
+    require_key(given, "the key of the new root")
+    return given
+
+
+def _expected(mesh: MeshTrust, new: x509.Certificate) -> Rotation:
+    """Return the rotation to this root.
+
+    :raises CertificateError: ``new_root_differs``: another one is under way.
+    """
+    if mesh.rotation is None:
+        return Rotation(fingerprint(mesh.root), fingerprint(new))
+    if fingerprint(new) != mesh.rotation.new:
+        raise _not_the_root(mesh.rotation, f"The root given has SHA-256 {fingerprint(new)}")
+    return mesh.rotation
+
+
+def _not_the_root(rotation: Rotation, told: str) -> CertificateError:
+    return CertificateError(
+        f"{told}, but the rotation that is under way is to the root with SHA-256 {rotation.new}. Nothing was "
+        "changed",
+        "new_root_differs",
+        next_step="Give that root; or return to the old one, which needs none: "
+        "ansible-playbook exomesh.istio.rotate_root -e rotate_back=true",
+    )
+
+
+def _is_new(mesh: MeshTrust, chain: Chain) -> bool:
+    return mesh.rotation is not None and fingerprint(chain[-1]) == mesh.rotation.new
+
+
+def _require_way_back(mesh: MeshTrust) -> None:
+    gone = mesh.at(Phase.NEW)
+    if gone:
+        raise CertificateError(
+            f"There is no way back: {', '.join(place.name for place in gone)} trusts the new root only. "
+            "Nothing was changed",
+            "rotation_too_far",
+            next_step="Finish the rotation: ansible-playbook exomesh.istio.rotate_root. To have the old root "
+            "again after that, rotate to it",
+        )
+
+
+def _told(mesh: MeshTrust, following: str) -> list[str]:
+    return [*_phases(mesh), f"Next: {following}."]
+
+
+def _phases(mesh: MeshTrust) -> list[str]:
+    return [told_phase(place.name, place.phase) for place in mesh.places]
+
+
+def _budget(ready: list[Readiness]) -> list[str]:
+    told = ", ".join(f"{found.cluster} {found.proxies}" for found in ready)
+    return [f"In each phase, each proxy asks its istiod for a certificate, within seconds. Proxies: {told}."]
+
+
+def _store(params: Params) -> NextRoot:
+    return NextRoot(real_path(params["state_dir"]), params["passphrase"])
+
+
+def _chain(text: str, what: str) -> Chain:
+    return complete_chain(read_chain(text, what), ())
