@@ -70,7 +70,7 @@ options:
     default: {}
   proof_file:
     description:
-      - File that keeps the proof that requests of every pair succeeded without any finding. It has a hash of
+      - File that keeps the proof that requests of every pair succeeded in a healthy mesh. It has a hash of
         what they depended on - istiods, gateways and their addresses, remote secrets, CAs, and policies and
         settings of the whole mesh. It holds no secret.
     type: path
@@ -293,10 +293,10 @@ def run(task: Task) -> Result:
     if kept and workload and not (mesh.proved and verdict.healthy):
         mesh, verdict = look(workload, settle)
     if proof_file and mesh.full:
-        if verdict.findings:
-            proof_file.forget()
-        else:
+        if verdict.healthy:  # what is only a warning does not concern these requests
             proof_file.keep(mesh)
+        else:
+            proof_file.forget()
     told = report.result(mesh, verdict, time.monotonic() - begun, only)
     if params["output_dir"] and not task.check_mode:
         write(Path(params["output_dir"]), told)

@@ -297,7 +297,7 @@ def test_a_verification_that_lost_its_lock_stops_and_removes_nothing(mesh: Runni
 
 def test_a_cluster_that_lets_nobody_lock_it_is_a_finding(mesh: RunningMesh) -> None:
     mesh["vie"].api.failures["GET", LEASE] = [status(403, "Forbidden")]
-    result = mesh.run("mesh_verify", timeout=1)
+    result = mesh.run("mesh_verify", timeout=5)
     assert not result["healthy"]
     assert "exomesh-verify" in str(result["findings"])
 
