@@ -1236,7 +1236,7 @@ def test_workloads_of_ten_shapes_that_are_well_have_no_findings(mesh: Mesh, look
         pods = [ObjectRef.of(obj) for obj in shapes(WORKLOAD.server_image, []) if obj["kind"] == "Pod"]
         wait_for(lambda name=name, pods=pods: all(map(_is_ready, map(mesh.clients[name].get, pods))), 120)
     assert looks.until([], requests=False)[0] == [], looks.evidence
-    assert looks.until([], requests=True)[0] == [], looks.evidence
+    assert looks.until([], requests=True, settle=90)[0] == [], looks.evidence
     gone = [ObjectRef.of(obj) for obj in namespaces()]
     for name, ref in itertools.product(NAMES[:2], gone):
         mesh.clients[name].delete(ref)
