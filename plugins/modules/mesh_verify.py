@@ -102,9 +102,14 @@ options:
     default: own
   server_image:
     description:
-      - Image of the test server. It must serve HTTP on port 3000 as user 65532, who is nobody.
+      - Image of the test server. It must serve HTTP on port 3000.
     type: str
     default: exo.container-registry.com/exoscale-images/exo-webtest:v2
+  server_user:
+    description:
+      - User ID as which the test server runs. Without it, the server runs as the image's user.
+      - Where Pod Security enforces level V(restricted), the cluster admits the pod only with such a user.
+    type: int
   client_image:
     description:
       - Image of the test client. It must have C(sleep) and C(curl), 7.84 or newer.
@@ -252,7 +257,8 @@ def run(task: Task) -> Result:
     reads = params["read_only"] or task.check_mode
     # Half an hour after the time limit, nobody waits for the workload any more.
     lifetime = params["timeout"] + 1800
-    workload = None if reads else Workload(params["server_image"], params["client_image"], lifetime)
+    images = (params["server_image"], params["client_image"])
+    workload = None if reads else Workload(*images, lifetime, params["server_user"])
     members = members_of(params)
     only = [member.name for member in members_named(members, "only", params["only"])]
     to_come = [member.name for member in members if not Path(member.kubeconfig).exists()]
@@ -360,6 +366,7 @@ SPEC = Spec(
             "type": "str",
             "default": "exo.container-registry.com/exoscale-images/exo-webtest:v2",
         },
+        "server_user": {"type": "int"},
         "client_image": {"type": "str", "default": CURL_IMAGE},
         "timeout": {"type": "int", "default": 300},
     }

@@ -87,7 +87,7 @@ _SIGNS = (
         "Pod Security of the namespace, level {who}, refuses the pod: {words}",
         "kubectl get namespace {namespace} --show-labels",
         "change its label pod-security.kubernetes.io/enforce; sidecars need level privileged, unless Istio's "
-        "CNI plugin is installed",
+        "CNI plugin is installed; level restricted needs mesh_server_user, too",
         lasts=True,
     ),
     _Sign(

@@ -18,8 +18,19 @@ POD_SECURITY = {"seccompProfile": {"type": "RuntimeDefault"}}
 """The ``securityContext`` of a pod whose sidecar is injected, as Istio sets none for the sidecar."""
 
 
-def server_container(name: str, image: str) -> Object:
-    """Return a container that Pod Security admits at level restricted, and every ResourceQuota counts."""
+def server_container(name: str, image: str, user: int | None = None) -> Object:
+    """Return a container of any image, with only the rights that it needs, which every ResourceQuota counts.
+
+    :param user: user ID of its process, with which Pod Security admits it at level restricted. Without one,
+        it runs as the image's user, because not every image works as another.
+    """
+    security: Object = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if user is not None:
+        security |= {"runAsNonRoot": True, "runAsUser": user, "runAsGroup": user}
     return {
         "name": name,
         "image": image,
@@ -28,22 +39,15 @@ def server_container(name: str, image: str) -> Object:
             "requests": {"cpu": "10m", "memory": "16Mi"},
             "limits": {"cpu": "500m", "memory": "128Mi"},
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "runAsNonRoot": True,
-            "runAsUser": NOBODY,
-            "runAsGroup": NOBODY,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": security,
     }
 
 
 def client_container(name: str, image: str, command: Sequence[str], **more: Any) -> Object:
-    """Return such a container with curl, which writes no file.
+    """Return a container with curl, which writes no file. Pod Security admits it at level restricted.
 
     :param more: further fields of the container.
     """
-    container = server_container(name, image)
+    container = server_container(name, image, NOBODY)
     container["securityContext"]["readOnlyRootFilesystem"] = True
     return {**container, "command": list(command), **more}

@@ -92,16 +92,18 @@ _CONNECTED = ("%{time_connect}", "%{http_code}", "%{errormsg}", "%{certs}")
 
 @dataclass(frozen=True)
 class Workload:
-    """The images of the test workload, and how long it may live.
+    """The images of the test workload, how long it may live, and as whom its server runs.
 
     :param server_image: image that answers HTTP on port 3000.
     :param client_image: image with curl (7.84 or newer) and sleep.
     :param lifetime: seconds after which the kubelet ends the pod if nobody has removed it.
+    :param server_user: user ID of the server; the image's user if None.
     """
 
     server_image: str
     client_image: str
     lifetime: int = 1800
+    server_user: int | None = None
 
     def __post_init__(self) -> None:
         for image in (self.server_image, self.client_image):
@@ -395,7 +397,7 @@ def workload_objects(
                 "tolerations": list(tolerated),
                 "securityContext": POD_SECURITY,
                 "containers": [
-                    server_container("server", workload.server_image),
+                    server_container("server", workload.server_image, workload.server_user),
                     client_container("client", workload.client_image, ["sleep", "infinity"]),
                 ],
             },

@@ -23,7 +23,12 @@ def test_a_client_is_admitted_at_level_restricted() -> None:
 
 
 def test_a_server_is_admitted_too_and_counted_by_quotas() -> None:
-    container = server_container("web", "web:1")
+    container = server_container("web", "web:1", 65532)
     assert set(container["resources"]["limits"]) == {"cpu", "memory"}
     assert container["securityContext"].items() <= client_container("c", "c:1", ())["securityContext"].items()
     assert container["securityContext"]["runAsNonRoot"]
+
+
+def test_a_server_runs_as_the_user_of_its_image() -> None:
+    """Not every image works as another."""
+    assert not [key for key in server_container("web", "web:1")["securityContext"] if key.startswith("runAs")]

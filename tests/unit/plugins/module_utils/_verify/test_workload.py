@@ -105,7 +105,7 @@ def test_workload_is_in_its_own_namespace_with_limits() -> None:
 
 def test_workload_brings_what_policies_quotas_and_taints_ask_for() -> None:
     tolerated = [{"key": "mesh", "operator": "Exists"}]
-    made = workload_objects("vie", Workload("server:1", "client:1"), {6443}, tolerated)
+    made = workload_objects("vie", Workload("server:1", "client:1", server_user=65532), {6443}, tolerated)
     objects = {obj["kind"]: obj for obj in made}
     (rule,) = objects["AuthorizationPolicy"]["spec"]["rules"]
     assert rule == {"from": [{"source": {"namespaces": ["exomesh-verify"]}}]}
