@@ -242,7 +242,7 @@ def request(way: Way, steps: Sequence[Step]) -> Step:
     if stop is None:
         if sent.arrived:
             return Step(name, OK, told, evidence if sent.status >= 400 else ())
-        who = "the service answered so" if sent.upstream else "a proxy on the way answered so"
+        who = "the service, or the proxy before it, answered so" if sent.upstream else "a proxy answered so"
         return Step(
             name,
             STOP,
