@@ -176,7 +176,8 @@ def _redirected(way: Way, route: Route, trail: tuple[str, ...]) -> _Found:
     command = show(way.source.member, "virtualservice", route.rule)
     if sum("the sidecar answers with" in line for line in trail) > _MOST_REDIRECTS:
         told = "the redirects have no end"
-        return _Found((), Step(_ROUTE, STOP, told, trail, "redirects lead back to each other", command))
+        evidence = tuple(dict.fromkeys(trail))
+        return _Found((), Step(_ROUTE, STOP, told, evidence, "redirects lead back to each other", command))
     service = _service_of(way, redirect.to)
     if service is None or redirect.scheme != "http":
         told = f"the sidecar answers with {redirect}, which is not followed here"
