@@ -150,6 +150,7 @@ def _aborted(way: Way, route: Route, trail: Sequence[str]) -> Step:
         (*trail, *route.notes),
         "a VirtualService injects this fault (fault.abort)",
         show(way.source.member, "virtualservice", route.rule),
+        route.aborted,
     )
 
 
