@@ -200,9 +200,12 @@ def _service_of(way: Way, request: Request) -> Service | None:
 
 
 def _no_route(way: Way, host: VirtualHost | None, listener: Listener, request: Request) -> _Found:
-    evidence = (f"in routes {listener.routes}, for GET {request.path} without further headers",)
+    evidence: tuple[str, ...] = (
+        f"in routes {listener.routes}, for GET {request.path} without further headers",
+    )
     if host is None or host.catches_all:
         service = _service_of(way, request) or way.service
+        evidence += tuple(sync_evidence(way, way.destination.name))
         return _Found(
             (), Step(_ROUTE, STOP, f"no route for {request.host}", evidence, *_why_hidden(way, service))
         )
