@@ -243,7 +243,8 @@ def test_the_playbook_walks_a_good_way_to_its_end(mesh: Mesh) -> None:
     result = run_playbook(mesh.lab, "playbooks/diagnose.yml", *words)
     assert result.returncode == 0, result.stdout
     assert "Every step is well. Not looked at:" in result.stdout
-    assert "GET http://exo-webtest.exodemo.svc.cluster.local:3000/: status 200" in result.stdout
+    said = " ".join(result.stdout.split())  # without the line breaks of its YAML
+    assert "GET http://exo-webtest.exodemo.svc.cluster.local:3000/: status 200" in said
     assert set(changes(result.stdout).values()) == {0}
 
 
@@ -354,10 +355,7 @@ def test_the_playbook_fails_where_the_way_stops(mesh: Mesh) -> None:
         result = run_playbook(mesh.lab, "playbooks/diagnose.yml", *words)
     assert result.returncode != 0
     said = " ".join(result.stdout.split())  # without the line breaks of its YAML
-    assert (
-        "!     request        GET http://exo-webtest.exodemo.svc.cluster.local:3000/: status 503"
-        in result.stdout
-    )
+    assert "request GET http://exo-webtest.exodemo.svc.cluster.local:3000/: status 503" in said
     assert "The way stops at cluster" in said
     assert "-n exodemo get destinationrule plain -o yaml" in said
 
