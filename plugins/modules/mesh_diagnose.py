@@ -154,6 +154,9 @@ steps:
     next_step:
       description: What to do if the request stops at this step.
       type: str
+    share:
+      description: The share of the requests, in percent, that a stop concerns.
+      type: float
 report:
   description: The steps as lines of text.
   type: list

@@ -150,6 +150,7 @@ def _aborted(way: Way, route: Route, trail: Sequence[str]) -> Step:
         (*trail, *route.notes),
         "a VirtualService injects this fault (fault.abort)",
         show(way.source.member, "virtualservice", route.rule),
+        route.aborted,
     )
 
 
@@ -176,7 +177,8 @@ def _redirected(way: Way, route: Route, trail: tuple[str, ...]) -> _Found:
     command = show(way.source.member, "virtualservice", route.rule)
     if sum("the sidecar answers with" in line for line in trail) > _MOST_REDIRECTS:
         told = "the redirects have no end"
-        return _Found((), Step(_ROUTE, STOP, told, trail, "redirects lead back to each other", command))
+        evidence = tuple(dict.fromkeys(trail))
+        return _Found((), Step(_ROUTE, STOP, told, evidence, "redirects lead back to each other", command))
     service = _service_of(way, redirect.to)
     if service is None or redirect.scheme != "http":
         told = f"the sidecar answers with {redirect}, which is not followed here"
@@ -198,9 +200,12 @@ def _service_of(way: Way, request: Request) -> Service | None:
 
 
 def _no_route(way: Way, host: VirtualHost | None, listener: Listener, request: Request) -> _Found:
-    evidence = (f"in routes {listener.routes}, for GET {request.path} without further headers",)
+    evidence: tuple[str, ...] = (
+        f"in routes {listener.routes}, for GET {request.path} without further headers",
+    )
     if host is None or host.catches_all:
         service = _service_of(way, request) or way.service
+        evidence += tuple(sync_evidence(way, way.destination.name))
         return _Found(
             (), Step(_ROUTE, STOP, f"no route for {request.host}", evidence, *_why_hidden(way, service))
         )

@@ -352,7 +352,8 @@ def _without_selector(way: Way, leg: Leg, state: ClusterState, service: Object) 
     known = asked.endpoints_of(leg.target.name) + asked.endpoints_of(leg.target.sni)
     usable = [one.address for one in known if not one.problem and one.cluster in (state.name, "")]
     if usable:
-        return Step(_PEER, OK, f"its endpoints were made by hand: {', '.join(usable[:5])}")
+        named = ", ".join(list(dict.fromkeys(usable))[:5])
+        return Step(_PEER, OK, f"its endpoints were made by hand: {named}")
     told = f"the Service has no selector in {state.name}, and no usable endpoint"
     evidence = tuple(f"{one.address}: {one.problem}" for one in known if one.problem)
     cause = "no EndpointSlice of the Service has a ready address, or its label names another Service"

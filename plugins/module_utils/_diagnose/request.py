@@ -60,8 +60,8 @@ class Sent:
 
     @property
     def is_of_sidecar(self) -> bool:
-        """Return whether it is an error that the pod's own sidecar seems to have made."""
-        return self.status >= 400 and not self.upstream
+        """Return whether it is an error, or one redirect too many, of the pod's own sidecar, as it seems."""
+        return self.status >= 300 and not self.upstream
 
 
 def send(client: KubernetesClient, pod: Object, url: str) -> Sent:

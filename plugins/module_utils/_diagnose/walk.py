@@ -97,6 +97,7 @@ def _of_all(way: Way, legs: Sequence[Leg], check: Callable[[Way, Leg], Step]) ->
                     (f"this concerns: {leg.name}", *step.evidence),
                     step.cause,
                     step.next_step,
+                    leg.target.share,
                 )
     first = found[0][1]
     if len({step.told for _leg, step in found}) == 1:
@@ -236,25 +237,31 @@ def request(way: Way, steps: Sequence[Step]) -> Step:
     name, sent = STEPS[-1], way.sent
     if not sent.made:
         return Step(name, UNKNOWN, f"none was sent: {sent.why_not}")
-    stop = next((step for step in steps if step.state == STOP), None)
     told = f"GET {way.service.request.url}: " + (f"status {sent.status}" if sent.status else "no answer")
     evidence = (sent.text,) if sent.text else ()
-    if stop is None:
-        if sent.arrived:
-            return Step(name, OK, told, evidence if sent.status >= 400 else ())
-        who = "the service answered so" if sent.upstream else "a proxy on the way answered so"
-        return Step(
-            name,
-            STOP,
-            f"{told}, which disagrees with the steps above",
-            evidence,
-            f"{who if sent.status else 'nobody answered'}; no step found why",
-            proxy_log(way.source.member, way.pod),
-        )
+    if stop := next((step for step in steps if step.state == STOP), None):
+        return _beside(way, stop, told, evidence)
+    if sent.arrived:
+        return Step(name, OK, told, evidence if sent.status >= 400 else ())
+    who = "the service, or the proxy before it, answered so" if sent.upstream else "a proxy answered so"
+    return Step(
+        name,
+        STOP,
+        f"{told}, which disagrees with the steps above",
+        evidence,
+        f"{who if sent.status else 'nobody answered'}; no step found why",
+        proxy_log(way.source.member, way.pod),
+    )
+
+
+def _beside(way: Way, stop: Step, told: str, evidence: tuple[str, ...]) -> Step:
+    """Return what the request says beside a step that stops the way."""
+    name, sent = STEPS[-1], way.sent
     if not sent.arrived or sent.is_of_sidecar:
         return Step(name, FOLLOWS, f"{told}, as the step {stop.name} says", evidence)
-    others = _others(way)
-    if others:
+    if stop.share < 100:
+        return Step(name, OK, f"{told}, as one of the requests that the step {stop.name} does not concern")
+    if others := _others(way):
         return Step(name, OK, f"{told}, from {', '.join(others)} and not from {way.destination.name}")
     return Step(name, OK, f"{told}, which disagrees: the step {stop.name} says that the way stops", evidence)
 

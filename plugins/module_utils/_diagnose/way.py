@@ -85,6 +85,7 @@ class Step:
     """The result of one step of the way.
 
     :param told: the result in a few words.
+    :param share: the share of the requests, in percent, that a stop concerns.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Step:
     evidence: tuple[str, ...] = ()
     cause: str = ""
     next_step: str = ""
+    share: float = 100.0
 
 
 @dataclass

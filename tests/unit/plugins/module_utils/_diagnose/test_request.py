@@ -109,4 +109,5 @@ def test_an_answer_of_a_proxy_is_no_arrival(text: str) -> None:
 def test_an_error_without_the_mark_of_another_end_is_of_the_sidecar() -> None:
     assert Sent(404, "", False, "").is_of_sidecar
     assert not Sent(404, "", True, "").is_of_sidecar
+    assert Sent(301, "", False, "").is_of_sidecar
     assert not Sent(200, "", False, "").is_of_sidecar

@@ -765,3 +765,16 @@ def test_a_service_that_is_kept_in_its_cluster_is_told_so() -> None:
     local = {"settings": {"clusterLocal": True}, "hosts": ["*.exodemo.svc.cluster.local"]}
     way.source.mesh_config = {"serviceSettings": [local]}
     assert "clusterLocal" in next(step for step in walk(way) if step.state == STOP).cause
+
+
+def test_a_request_of_another_share_does_not_disagree() -> None:
+    told = healthy()
+    abort = {"http_status": 503, "percentage": {"numerator": 30}}
+    fault = {"envoy.filters.http.fault": {"abort": abort}}
+    routed(told, route={"cluster": REMOTE}, typed_per_filter_config=fault)
+    sent_so(told, 200)
+    way = way_of(told)
+    steps = walk(way)
+    assert steps[3].share == 30
+    assert agrees(way, steps)
+    assert "does not concern" in steps[-1].told
