@@ -17,6 +17,7 @@ from .._istio.services import covers, full_host, is_cluster_local, is_exported, 
 from .._kubernetes.api import Object
 from . import findings
 from .findings import Finding, Kind, some
+from .injection import is_injected
 from .services import (
     USUAL,
     Merged,
@@ -179,12 +180,7 @@ def sidecars(service: Merged, _rules: Mapping[str, Rules]) -> Told:
 
 
 def _is_injected(side: Side) -> bool:
-    labels = [
-        ns["metadata"].get("labels") or {}
-        for ns in side.cluster.namespaces
-        if ns["metadata"]["name"] == side.service["metadata"]["namespace"]
-    ]
-    return any(found.get("istio-injection") == "enabled" or "istio.io/rev" in found for found in labels)
+    return is_injected(side.cluster, side.service["metadata"]["namespace"])
 
 
 # Rules
