@@ -49,7 +49,6 @@ ELSEWHERE = {
     "_verify/checks_pair": "plugins/module_utils/_verify/test_judge.py",
     "_verify/report": "plugins/module_utils/_verify/test_judge.py",
     "_verify/state": "plugins/module_utils/_verify/test_judge.py",
-    "_verify/unready": "plugins/module_utils/_verify/test_judge.py",
     # They do what one module does, and are tested through it.
     "_istio/istiod": "plugins/modules/test_running_mesh.py",
     "_peering/gaps": "plugins/modules/test_peering_info.py",
