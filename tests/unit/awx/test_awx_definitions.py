@@ -79,8 +79,8 @@ def test_the_modules_know_every_option() -> None:
 def test_the_playbooks_are_there() -> None:
     assert [template["name"] for template in TEMPLATES] == [
         *("preflight", "plan", "site", "install", "verify", "status", "diagnose", "support bundle"),
-        *("certificates", "certificates report", "renew certificates", "add cluster", "remove cluster"),
-        *("shift traffic", "failover drill", "teardown"),
+        *("certificates", "certificates report", "renew certificates", "rotate root", "add cluster"),
+        *("remove cluster", "shift traffic", "failover drill", "teardown"),
     ]
     assert not [
         template for template in TEMPLATES if not (ROOT / "playbooks" / template["playbook"]).is_file()

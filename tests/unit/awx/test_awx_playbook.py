@@ -166,7 +166,7 @@ def assert_made(awx: Awx) -> None:
     }
     credentials = {name: len(awx.lists[item["id"], "credentials"]) for name, item in templates.items()}
     # The root CA goes to the jobs that sign, and to no other.
-    signing = {"plan", "site", "certificates", "renew certificates", "add cluster"}
+    signing = {"plan", "site", "certificates", "renew certificates", "rotate root", "add cluster"}
     assert credentials == {name: 3 if name in signing else 2 for name in templates}
     assert templates["plan"]["job_type"] == "check"
     assert {item["inventory"] for item in templates.values()} == {inventory["id"]}
@@ -177,7 +177,7 @@ def assert_made(awx: Awx) -> None:
         surveyed
         == {name for name, item in templates.items() if item["survey_enabled"]}
         == {"diagnose", "support bundle", "add cluster", "remove cluster", "shift traffic", "failover drill"}
-        | {"teardown"}
+        | {"rotate root", "teardown"}
     )
     assert {(item["forks"], item["timeout"]) for item in templates.values()} == {(20, 7200)}
     assert templates["site"]["ask_limit_on_launch"]
