@@ -298,9 +298,13 @@ def _synced(way: Way, state_name: str) -> dict[str, str]:
 
 
 def not_read(way: Way, state_name: str) -> tuple[str, str] | None:
-    """Return cause and next command if an istiod of the source has not read a cluster."""
+    """Return cause and next command if no istiod of the source is ready, or one has not read a cluster."""
     source = way.source
-    if state_name == source.name or all(told == "synced" for told in _synced(way, state_name).values()):
+    if state_name == source.name:
+        return None
+    if nobody := no_istiod(source):
+        return nobody, playbook(source.member, "istio", source.member)
+    if all(told == "synced" for told in _synced(way, state_name).values()):
         return None
     if any(istiod.silent for istiod in source.istiods):
         return f"istiod of {source.name} did not tell what it has read", _istiod_log(way)
@@ -309,6 +313,14 @@ def not_read(way: Way, state_name: str) -> tuple[str, str] | None:
     if not held:
         cause += ": there is no remote secret for it"
     return cause, playbook(source.member, "peering", source.member, way.states[state_name].member)
+
+
+def no_istiod(source: ClusterState) -> str | None:
+    """Return why no istiod of a cluster can tell or send anything; None if one is ready."""
+    unmet = [f"{istiod.name}: {istiod.unmet}" for istiod in source.istiods if istiod.unmet]
+    if len(unmet) < len(source.istiods):
+        return None
+    return f"no istiod of {source.name} is ready: {unmet[0] if unmet else 'there is no pod of it'}"
 
 
 def _istiod_log(way: Way) -> str:

@@ -22,7 +22,7 @@ from .._verify.checks_proxies import network_policies
 from .._verify.state import MeshState, name_of
 from .arriving import cluster, endpoints
 from .commands import kubectl, playbook, proxy_log, show
-from .leaving import find_listener, find_route
+from .leaving import find_listener, find_route, no_istiod
 from .legs import Leg, legs_of, place
 from .peer import gateway, peer
 from .routes import rule_of
@@ -144,8 +144,7 @@ def certificates(way: Way) -> Step:
 def _why_no_istiod(way: Way) -> tuple[str, str]:
     """Return the cause and the next command if a sidecar gets nothing from istiod."""
     source = way.source
-    if source.istiods and all(istiod.unmet for istiod in source.istiods):
-        cause = f"no istiod of {source.name} is ready: {source.istiods[0].name}: {source.istiods[0].unmet}"
+    if cause := no_istiod(source):
         return cause, playbook(source.member, "istio", source.member)
     mesh = MeshState({source.name: source}, [], way.now, full=False)
     for kind, evidence in network_policies(source, mesh):
@@ -187,6 +186,9 @@ def configuration(way: Way) -> Step:
             (*silent, *notes),
             next_step=kubectl(way.source.member, "-n", ISTIO_NAMESPACE, "get", "pods", "-l", "app=istiod"),
         )
+    if not way.known_to:
+        told_so = "no istiod was there to tell what the sidecar should have"
+        return Step(name, UNTOLD, told_so, tuple(notes), *_why_no_istiod(way))
     return Step(name, OK, "istiod knows the sidecar, and nothing of this service was rejected", tuple(notes))
 
 

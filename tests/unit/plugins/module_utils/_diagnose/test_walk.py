@@ -658,6 +658,28 @@ def test_an_istiod_that_does_not_answer_is_not_told_as_well() -> None:
     assert untold(walk(way)) == ["configuration"]
 
 
+@pytest.mark.parametrize(
+    ("istiods", "why"),
+    [
+        ([], "there is no pod of it"),
+        ([Istiod("istiod-1", None, "condition Ready is False")], "istiod-1: condition Ready is False"),
+    ],
+)
+def test_without_a_ready_istiod_nothing_is_told_as_well(istiods: list[Istiod], why: str) -> None:
+    told = healthy()
+    way = replace(way_of(told), known_to={})
+    way.source.istiods = istiods
+    steps = walk(way)
+    assert untold(steps) == ["configuration"]
+    assert f"no istiod of cluster1 is ready: {why}" in " ".join(lines(way, steps))
+    assert "istio --limit cluster1" in steps[1].next_step
+    no_endpoints(told)
+    way = replace(way_of(told), known_to={})
+    way.source.istiods = istiods
+    stop = next(step for step in walk(way) if step.state == STOP)
+    assert why in stop.cause
+
+
 def test_a_request_that_agrees_is_told() -> None:
     told = healthy()
     sent_so(told, 200)
