@@ -211,7 +211,8 @@ def _ask_proxies(way: Way) -> Way:
     gateways = concurrently(partial(_gateway, untold), crossed)
     answering = list(_answering(way, legs))
     empty = {leg.state.name: leg for leg in legs if leg.state and not pods_of(way, leg.target, leg.state)}
-    inbound = concurrently(lambda where: _inbound(*where), answering)
+    silent: dict[tuple[str, str], str] = {}
+    inbound = concurrently(lambda where: _inbound(silent, *where), answering)
     return replace(
         way,
         untold=untold,
@@ -226,6 +227,7 @@ def _ask_proxies(way: Way) -> Way:
             for (state, pod), told in zip(answering, inbound, strict=True)
             if told
         },
+        silent=silent,
     )
 
 
@@ -273,10 +275,12 @@ def _answering(way: Way, legs: Sequence[Leg]) -> Iterator[tuple[ClusterState, Ob
                 break
 
 
-def _inbound(state: ClusterState, pod: Object) -> EnvoyConfig | None:
-    with suppress(ExomeshError):
+def _inbound(silent: dict[tuple[str, str], str], state: ClusterState, pod: Object) -> EnvoyConfig | None:
+    try:
         return read_listeners(state.reached, pod["metadata"]["namespace"], pod["metadata"]["name"])
-    return None
+    except ExomeshError as error:
+        silent[state.name, name_of(pod)] = str(error)
+        return None
 
 
 def _with_request(way: Way, request: bool, why_not: str) -> Way:

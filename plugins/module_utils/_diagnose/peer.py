@@ -376,12 +376,20 @@ def _network_policy(way: Way, state: ClusterState, pods: Sequence[Object], port:
 
 
 def _authorized(way: Way, leg: Leg, state: ClusterState, pods: Sequence[Object], port: int) -> Iterator[Step]:
-    """Yield what the AuthorizationPolicies at the pod that was asked say, if they refuse the request."""
+    """Yield what the AuthorizationPolicies at the pod that was asked say, if they refuse the request.
+
+    If pods have sidecars, of which none told its policies, that is the result.
+    """
     mutual = is_mutual(way.proxy.cluster(leg.target.name) or {})
     request = way.service.request
     caller = Caller(request, port, way.identity if mutual else "", leg.target.sni)
-    for pod in pods:
-        asked = way.inbound.get((state.name, name_of(pod)))
-        found = refusal(asked.listeners, _INBOUND_PORT, caller) if asked else None
-        if found:
-            yield _refused(_PEER, state, found, f"pod {name_of(pod)}")
+    proxied = [name_of(pod) for pod in pods if sidecar_of(pod)]
+    asked = {name: told for name in proxied if (told := way.inbound.get((state.name, name)))}
+    for name, told in asked.items():
+        if found := refusal(told.listeners, _INBOUND_PORT, caller):
+            yield _refused(_PEER, state, found, f"pod {name}")
+    if proxied and not asked:
+        silent = [name for name in proxied if (state.name, name) in way.silent] or proxied
+        reasons = tuple(way.silent.get((state.name, name), f"{name} was not asked") for name in silent[:3])
+        what = f"who may send requests to the pods in {state.name} could not be told"
+        yield Step(_PEER, UNTOLD, what, reasons, next_step=proxy_log(state.member, silent[0]))

@@ -106,6 +106,7 @@ class Way:
     :param known_to: by replica of istiod, what it reports of the pod's sidecar; empty if it does not know it.
     :param gateways: by member, the configuration of its gateway, if the gateway was asked.
     :param inbound: the listeners of pods that should answer, by member and pod.
+    :param silent: why such pods did not tell their listeners, by member and pod.
     :param objects: objects of the source that may change what proxies do, by kind.
     :param workloads: by member, the Deployments and StatefulSets of Services that have no pods there.
     :param untold: what did not answer, and why: the name of an istiod, or that of a member for its gateway.
@@ -122,6 +123,7 @@ class Way:
     known_to: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gateways: Mapping[str, EnvoyConfig] = field(default_factory=dict)
     inbound: Mapping[tuple[str, str], EnvoyConfig] = field(default_factory=dict)
+    silent: Mapping[tuple[str, str], str] = field(default_factory=dict)
     objects: Mapping[str, Sequence[Object]] = field(default_factory=dict)
     workloads: Mapping[str, Sequence[Object]] = field(default_factory=dict)
     untold: Mapping[str, str] = field(default_factory=dict)

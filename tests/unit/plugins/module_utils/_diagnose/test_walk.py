@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.envoy import EnvoyConfig
 from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.look import (
+    _inbound,
     choose_destination,
     find_pod,
     find_service,
@@ -40,6 +41,7 @@ from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.way import
     lines,
     untold,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import read_chain
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import ClusterState, Istiod, Proxy
 
@@ -79,16 +81,27 @@ def state(name: str, told: Recording) -> ClusterState:
     )
 
 
+def without_policies(*states: ClusterState) -> dict[tuple[str, str], EnvoyConfig]:
+    """What pods tell of their listeners if nobody keeps requests from them."""
+    return {
+        (one.name, f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"): EnvoyConfig()
+        for one in states
+        for pod in one.pods
+    }
+
+
 def way_of(told: Recording) -> Way:
+    source, destination = state("cluster1", told["source"]), state("cluster2", told["destination"])
     return Way(
         SERVICE,
-        state("cluster1", told["source"]),
-        state("cluster2", told["destination"]),
+        source,
+        destination,
         told["pod"],
         EnvoyConfig(**told["proxy"]),
         asked=True,
         known_to=told["known_to"],
         gateways={"cluster2": EnvoyConfig(**told["gateway"])},
+        inbound=without_policies(source, destination),
         now=datetime.fromisoformat(told["now"]),
         **told.get("more", {}),
     )
@@ -277,9 +290,7 @@ def test_a_second_pod_of_the_gateway_that_waits_does_not_stop_the_way() -> None:
 def test_inside_a_cluster_no_gateway_is_needed() -> None:
     told = healthy()
     way = way_of(told)
-    local = Way(
-        SERVICE, way.destination, way.destination, way.pod, way.proxy, known_to=way.known_to, now=way.now
-    )
+    local = replace(way, source=way.destination, asked=False, gateways={})
     told["proxy"]["endpoints"][0]["endpoint_config"]["endpoints"][0]["lb_endpoints"][0]["endpoint"][
         "address"
     ] = {"socket_address": {"address": "192.168.0.7", "port_value": 3000}}
@@ -678,6 +689,35 @@ def test_without_a_ready_istiod_nothing_is_told_as_well(istiods: list[Istiod], w
     way.source.istiods = istiods
     stop = next(step for step in walk(way) if step.state == STOP)
     assert why in stop.cause
+
+
+def test_pods_that_do_not_tell_their_policies_are_not_told_as_well() -> None:
+    told = healthy()
+    way = way_of(told)
+    pod = next(pod for pod in way.destination.pods if "webtest" in pod["metadata"]["name"])
+    name = f"exodemo/{pod['metadata']['name']}"
+    way = replace(way, inbound={}, silent={("cluster2", name): "it hangs"})
+    steps = walk(way)
+    assert untold(steps) == ["peer"]
+    assert "it hangs" in steps[-2].evidence
+    assert "cannot be told: see peer" in lines(way, steps)[-1]
+    assert "was not asked" in walk(replace(way, silent={}))[-2].evidence[0]
+    assert untold(walk(replace(way, sent=Sent(200, why_not="")))) == []
+
+
+def test_why_a_pod_does_not_tell_its_policies_is_kept() -> None:
+    class Hanging:
+        name = "cluster2"
+
+        def get_from_pod(self, *_arguments: object) -> str:
+            raise ExomeshError("it hangs", "x")
+
+    way = way_of(healthy())
+    way.destination.client = cast(KubernetesClient, Hanging())
+    silent: dict[tuple[str, str], str] = {}
+    pod = {"metadata": {"name": "web-1", "namespace": "shop"}}
+    assert _inbound(silent, way.destination, pod) is None
+    assert silent == {("cluster2", "shop/web-1"): "it hangs."}
 
 
 def test_a_request_that_agrees_is_told() -> None:
