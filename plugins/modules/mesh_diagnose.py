@@ -114,10 +114,10 @@ request:
       description: HTTP status of the answer; V(0) if there was none.
       type: int
     text:
-      description: Beginning of the answer, or what the client said.
+      description: Beginning of the page of an error, or what the client said if there was no answer.
       type: str
     agrees:
-      description: Whether it agrees with the steps; null if it was not sent.
+      description: Whether it agrees with the steps; null if it was not sent, or if that cannot be told.
       type: bool
 pod:
   description: The pod that sends the request.

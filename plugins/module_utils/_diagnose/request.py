@@ -21,8 +21,10 @@ _SECONDS = 10
 _CONTAINERS = 3
 """The number of containers of a pod in which a client is looked for."""
 _MOST_BYTES = 4000
-_BY_PROXY = ("RBAC: access denied", "fault filter abort")
-"""What proxies answer with any status."""
+_BY_PROXY = ("RBAC: access denied", "fault filter abort", "Jwt ", "local_rate_limited")
+"""How answers of proxies begin that have the status of an answer of the service."""
+_AT_THE_END = (401, 403, 429)
+"""What also the proxy before the service answers, by policies."""
 # The output is cut in the pod, so that a large page is not fetched. A proxy of the environment is not asked.
 _SCRIPT = f"""
 if command -v curl >/dev/null 2>&1; then
@@ -39,7 +41,8 @@ class Sent:
     """A request that was really sent.
 
     :param status: HTTP status of the answer; 0 if there was none.
-    :param text: the beginning of the answer, or what the client says.
+    :param text: the beginning of an error's page, or what the client says if there is no answer. A page that
+        is well is the user's.
     :param upstream: whether the sidecar got the answer from elsewhere, and did not make it itself.
     :param why_not: why no request was sent.
     """
@@ -56,7 +59,12 @@ class Sent:
     @property
     def arrived(self) -> bool:
         """Return whether the service answered, if only that the page is not there."""
-        return 0 < self.status < 500 and not self.text.startswith(_BY_PROXY)
+        return 0 < self.status < 500 and not self.text.startswith(_BY_PROXY) and not self.is_unclear
+
+    @property
+    def is_unclear(self) -> bool:
+        """Return whether it is an error that the service or a proxy may have made, as nothing tells which."""
+        return self.status >= 400 and not self.text and (not self.upstream or self.status in _AT_THE_END)
 
     @property
     def is_of_sidecar(self) -> bool:
@@ -90,17 +98,31 @@ def _has_no_shell(text: str) -> bool:
     return "executable file not found" in text or "no such file or directory" in text
 
 
+# wget indents what it writes of headers, and some versions only write the status of an error.
+_HEAD = re.compile(
+    r"(?m)^(?P<by_wget>[ \t]+|wget: server returned error: |)HTTP/[\d.]+ (?P<status>\d{3})"
+    r".*(?P<headers>(?:\n[ \t]*[^\s:]+:.*)*)"
+)
+
+
 def read_answer(output: str) -> Sent:
     """Return what curl or wget wrote as an answer. After redirects, it is the last one."""
-    rest, head, status = output.replace("\r", ""), "", 0
+    output = output.replace("\r", "")
+    heads = list(_HEAD.finditer(output))
+    if not heads:
+        return Sent(0, _beginning(output), why_not="")
     # Only a redirect, or word that the answer comes later, has another answer behind it.
-    while (match := re.match(r"\s*HTTP/[\d.]+ (\d{3})", rest)) and status // 100 in (0, 1, 3):
-        status = int(match[1])
-        head, _gap, rest = rest.partition("\n\n")
-    late = re.search(r"HTTP/[\d.]+ (\d{3})", rest) if not status else None
+    head = next((each for each in heads if each["status"][0] not in "13"), heads[-1])
+    status = int(head["status"])
+    # wget does not write the page of an error.
+    shown = status >= 400 and not head["by_wget"]
     return Sent(
-        int(late[1]) if late else status,
-        printable_line(" ".join(rest.split()), 200),
-        re.search(r"(?im)^\s*x-envoy-upstream-service-time:", head or rest) is not None,
+        status,
+        _beginning(output[head.end() :]) if shown else "",
+        re.search(r"(?im)^\s*x-envoy-upstream-service-time:", head["headers"]) is not None,
         "",
     )
+
+
+def _beginning(text: str) -> str:
+    return printable_line(" ".join(text.split()), 200)

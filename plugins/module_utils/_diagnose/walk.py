@@ -243,8 +243,12 @@ def request(way: Way, steps: Sequence[Step]) -> Step:
     evidence = (sent.text,) if sent.text else ()
     if stop := next((step for step in steps if step.state == STOP), None):
         return _beside(way, stop, told, evidence)
-    if sent.arrived:
-        return Step(name, OK, told, evidence if sent.status >= 400 else ())
+    if sent.arrived or any(f"answers with {sent.status}" in step.told for step in steps):
+        return Step(name, OK, told, evidence)
+    log = proxy_log(way.source.member, way.pod)
+    if sent.is_unclear:
+        cause = "the service or a proxy may have answered so: the answer does not tell which"
+        return Step(name, UNTOLD, told, evidence, cause, log)
     who = "the service, or the proxy before it, answered so" if sent.upstream else "a proxy answered so"
     return Step(
         name,
@@ -252,7 +256,7 @@ def request(way: Way, steps: Sequence[Step]) -> Step:
         f"{told}, which disagrees with the steps above",
         evidence,
         f"{who if sent.status else 'nobody answered'}; no step found why",
-        proxy_log(way.source.member, way.pod),
+        log,
     )
 
 
@@ -283,7 +287,7 @@ def _others(way: Way) -> list[str]:
 
 
 def agrees(way: Way, steps: Sequence[Step]) -> bool | None:
-    """Return whether the request that was really sent agrees with the steps; None if none was sent."""
-    if not way.sent.made:
+    """Return whether the request that was really sent agrees with the steps; None if that is not known."""
+    if not way.sent.made or steps[-1].state == UNTOLD:
         return None
     return "disagrees" not in steps[-1].told

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
@@ -50,27 +50,49 @@ def said(stdout: str = "", stderr: str = "", code: int | None = 0) -> ExecResult
     return ExecResult(stdout, stderr, code)
 
 
+RBAC_BY_WGET = (
+    "Connecting to web.shop (10.96.0.7:80)\n  HTTP/1.1 403 Forbidden\n  content-length: 19\n"
+    "  x-envoy-upstream-service-time: 3\nwget: server returned error: HTTP/1.1 403 Forbidden\n"
+)
+REDIRECTED_BY_WGET = (
+    "HTTP request sent, awaiting response... \n  HTTP/1.1 301 Moved Permanently\n  Location: /x\n"
+    "  x-envoy-upstream-service-time: 3\nHTTP request sent, awaiting response... \n"
+)
+PAGE_BY_WGET = (
+    "Connecting to web.shop (10.96.0.7:80)\n  HTTP/1.1 200 OK\n  Set-Cookie: session=SECRET\n"
+    "  x-envoy-upstream-service-time: 3\n  \nHTTP/1.1 500 is what the page says\n"
+)
+MISSING_BY_WGET = (
+    "HTTP request sent, awaiting response... \n  HTTP/1.1 404 Not Found\n  Set-Cookie: session=SECRET\n"
+    "2026-11-29 20:00:00 ERROR 404: Not Found.\n"
+)
+
+
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        (HTTP, Sent(200, "hello you", True, "")),
-        (f"HTTP/1.1 302 Found\r\nlocation: /x\r\n\r\n{HTTP}", Sent(200, "hello you", True, "")),
+        (HTTP, Sent(200, "", True, "")),
+        (f"HTTP/1.1 302 Found\r\nlocation: /x\r\n\r\n{HTTP}", Sent(200, "", True, "")),
         (
             "HTTP/1.1 503 Service Unavailable\r\n\r\nfault filter abort",
             Sent(503, "fault filter abort", False, ""),
         ),
+        ("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 500 is what the page says", Sent(200, "", False, "")),
         (
-            "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 500 is what the page says",
-            Sent(200, "HTTP/1.1 500 is what the page says", False, ""),
+            "HTTP/1.1 500 Error\r\nset-cookie: session=SECRET\r\n\r\nno database",
+            Sent(500, "no database", False, ""),
         ),
         (
             "curl: (6) Could not resolve host: cart",
             Sent(0, "curl: (6) Could not resolve host: cart", False, ""),
         ),
-        (
-            "wget: server returned error: HTTP/1.1 503 Service Unavailable",
-            Sent(503, "wget: server returned error: HTTP/1.1 503 Service Unavailable", False, ""),
-        ),
+        ("wget: server returned error: HTTP/1.1 503 Service Unavailable", Sent(503, "", False, "")),
+        (RBAC_BY_WGET, Sent(403, "", True, "")),
+        (PAGE_BY_WGET, Sent(200, "", True, "")),
+        (MISSING_BY_WGET, Sent(404, "", False, "")),
+        (f"{REDIRECTED_BY_WGET}  HTTP/1.1 200 OK\n  \nhi", Sent(200, "", False, "")),
+        (f"{REDIRECTED_BY_WGET}  HTTP/1.1 500 Internal\n", Sent(500, "", False, "")),
+        (REDIRECTED_BY_WGET, Sent(301, "", True, "")),
     ],
 )
 def test_an_answer_is_read(output: str, expected: Sent) -> None:
@@ -78,7 +100,7 @@ def test_an_answer_is_read(output: str, expected: Sent) -> None:
 
 
 def test_the_first_container_with_a_client_sends_it() -> None:
-    assert sent(app=NO_SHELL, tools=said(HTTP)) == Sent(200, "hello you", True, "")
+    assert sent(app=NO_SHELL, tools=said(HTTP)) == Sent(200, "", True, "")
     assert sent(app=said(), tools=said(HTTP)).status == 200
 
 
@@ -95,10 +117,25 @@ def test_a_request_that_hangs_is_no_answer() -> None:
     assert (found.status, found.arrived) == (0, False)
 
 
-@pytest.mark.parametrize(("status", "arrived"), [(0, False), (200, True), (404, True), (503, False)])
-def test_an_error_of_the_server_is_no_arrival(status: int, arrived: bool) -> None:
-    more: dict[str, Any] = {"why_not": ""}
-    assert Sent(status, **more).arrived == arrived
+@pytest.mark.parametrize(
+    ("answer", "arrived", "unclear"),
+    [
+        (Sent(0, "", False, ""), False, False),
+        (Sent(200, "", False, ""), True, False),
+        (Sent(404, "", True, ""), True, False),
+        (Sent(404, "no such page", False, ""), True, False),
+        (Sent(404, "", False, ""), False, True),
+        (Sent(403, "log in first", True, ""), True, False),
+        (Sent(403, "", True, ""), False, True),
+        (Sent(503, "", True, ""), False, False),
+        (Sent(503, "upstream connect error", False, ""), False, False),
+        (Sent(503, "", False, ""), False, True),
+    ],
+)
+def test_only_an_answer_that_is_surely_of_the_service_has_arrived(
+    answer: Sent, arrived: bool, unclear: bool
+) -> None:
+    assert (answer.arrived, answer.is_unclear) == (arrived, unclear)
 
 
 @pytest.mark.parametrize("text", ["RBAC: access denied", "fault filter abort"])

@@ -740,6 +740,24 @@ def test_a_request_that_fails_on_a_good_way_stops_it() -> None:
     assert steps[-1].evidence == ("upstream connect error",)
 
 
+@pytest.mark.parametrize(("status", "upstream"), [(403, True), (404, False), (503, False)])
+def test_an_error_that_anybody_may_have_made_proves_nothing(status: int, upstream: bool) -> None:
+    told = healthy()
+    told["more"] = {"sent": Sent(status, "", upstream, why_not="")}
+    way = way_of(told)
+    steps = walk(way)
+    assert untold(steps) == ["request"]
+    assert agrees(way, steps) is None
+    assert "Whether the request arrives cannot be told: see request." in lines(way, steps)
+
+
+def test_an_error_that_the_sidecar_should_answer_is_well() -> None:
+    told = healthy()
+    routed(told, direct_response={"status": 404})
+    sent_so(told, 404)
+    assert steps_of(told)["request"].state == OK
+
+
 @pytest.mark.parametrize(("status", "state", "agreed"), [(503, FOLLOWS, True), (200, OK, False)])
 def test_a_request_is_compared_with_a_stop(status: int, state: str, agreed: bool) -> None:
     told = healthy()
