@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
+from .._istio.services import is_cluster_local
 from .._verify.state import ClusterState, sidecar_of
 from .commands import ask_proxy, kubectl, playbook, show
 from .envoy import PASSES_ON, Endpoint, is_mutual
@@ -16,7 +17,7 @@ from .legs import Leg, chosen_by_client, listening_port, place, pods_of
 from .mtls import DISABLE, STRICT, mtls_mode
 from .peer import gateway, peer
 from .routes import rule_of
-from .way import FOLLOWS, OK, STOP, Step, Target, Way, service_in
+from .way import FOLLOWS, OK, STOP, Step, Way, service_in
 
 _CLUSTER, _ENDPOINTS = "cluster", "endpoints"
 
@@ -47,13 +48,15 @@ def cluster(way: Way, leg: Leg) -> Step:
     else:
         cause = "istiod takes none of its endpoints for one with a sidecar"
     kind = "destinationrule" if rule or not strict else "peerauthentication"
+    # The policies are those of the cluster that answers.
+    member = leg.state.member if kind == "peerauthentication" else way.source.member
     return Step(
         _CLUSTER,
         STOP,
         "the sidecar does not send with Istio's mutual TLS",
         tuple([f"DestinationRule {rule}"] if rule else []) + tuple(f"STRICT by {one}" for one in strict),
         cause,
-        show(way.source.member, kind, rule or next(iter(strict), None)),
+        show(member, kind, rule or next(iter(strict), None)),
     )
 
 
@@ -182,18 +185,8 @@ def _why_no_endpoints(way: Way, leg: Leg, state: ClusterState) -> Iterator[tuple
         rule = modes[0][1]
         cause = f"PeerAuthentication {rule} of {way.source.name} switches mutual TLS off for these pods, too"
         yield cause, show(source, "peerauthentication", rule)
-    if _is_cluster_local(way, target):
+    if is_cluster_local(way.source.mesh_config, target.host):
         cause = f"serviceSettings of {way.source.name} keep the service in its cluster (clusterLocal)"
         yield cause, show(source, "configmap", f"{ISTIO_NAMESPACE}/istio")
     cause = f"istiod of {way.source.name} has read {state.name}, and nothing that was read explains it"
     yield cause, kubectl(source, "-n", ISTIO_NAMESPACE, "logs", "-l", "app=istiod", "--tail", "50")
-
-
-def _is_cluster_local(way: Way, target: Target) -> bool:
-    settings = way.source.mesh_config.get("serviceSettings") or []
-    return any(
-        target.host == host or (host[:1] == "*" and target.host.endswith(host[1:]))
-        for each in settings
-        if (each.get("settings") or {}).get("clusterLocal")
-        for host in map(str, each.get("hosts") or [])
-    )

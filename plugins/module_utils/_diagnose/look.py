@@ -117,7 +117,17 @@ def find_service(text: str, clusters: Sequence[ClusterState]) -> Service:
             cause=f"That namespace has {', '.join(near)}" if near else "No cluster has Services there",
             next_step="Give it as NAME.NAMESPACE or NAME.NAMESPACE:PORT",
         )
-    ports = list(dict.fromkeys(entry["port"] for service in found for entry in service["spec"]["ports"]))
+    ports = list(
+        dict.fromkeys(
+            entry["port"] for service in found for entry in (service.get("spec") or {}).get("ports") or []
+        )
+    )
+    if not ports:
+        raise ExomeshError(
+            f"Service {name} in namespace {namespace} has no ports, so nobody can send it a request",
+            "unknown_port",
+            next_step="Give the Service a port, or name another one as NAME.NAMESPACE",
+        )
     if port and int(port) not in ports:
         raise ExomeshError(
             f"Service {name} in namespace {namespace} has no port {port}",

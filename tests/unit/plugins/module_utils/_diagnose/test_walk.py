@@ -350,6 +350,17 @@ def test_a_service_that_is_not_there_is_said(text: str, code: str, words: str) -
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("spec", [{}, {"ports": []}, {"ports": None}, {"type": "ExternalName"}])
+@pytest.mark.parametrize("port", ["", ":80"])
+def test_a_service_without_ports_is_said(spec: Recording, port: str) -> None:
+    cluster = way_of(healthy()).destination
+    cluster.services = [{"metadata": {"name": "web", "namespace": "shop"}, "spec": spec}]
+    with pytest.raises(ExomeshError) as caught:
+        find_service(f"web.shop{port}", [cluster])
+    assert caught.value.code == "unknown_port"
+    assert "has no ports" in str(caught.value)
+
+
 def test_the_destination_is_another_member_that_has_the_service() -> None:
     way = way_of(healthy())
     states = {"cluster1": way.source, "cluster2": way.destination}
@@ -845,6 +856,40 @@ def test_a_service_that_is_kept_in_its_cluster_is_told_so() -> None:
     local = {"settings": {"clusterLocal": True}, "hosts": ["*.exodemo.svc.cluster.local"]}
     way.source.mesh_config = {"serviceSettings": [local]}
     assert "clusterLocal" in next(step for step in walk(way) if step.state == STOP).cause
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"a": 1},
+        ["x"],
+        [
+            {"settings": {"clusterLocal": True}, "hosts": ["*.exodemo.svc.cluster.local"]},
+            {"settings": {"clusterLocal": False}, "hosts": [HOST]},
+        ],
+    ],
+)
+def test_a_service_that_is_not_kept_in_its_cluster_is_not_told_so(settings: object) -> None:
+    told = healthy()
+    no_endpoints(told)
+    synced(told)
+    way = way_of(told)
+    way.source.mesh_config = {"serviceSettings": settings}
+    assert "clusterLocal" not in next(step for step in walk(way) if step.state == STOP).cause
+
+
+def test_a_policy_of_the_destination_is_shown_there() -> None:
+    told = healthy()
+    for entry in told["proxy"]["clusters"]:
+        if entry["cluster"]["name"] == REMOTE:
+            for part in ("transport_socket", "transport_socket_matches", "metadata"):
+                entry["cluster"].pop(part, None)
+    way = way_of(told)
+    strict = {"metadata": {"name": "strict", "namespace": "exodemo"}, "spec": {"mtls": {"mode": "STRICT"}}}
+    way.destination.peer_authentications = [strict]
+    way.destination.member = replace(way.destination.member, kubeconfig="of-cluster2")
+    stop = next(step for step in walk(way) if step.state == STOP)
+    assert stop.next_step.startswith("kubectl --kubeconfig of-cluster2 -n exodemo get peerauthentication")
 
 
 def test_a_request_of_another_share_does_not_disagree() -> None:
