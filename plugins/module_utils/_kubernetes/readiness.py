@@ -14,7 +14,8 @@ from .._base.errors import ExomeshError
 from .._base.waiting import concurrently, told_in_time
 from .api import Object, ObjectRef
 from .causes import Cause, cause_in, last_complaint, wait_unless_it_lasts
-from .client import KubernetesClient
+from .client import KubernetesClient, labels_of
+from .selectors import selects
 
 _EXPLAINED = 3
 """Pods of a Deployment that are explained."""
@@ -108,18 +109,29 @@ def _explanation(client: KubernetesClient, namespace: str, name: str) -> Unready
     if deployment is None:
         return Unready(parts[0])
     parts += [f"event: {line}" for line in client.events("Deployment", namespace, name, 2, True)]
-    selector = ",".join(
-        f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items()
-    )
-    pods = client.list_objects("v1", "Pod", namespace, labels=selector)
-    unready = [explain_pod(client, pod) for pod in pods if pod_unmet(pod)][:_EXPLAINED]
+    # What is left of pods that ended tells nothing of those that should run.
+    pods = [pod for pod in _selected(client, deployment, "v1", "Pod") if not _has_ended(pod)]
+    unready = [explain_pod(client, pod) for pod in [pod for pod in pods if pod_unmet(pod)][:_EXPLAINED]]
     if not pods:
-        for replica_set in client.list_objects("apps/v1", "ReplicaSet", namespace, labels=selector):
+        found = _selected(client, deployment, "apps/v1", "ReplicaSet")
+        for replica_set in [each for each in found if each["spec"].get("replicas", 1)][:_EXPLAINED]:
             lines = client.events("ReplicaSet", namespace, replica_set["metadata"]["name"], 2, True)
             parts += [f"event: {line}" for line in lines]
     told = "; ".join([*parts, *(pod.told for pod in unready)])
     causes = [cause_in(part, namespace) for part in parts] + [pod.cause for pod in unready]
     return Unready(told, next(filter(None, causes), None))
+
+
+def _selected(client: KubernetesClient, deployment: Object, api_version: str, kind: str) -> list[Object]:
+    """Return the objects of a kind that a Deployment selects."""
+    selector = deployment["spec"]["selector"]
+    wanted = ",".join(f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items())
+    found = client.list_objects(api_version, kind, deployment["metadata"]["namespace"], labels=wanted or None)
+    return [obj for obj in found if selects(selector, labels_of(obj))]
+
+
+def _has_ended(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
 def explain_pod(client: KubernetesClient, pod: Object) -> Unready:

@@ -128,6 +128,50 @@ def test_a_container_that_ends_again_and_again_is_explained_by_its_last_complain
     assert str(unready.next_step).startswith("kubectl -n shop logs web-1 -c web --previous; ")
 
 
+def put_pods(api: ApiServer, number: int, phase: str) -> None:
+    for each in range(number):
+        metadata = {"name": f"web-{each}", "namespace": "shop", "labels": {"app": "web"}}
+        api.put(f"/api/v1/namespaces/shop/pods/web-{each}", {"metadata": metadata, "status": {"phase": phase}})
+
+
+def explained(api: ApiServer, monkeypatch: pytest.MonkeyPatch, **selector: object) -> list[str]:
+    """The pods of which Events are read to explain a Deployment with this selector."""
+    spec = {"replicas": 1, "selector": selector or {"matchLabels": {"app": "web"}}}
+    api.put("/apis/apps/v1/namespaces/shop/deployments/web", {**DEPLOYMENT, "spec": spec, "status": {}})
+    client = KubernetesClient(str(api.kubeconfig))
+    asked: list[str] = []
+
+    def events(kind: str, _namespace: str, name: str, *_more: object) -> list[str]:
+        asked.extend([name] if kind == "Pod" else [])
+        return []
+
+    monkeypatch.setattr(client, "events", events)
+    assert "Deployment shop/web: " in explain_deployment(client, "shop", "web").told
+    return asked
+
+
+def test_only_a_few_pods_are_asked_why_a_deployment_is_not_ready(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_pods(api, 9, "Pending")
+    assert len(explained(api, monkeypatch)) == 3
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_pods_that_ended_are_not_asked(api: ApiServer, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    put_pods(api, 9, phase)
+    assert explained(api, monkeypatch) == []
+
+
+@pytest.mark.parametrize(("values", "number"), [(["web", "shop"], 1), (["other"], 0)])
+def test_a_deployment_may_select_by_expressions_only(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch, values: list[str], number: int
+) -> None:
+    put_pods(api, 1, "Pending")
+    expression = {"key": "app", "operator": "In", "values": values}
+    assert len(explained(api, monkeypatch, matchExpressions=[expression])) == number
+
+
 def test_an_istiod_that_cannot_list_a_kind_is_told_as_that(api: ApiServer) -> None:
     put_pod(api, {"state": {"running": {}}, "restartCount": 0})
     client = KubernetesClient(str(api.kubeconfig))
