@@ -6,8 +6,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from .._base.members import Member
+from .._kubernetes.api import Object
+from .._kubernetes.workloads import workload_of
+
+_NAMED = 5
+"""The number of workloads or pods that one command names."""
 
 
 def kubectl(member: Member, *words: str, why: str = "") -> str:
@@ -36,6 +42,16 @@ def proxy_log(member: Member, pod: str) -> str:
     """Return a command that shows what a pod's proxy says."""
     namespace, _slash, name = pod.partition("/")
     return kubectl(member, "-n", namespace, "logs", name, "-c", "istio-proxy", "--tail", "50")
+
+
+def restart(member: Member, pods: Sequence[Object]) -> str:
+    """Return a command that replaces pods of one namespace, or that shows them if only a person can do so."""
+    in_namespace = ("-n", pods[0]["metadata"]["namespace"])
+    if workloads := list(dict.fromkeys(filter(None, map(workload_of, pods)))):
+        return kubectl(member, *in_namespace, "rollout", "restart", *workloads[:_NAMED])
+    names = [pod["metadata"]["name"] for pod in pods[:_NAMED]]
+    why = "nothing makes them again: replace them yourself"
+    return kubectl(member, *in_namespace, "get", "pods", *names, "-o", "yaml", why=why)
 
 
 def ask_proxy(member: Member, pod: str, path: str, why: str = "") -> str:

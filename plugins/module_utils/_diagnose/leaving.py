@@ -12,7 +12,7 @@ from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.client import labels_of
 from .._kubernetes.selectors import selects
 from .._verify.state import ClusterState, annotations_of, is_ready, is_selected, name_of, sidecar_of
-from .commands import kubectl, playbook, show
+from .commands import kubectl, playbook, restart, show
 from .envoy import PASSES_ON, Listener
 from .routes import Request, Route, VirtualHost
 from .way import OK, STOP, UNTOLD, Service, Step, Target, Way, service_in
@@ -97,7 +97,7 @@ def _unresolved(way: Way, service: Service) -> Step | None:
         (f"{way.source.name} has no such Service", "the sidecar has no ISTIO_META_DNS_CAPTURE=true"),
         "without DNS capture, pods only resolve Services of their own cluster"
         + (", and this pod was started before it was switched on" if way.source.dns_capture else ""),
-        kubectl(way.source.member, "-n", way.pod_namespace, "rollout", "restart", "deployment")
+        restart(way.source.member, [way.caller])
         if way.source.dns_capture
         else playbook(way.source.member, "istio", way.source.member, why="with istio_dns_capture: true"),
     )

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE
+from .._istio.names import GATEWAY_PORT, INJECTION_LABEL, ISTIO_NAMESPACE, REVISION_LABEL
 from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
 from .._kubernetes.readiness import pod_unmet
 from .._verify import findings
 from .._verify.checks_cluster import gateways
 from .._verify.checks_proxies import network_policies
+from .._verify.injection import is_injected, would_inject
 from .._verify.network_policies import EGRESS, INGRESS, NetworkPolicies
 from .._verify.state import (
     ClusterState,
@@ -25,7 +27,7 @@ from .._verify.state import (
     name_of,
     sidecar_of,
 )
-from .commands import kubectl, playbook, proxy_log, show
+from .commands import kubectl, playbook, proxy_log, restart, show
 from .envoy import is_mutual
 from .leaving import subset_labels
 from .legs import Leg, listening_port, pods_of
@@ -312,22 +314,57 @@ def _told_labels(pod: Object, wanted: dict[str, str]) -> str:
 
 def _no_sidecars(leg: Leg, state: ClusterState, ready: Sequence[Object]) -> Step:
     """Return the step that stops at pods without a sidecar, with what keeps them from having one."""
-    namespace = leg.target.service[0]
-    labels = next((labels_of(ns) for ns in state.namespaces if ns["metadata"]["name"] == namespace), {})
-    injected = labels.get("istio-injection") == "enabled" or "istio.io/rev" in labels
-    refuses = [name_of(pod) for pod in ready if labels_of(pod).get("sidecar.istio.io/inject") == "false"]
-    restart = kubectl(state.member, "-n", namespace, "rollout", "restart", "deployment")
-    if refuses:
-        cause = "their label sidecar.istio.io/inject=false switches injection off"
-        restart = kubectl(state.member, "-n", namespace, "get", "pods", "--show-labels")
-    elif injected:
-        cause = f"they were started before namespace {namespace} was labelled for injection"
-    else:
-        cause = f"namespace {namespace} is not labelled for injection"
-        label = kubectl(state.member, "label", "namespace", namespace, "istio-injection=enabled")
-        restart = f"{label} && {restart}"
     told = f"the pods of the Service have no sidecar in {state.name}; gateways pass on mutual TLS only"
-    return Step(_PEER, STOP, told, tuple(map(name_of, ready[:5])), cause, restart)
+    why = _why_no_sidecars(state, leg.target.service[0], ready)
+    return Step(_PEER, STOP, told, tuple(map(name_of, ready[:5])), *why)
+
+
+def _why_no_sidecars(state: ClusterState, namespace: str, ready: Sequence[Object]) -> tuple[str, str]:
+    """Return the cause and the next command if pods have no sidecar."""
+    member, pod = state.member, ready[0]
+    if any(labels_of(pod).get("sidecar.istio.io/inject") == "false" for pod in ready):
+        look = kubectl(member, "-n", namespace, "get", "pods", "--show-labels")
+        return "their label sidecar.istio.io/inject=false switches injection off", look
+    if would_inject(state, pod):
+        cause = f"they were started before namespace {namespace} was labelled for injection"
+        return cause, restart(member, ready)
+    if is_injected(state, namespace, labels_of(pod)):
+        cause = "their network is that of their node (hostNetwork), or an annotation switches injection off"
+        return cause, kubectl(member, "-n", namespace, "get", "pod", pod["metadata"]["name"], "-o", "yaml")
+    if wanted := _labels_to_inject(state, namespace, labels_of(pod)):
+        label = kubectl(member, "label", "namespace", namespace, *wanted, "--overwrite")
+        cause = f"namespace {namespace} is not labelled for injection"
+        return cause, f"{label} && {restart(member, ready)}"
+    cause = f"no webhook of {state.name} would give them a sidecar, whatever label their namespace has"
+    return cause, kubectl(member, "get", "mutatingwebhookconfigurations", "-o", "yaml")
+
+
+def _labels_to_inject(state: ClusterState, namespace: str, labels: Mapping[str, str]) -> list[str]:
+    """Return the words with which kubectl labels a namespace so that its pods get sidecars; none if none do.
+
+    A mesh whose istiods all have a revision does not know the label of meshes without.
+    """
+    held = next((labels_of(each) for each in state.namespaces if each["metadata"]["name"] == namespace), {})
+    for key, value in [(INJECTION_LABEL, "enabled"), *((REVISION_LABEL, each) for each in _revisions(state))]:
+        # Istio looks at a revision only where the other label is not.
+        there = {name: told for name, told in held.items() if name != INJECTION_LABEL} | {key: value}
+        labelled = replace(state, namespaces=[{"metadata": {"name": namespace, "labels": there}}])
+        if is_injected(labelled, namespace, labels):
+            removed = [f"{INJECTION_LABEL}-"] if INJECTION_LABEL in held.keys() - {key} else []
+            return [f"{key}={value}", *removed]
+    return []
+
+
+def _revisions(state: ClusterState) -> list[str]:
+    """Return the revisions and tags that the webhooks of a cluster look for in namespaces."""
+    found: list[str] = []
+    for webhook in state.injectors or []:
+        selector = webhook.get("namespaceSelector") or {}
+        found += filter(None, [(selector.get("matchLabels") or {}).get(REVISION_LABEL)])
+        for each in selector.get("matchExpressions") or []:
+            if each.get("key") == REVISION_LABEL and each.get("operator") == "In":
+                found += each.get("values") or []
+    return list(dict.fromkeys(found))
 
 
 def _without_selector(way: Way, leg: Leg, state: ClusterState, service: Object) -> Step:

@@ -21,7 +21,7 @@ from .._verify.checks_mesh import told_roots
 from .._verify.checks_proxies import network_policies
 from .._verify.state import MeshState, name_of
 from .arriving import cluster, endpoints
-from .commands import kubectl, playbook, proxy_log, show
+from .commands import kubectl, playbook, proxy_log, restart, show
 from .leaving import find_listener, find_route, no_istiod
 from .legs import Leg, legs_of, place
 from .peer import gateway, peer
@@ -132,8 +132,7 @@ def certificates(way: Way) -> Step:
         told = f"the sidecar does not trust the root of {way.destination.name}"
         if set(way.source.running_roots) & set(theirs):
             cause = "the pod runs since before the root was changed"
-            restart = kubectl(member, "-n", way.pod_namespace, "rollout", "restart", "deployment")
-            return Step(name, STOP, told, evidence, cause, restart)
+            return Step(name, STOP, told, evidence, cause, restart(member, [way.caller]))
         why = "it shows how to bring the roots together"
         cause = f"{way.source.name} and {way.destination.name} have different roots"
         return Step(name, STOP, told, evidence, cause, playbook(member, "certificates", why=why))

@@ -14,7 +14,7 @@ from .._istio import istiod
 from .._istio.operator import MULTI_ROOT_ENVIRONMENT, MULTI_ROOT_METADATA
 from .._istio.record import read_record
 from .._kubernetes.api import Object
-from .._kubernetes.client import labels_of
+from .._kubernetes.workloads import workload_of
 from .proxies import proxy_of
 from .rotation import MeshTrust, Place
 from .rotation_proof import proxied_pods
@@ -137,13 +137,7 @@ def _takes_roots(pod: Object) -> bool:
 
 def _restart(pod: Object) -> str:
     """Return the command that replaces a pod by one with the present settings."""
-    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-    owners = (owner for owner in pod["metadata"].get("ownerReferences") or [] if owner.get("controller"))
-    owner = next(owners, None)
-    kubectl = f"kubectl -n {namespace}"
-    if owner and owner["kind"] == "ReplicaSet":
-        suffix = f"-{labels_of(pod).get('pod-template-hash', '')}"
-        return f"{kubectl} rollout restart deployment/{str(owner['name']).removesuffix(suffix)}"
-    if owner and owner["kind"] in ("StatefulSet", "DaemonSet"):
-        return f"{kubectl} rollout restart {owner['kind'].lower()}/{owner['name']}"
-    return f"{kubectl} delete pod {name}, and have it made again"
+    kubectl = f"kubectl -n {pod['metadata']['namespace']}"
+    if workload := workload_of(pod):
+        return f"{kubectl} rollout restart {workload}"
+    return f"{kubectl} delete pod {pod['metadata']['name']}, and have it made again"

@@ -892,6 +892,77 @@ def test_a_policy_of_the_destination_is_shown_there() -> None:
     assert stop.next_step.startswith("kubectl --kubeconfig of-cluster2 -n exodemo get peerauthentication")
 
 
+NOT_SWITCHED_OFF = {
+    "matchExpressions": [{"key": "sidecar.istio.io/inject", "operator": "NotIn", "values": ["false"]}]
+}
+
+
+def injector(**selector: Any) -> Recording:
+    return {"namespaceSelector": selector, "objectSelector": NOT_SWITCHED_OFF}
+
+
+ENABLED = injector(matchExpressions=[{"key": "istio-injection", "operator": "In", "values": ["enabled"]}])
+OF_REVISION = injector(
+    matchExpressions=[
+        {"key": "istio.io/rev", "operator": "In", "values": ["1-30"]},
+        {"key": "istio-injection", "operator": "DoesNotExist"},
+    ]
+)
+LABEL = "kubectl --kubeconfig kubeconfig label namespace exodemo"
+RESTART = "kubectl --kubeconfig kubeconfig -n exodemo rollout restart deployment/exo-webtest"
+
+
+@pytest.mark.parametrize(
+    ("injectors", "labels", "next_step"),
+    [
+        (None, {}, f"{LABEL} istio-injection=enabled --overwrite && {RESTART}"),
+        ([ENABLED], {}, f"{LABEL} istio-injection=enabled --overwrite && {RESTART}"),
+        (
+            [ENABLED],
+            {"istio-injection": "disabled"},
+            f"{LABEL} istio-injection=enabled --overwrite && {RESTART}",
+        ),
+        ([ENABLED], {"istio-injection": "enabled"}, RESTART),
+        ([OF_REVISION], {}, f"{LABEL} istio.io/rev=1-30 --overwrite && {RESTART}"),
+        (
+            [OF_REVISION],
+            {"istio-injection": "enabled"},
+            f"{LABEL} istio.io/rev=1-30 istio-injection- --overwrite && {RESTART}",
+        ),
+        ([OF_REVISION], {"istio.io/rev": "1-30"}, RESTART),
+        (
+            [],
+            {"istio-injection": "enabled"},
+            "kubectl --kubeconfig kubeconfig get mutatingwebhookconfigurations -o yaml",
+        ),
+    ],
+)
+def test_pods_get_sidecars_by_the_label_that_their_cluster_knows(
+    injectors: list[Recording] | None, labels: dict[str, str], next_step: str
+) -> None:
+    told = healthy()
+    no_sidecar_there(told)
+    way = way_of(told)
+    way.destination.injectors = injectors
+    way.destination.namespaces = [{"metadata": {"name": "exodemo", "labels": labels}}]
+    stop = next(step for step in walk(way) if step.state == STOP)
+    assert (stop.name, stop.next_step) == ("peer", next_step)
+
+
+def test_only_the_workload_of_the_pod_is_restarted() -> None:
+    way = way_of(healthy())
+    owner = {"kind": "StatefulSet", "name": "db", "controller": True}
+    way.caller["metadata"]["ownerReferences"] = [owner]
+    another = way.proxy.certificate_chain()[0]
+    way.destination.running_roots = way.source.running_roots = (another,)
+    stop = next(step for step in walk(way) if step.state == STOP)
+    assert stop.cause == "the pod runs since before the root was changed"
+    assert stop.next_step == "kubectl --kubeconfig kubeconfig -n exodemo rollout restart statefulset/db"
+    way.caller["metadata"]["ownerReferences"] = []
+    stop = next(step for step in walk(way) if step.state == STOP)
+    assert f"get pods {way.pod_name} -o yaml  # nothing makes them again" in stop.next_step
+
+
 def test_a_request_of_another_share_does_not_disagree() -> None:
     told = healthy()
     abort = {"http_status": 503, "percentage": {"numerator": 30}}
