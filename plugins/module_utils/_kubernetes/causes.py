@@ -19,8 +19,11 @@ from .._base.waiting import wait_until_met
 _WORDS = 400
 """Characters of the cluster's own words that are kept."""
 
-_SURELY = 10.0
-"""Seconds after which a cause that lasts is believed. A quota, for one, counts pods until they are gone."""
+_REFUSED = 10.0
+"""Seconds after which a refusal is believed that only a person takes back."""
+_PASSING = 60.0
+"""Seconds after which a cause is believed that often passes: pods that end count in a quota until they are
+gone, and an API that is served by a Service does not answer while its pod is replaced."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,14 @@ class Cause:
     :param told: the cause, with the name of what refuses or lacks.
     :param command: a command whose output shows the cause.
     :param advice: what removes the cause.
-    :param lasts: whether it does not come right by waiting.
+    :param lasts: seconds after which it is believed that waiting does not help; None if it always may.
     :param cluster: the cluster of the cause, if the words name one.
     """
 
     told: str
     command: str
     advice: str
-    lasts: bool = False
+    lasts: float | None = None
     cluster: str | None = None
 
     def next_step(self, cluster: str | None = None) -> str:
@@ -61,7 +64,7 @@ class _Sign:
     told: str
     command: str
     advice: str
-    lasts: bool = False
+    lasts: float | None = None
 
 
 _WEBHOOKS = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"
@@ -73,14 +76,14 @@ _SIGNS = (
         "ResourceQuota {who} is used up: {words}",
         "kubectl {place}describe resourcequota {who}",
         "raise it, or delete what uses it",
-        lasts=True,
+        lasts=_PASSING,
     ),
     _Sign(
         r"failed quota: (?P<who>[^:\s]+)",
         "ResourceQuota {who} asks for more settings: {words}",
         "kubectl {place}describe resourcequota {who}",
         "add a LimitRange with defaults to the namespace, or take that resource out of the quota",
-        lasts=True,
+        lasts=_REFUSED,
     ),
     _Sign(
         r'violates PodSecurity "(?P<who>[^"]+)"',
@@ -88,28 +91,28 @@ _SIGNS = (
         "kubectl get namespace {namespace} --show-labels",
         "change its label pod-security.kubernetes.io/enforce; sidecars need level privileged, unless Istio's "
         "CNI plugin is installed; level restricted needs mesh_server_user, too",
-        lasts=True,
+        lasts=_REFUSED,
     ),
     _Sign(
         r"(?:maximum|minimum|default) \S+ (?:usage per|limit to request ratio per) (?P<who>\w+)",
         "A LimitRange of the namespace refuses the pod: {words}",
         "kubectl {place}get limitrange -o yaml",
         "widen it",
-        lasts=True,
+        lasts=_REFUSED,
     ),
     _Sign(
         r'admission webhook "(?P<who>[^"]+)" denied the request',
         "The policy behind {words}",
         _WEBHOOKS,
         _EXEMPT,
-        lasts=True,
+        lasts=_REFUSED,
     ),
     _Sign(
         r"ValidatingAdmissionPolicy '(?P<who>[^']+)'",
         "{words}",
         "kubectl get validatingadmissionpolicies {who} -o yaml",
         _EXEMPT,
-        lasts=True,
+        lasts=_REFUSED,
     ),
     _Sign(
         r'failed calling webhook "(?P<who>[^"]+)"',
@@ -128,7 +131,7 @@ _SIGNS = (
         "A namespace cannot go while an API that is served by a Service does not answer: {who}",
         "kubectl get apiservices",
         "start what answers for {who}, or delete its APIService if nobody uses it",
-        lasts=True,
+        lasts=_PASSING,
     ),
     _Sign(
         r"Some resources are remaining|Some content in the namespace has finalizers",
@@ -185,7 +188,7 @@ _SIGNS = (
         "An AuthorizationPolicy refuses the request",
         "kubectl get authorizationpolicies -A",
         "find the one that applies, in the cluster that answers, and let it pass the request",
-        lasts=True,
+        lasts=_REFUSED,
     ),
     _Sign(
         r"(?:in cluster (?P<cluster>[\w.-]+): )?failed to list \*[\w.]+: the server could not find the "
@@ -231,11 +234,14 @@ def wait_unless_it_lasts(
         missing = unmet()
         cause = cause_in(missing) if missing else None
         now = time.monotonic()
-        since = (since or now) if cause and cause.lasts else None
-        if since is not None and now - since >= _SURELY:
-            given_up = missing
-            return None
-        return missing
+        if cause is None or cause.lasts is None:
+            since = None
+            return missing
+        since = now if since is None else since
+        if now - since < cause.lasts:
+            return missing
+        given_up = missing
+        return None
 
     return wait_until_met(look, timeout, interval) or given_up
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import causes
 from kubeconfigs import run_module
 from kubernetes_api import Object
 from running_mesh import GATEWAY, RunningMesh
@@ -197,10 +196,8 @@ def test_the_page_comes_line_by_line(mesh: RunningMesh) -> None:
     assert "page" not in page(mesh, check=True)
 
 
-def test_a_policy_that_refuses_the_page_is_not_waited_for(
-    mesh: RunningMesh, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(causes, "_SURELY", 0.2)
+@pytest.mark.usefixtures("impatient")
+def test_a_policy_that_refuses_the_page_is_not_waited_for(mesh: RunningMesh) -> None:
     mesh["vie"].api.run_command = lambda _pod, _command: (["RBAC: access denied"], 22)
     failure = page(mesh, timeout=60)["failure"]
     assert "An AuthorizationPolicy refuses the request" in failure["cause"]

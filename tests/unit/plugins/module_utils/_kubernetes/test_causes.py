@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import causes
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ApiError
@@ -47,36 +49,36 @@ UNSERVED = (
 @pytest.mark.parametrize(
     ("said", "told", "command", "lasts"),
     [
-        (QUOTA, "ResourceQuota team is used up", "-n shop describe resourcequota team", True),
-        (UNLIMITED, "ResourceQuota team asks for more", "-n shop describe resourcequota team", True),
-        (RESTRICTED, "level restricted:latest", "get namespace shop --show-labels", True),
-        (LIMIT_RANGE, "A LimitRange", "-n shop get limitrange", True),
-        (WEBHOOK, "validate.kyverno.svc-fail", "get validatingwebhookconfigurations", True),
-        (POLICY, "ValidatingAdmissionPolicy 'owners'", "get validatingadmissionpolicies owners", True),
-        (TAINTED, "because of taints", "TAINTS:.spec.taints", False),
-        (FULL, "No node has enough cpu", "describe nodes", False),
-        ("0/3 nodes are available: 3 node(s) didn't match", "No node takes", "describe nodes", False),
-        (IMAGE, "An image cannot be pulled", "reason=Failed", False),
-        (DEAD_API, "does not answer: metrics.k8s.io/v1beta1", "get apiservices", True),
-        ("its finalizers are service.kubernetes.io/load-balancer-cleanup", "the cloud", "events", False),
+        (QUOTA, "ResourceQuota team is used up", "-n shop describe resourcequota team", 60),
+        (UNLIMITED, "ResourceQuota team asks for more", "-n shop describe resourcequota team", 10),
+        (RESTRICTED, "level restricted:latest", "get namespace shop --show-labels", 10),
+        (LIMIT_RANGE, "A LimitRange", "-n shop get limitrange", 10),
+        (WEBHOOK, "validate.kyverno.svc-fail", "get validatingwebhookconfigurations", 10),
+        (POLICY, "ValidatingAdmissionPolicy 'owners'", "get validatingadmissionpolicies owners", 10),
+        (TAINTED, "because of taints", "TAINTS:.spec.taints", None),
+        (FULL, "No node has enough cpu", "describe nodes", None),
+        ("0/3 nodes are available: 3 node(s) didn't match", "No node takes", "describe nodes", None),
+        (IMAGE, "An image cannot be pulled", "reason=Failed", None),
+        (DEAD_API, "does not answer: metrics.k8s.io/v1beta1", "get apiservices", 60),
+        ("its finalizers are service.kubernetes.io/load-balancer-cleanup", "the cloud", "events", None),
         (
             "the last answer was 403: RBAC: access denied",
             "AuthorizationPolicy",
             "authorizationpolicies",
-            True,
+            10,
         ),
-        ('configmap "istio-ca-root-cert" not found', "istiod has not put", "configmap istio -o yaml", False),
-        (UNSERVED, "failed to list *v1.WorkloadEntry", "get crd workloadentries.networking", False),
+        ('configmap "istio-ca-root-cert" not found', "istiod has not put", "configmap istio -o yaml", None),
+        (UNSERVED, "failed to list *v1.WorkloadEntry", "get crd workloadentries.networking", None),
     ],
 )
 def test_the_cause_is_named_with_a_command_that_shows_it(
-    said: str, told: str, command: str, lasts: bool
+    said: str, told: str, command: str, lasts: int | None
 ) -> None:
     cause = cause_in(said, "shop")
     assert cause
     assert told in cause.told
     assert command in cause.command
-    assert cause.lasts is lasts
+    assert cause.lasts == lasts
     assert f", in {cause.cluster or 'fra'}; {cause.advice}" in cause.next_step("fra")
     assert "{" not in cause.next_step().replace("{range", "")
 
@@ -118,8 +120,19 @@ def test_a_user_without_the_right_needs_another_kubeconfig() -> None:
         assert "Use a kubeconfig" in str(ApiError(message, 403, "Forbidden").next_step)
 
 
-def test_waiting_ends_when_the_cause_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causes, "_SURELY", 0.2)
+@pytest.mark.parametrize(("said", "waits"), [(QUOTA, True), (DEAD_API, True), (RESTRICTED, False)])
+def test_waiting_goes_on_while_a_cause_often_passes(
+    said: str, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter((0, 15, 30, 45))
+    monkeypatch.setattr(causes, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(causes, "wait_until_met", lambda look, *_more: [look() for _each in range(4)][-1])
+    looks = iter([said, said, said, None])
+    assert (wait_unless_it_lasts(lambda: next(looks), 60) is None) == waits
+
+
+@pytest.mark.usefixtures("impatient")
+def test_waiting_ends_when_the_cause_lasts() -> None:
     assert wait_unless_it_lasts(lambda: QUOTA, 60) == QUOTA
     assert wait_unless_it_lasts(lambda: TAINTED, 0.5) == TAINTED  # a node may come
     assert wait_unless_it_lasts(lambda: None, 60) is None

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import causes
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.readiness import (
@@ -93,10 +92,8 @@ def put_pod(api: ApiServer, container: Object) -> None:
     api.put("/api/v1/namespaces/shop/pods/web-1", {"metadata": metadata, "status": status})
 
 
-def test_a_rollout_that_the_cluster_refuses_is_told_at_once_though_the_old_pod_lives(
-    api: ApiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(causes, "_SURELY", 0.3)
+@pytest.mark.usefixtures("impatient")
+def test_a_rollout_that_the_cluster_refuses_is_told_at_once_though_the_old_pod_lives(api: ApiServer) -> None:
     api.put("/apis/apps/v1/namespaces/shop/deployments/web", DEPLOYMENT)
     started = time.monotonic()
     with pytest.raises(ExomeshError) as caught:
@@ -131,7 +128,9 @@ def test_a_container_that_ends_again_and_again_is_explained_by_its_last_complain
 def put_pods(api: ApiServer, number: int, phase: str) -> None:
     for each in range(number):
         metadata = {"name": f"web-{each}", "namespace": "shop", "labels": {"app": "web"}}
-        api.put(f"/api/v1/namespaces/shop/pods/web-{each}", {"metadata": metadata, "status": {"phase": phase}})
+        api.put(
+            f"/api/v1/namespaces/shop/pods/web-{each}", {"metadata": metadata, "status": {"phase": phase}}
+        )
 
 
 def explained(api: ApiServer, monkeypatch: pytest.MonkeyPatch, **selector: object) -> list[str]:

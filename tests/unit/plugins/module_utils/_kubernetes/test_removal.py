@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
-from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes import causes
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.api import Object, ObjectRef
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.removal import wait_until_gone
@@ -42,10 +41,8 @@ def kept(api: ApiServer, timeout: float) -> ExomeshError:
     return caught.value
 
 
-def test_a_namespace_that_cannot_go_is_not_waited_for(
-    api: ApiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(causes, "_SURELY", 0.3)
+@pytest.mark.usefixtures("impatient")
+def test_a_namespace_that_cannot_go_is_not_waited_for(api: ApiServer) -> None:
     api.put("/api/v1/namespaces/shop", namespace(DEAD_API))
     started = time.monotonic()
     error = kept(api, 60)
