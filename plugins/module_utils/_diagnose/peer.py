@@ -14,6 +14,7 @@ from .._kubernetes.readiness import pod_unmet
 from .._verify import findings
 from .._verify.checks_cluster import gateways
 from .._verify.checks_proxies import network_policies
+from .._verify.mtls import DISABLE, mtls_mode
 from .._verify.network_policies import EGRESS, INGRESS, NetworkPolicies
 from .._verify.state import (
     ClusterState,
@@ -29,7 +30,6 @@ from .commands import kubectl, playbook, proxy_log, show
 from .envoy import is_mutual
 from .leaving import subset_labels
 from .legs import Leg, listening_port, pods_of
-from .mtls import DISABLE, mtls_mode
 from .rbac import Caller, Refusal, refusal
 from .way import OK, STOP, UNTOLD, Step, Target, Way, service_in
 

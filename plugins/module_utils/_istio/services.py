@@ -118,3 +118,8 @@ def protocol_of(port: Object) -> str:
 def is_http(port: Object) -> bool:
     """Return whether Istio takes what goes to a port for HTTP requests."""
     return protocol_of(port) in ("HTTP", "HTTP_PROXY", "HTTP2", "GRPC", "GRPC-WEB")
+
+
+def may_be_http(port: Object) -> bool:
+    """Return whether proxies take what goes to a port for HTTP requests, if it looks like that."""
+    return is_http(port) or protocol_of(port) == "auto"

@@ -9,24 +9,28 @@ the settings of its own cluster, and the pods of all clusters.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from ansible.module_utils.compat.version import LooseVersion
 
-from .._istio.names import GATEWAY_PORT, SEND_UNREADY, SEND_UNREADY_BY_DEFAULT
+from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, SEND_UNREADY, SEND_UNREADY_BY_DEFAULT
 from .._istio.services import (
     EXPORT_TO,
+    covers,
     full_host,
     host_of,
     is_cluster_local,
     is_discovered,
     is_exported,
+    may_be_http,
     may_merge,
 )
 from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
+from .mtls import DISABLE, mtls_mode
+from .network_policies import port_of
 from .state import ClusterState, annotations_of, hosts_of, is_ready, is_selected, name_of, sidecar_of
 
 
@@ -42,6 +46,7 @@ def exposed_hosts(cluster: ClusterState) -> list[str]:
     return hosts + [listener.get("hostname", "*") for listener in listeners]
 
 
+_NO_LABELS: Mapping[str, str] = {}
 USUAL = "with an address, for pods"
 """The shape of most Services."""
 
@@ -77,6 +82,22 @@ class Side:
     def ready(self) -> list[Object]:
         return [pod for pod in self.proxied if is_ready(pod)]
 
+    @cached_property
+    def ports(self) -> dict[str, Object]:
+        """Return the ports that cross clusters, by name. UDP never leaves its cluster."""
+        ports = self.spec.get("ports") or []
+        return {port.get("name", ""): port for port in ports if port.get("protocol", "TCP") == "TCP"}
+
+    def repeats(self, *ports: Object, labels: Mapping[str, str] = _NO_LABELS) -> bool:
+        """Return whether proxies here repeat failed requests to these ports with pods of their own cluster.
+
+        They cannot repeat other connections than HTTP requests.
+
+        :param labels: labels that these pods must have.
+        """
+        own = any(is_ready(pod) and has_labels(pod, labels) for pod in self.pods)
+        return own and all(may_be_http(port) for port in ports or self.ports.values())
+
     @property
     def is_headless(self) -> bool:
         return bool(self.spec.get("clusterIP") == "None")
@@ -108,37 +129,69 @@ class Merged:
 
     :param sides: each of them, by the cluster's name.
     :param clusters: all clusters, by name.
+    :param rules: the rules of each of them.
     """
 
     name: str
     host: str
     sides: dict[str, Side]
     clusters: Mapping[str, ClusterState]
+    rules: Mapping[str, Rules]
 
-    def calls(self) -> Iterator[tuple[ClusterState, Side]]:
+    @cached_property
+    def calls(self) -> list[tuple[ClusterState, Side]]:
         """Return each cluster whose callers are sent to pods of another, with that other one."""
-        for source in self.clusters.values():
-            if not is_cluster_local(source.mesh_config, self.host):
-                for peer in source.member.peers:
-                    if peer in self.sides:
-                        yield source, self.sides[peer]
+        return [
+            (source, self.sides[peer])
+            for source in self.clusters.values()
+            if not is_cluster_local(source.mesh_config, self.host)
+            for peer in source.member.peers
+            if peer in self.sides and self._is_mutual(source, self.sides[peer])
+        ]
 
-    def ways(self) -> Iterator[tuple[Side, Side]]:
+    def _is_mutual(self, source: ClusterState, destination: Side) -> bool:
+        """Return whether callers use mutual TLS. Otherwise, istiod gives them no pods of other networks."""
+        rules, definition = self.rules[source.name], self.sides.get(source.name, destination)
+        namespace = definition.service["metadata"]["namespace"]
+        policy = rules.policy_of(self.host, namespace)
+        if policy and definition.ports and not any(_mutual(policy, p) for p in definition.ports.values()):
+            return False
+        targets = [port.get("targetPort") or port["port"] for port in definition.ports.values()]
+        modes = (
+            mtls_mode(source, pod, port_of(pod, target) or 0)[0]
+            for pod in destination.proxied
+            for target in targets
+        )
+        return not (rules.disables_mtls and destination.proxied and targets) or any(
+            mode != DISABLE for mode in modes
+        )
+
+    @cached_property
+    def ways(self) -> list[tuple[Side, Side]]:
         """Return the same for clusters that have the Service themselves.
 
         Callers of a headless Service or of an alias only get what their own cluster has.
         """
-        for source, destination in self.calls():
-            side = self.sides.get(source.name)
-            if side and not side.is_headless and not side.is_alias:
-                yield side, destination
+        with_service = [(self.sides.get(source.name), destination) for source, destination in self.calls]
+        return [
+            (side, destination)
+            for side, destination in with_service
+            if side and not side.is_headless and not side.is_alias
+        ]
+
+    def callers(self) -> Iterator[tuple[list[Side], Side]]:
+        """Return each cluster whose pods with a sidecar others call, with those others before it."""
+        for destination in self.sides.values():
+            sources = [source for source, there in self.ways if there is destination]
+            if sources and destination.proxied:
+                yield sources, destination
 
     @cached_property
     def joined(self) -> dict[str, Side]:
         """Return the sides between which there are calls."""
         ends = {
             name
-            for source, destination in self.calls()
+            for source, destination in self.calls
             if source.name in self.sides
             for name in (source.name, destination.name)
         }
@@ -176,13 +229,14 @@ def is_gateway_pod(pod: Object) -> bool:
     return len(containers) == 1 and containers[0]["name"] == "istio-proxy"
 
 
-def merged_services(clusters: Sequence[ClusterState], ruled: Collection[str]) -> list[Merged]:
-    """Return the Services that several clusters have or have rules for, those in most clusters first.
+def merged_services(clusters: Sequence[ClusterState], rules: Mapping[str, Rules]) -> list[Merged]:
+    """Return the Services that several clusters have, or to a subset of which there are routes.
 
     Services without any sidecar behind them are not among them: no request of a peer reaches their pods.
 
-    :param ruled: hosts with rules, which may be in one cluster only.
+    :param rules: the rules of each cluster.
     """
+    ruled = {use.host for known in rules.values() for use in known.uses}
     found: dict[str, dict[str, Object]] = {}
     for cluster in clusters:
         hidden = _hidden_namespaces(cluster)
@@ -203,8 +257,8 @@ def merged_services(clusters: Sequence[ClusterState], ruled: Collection[str]) ->
         if len(services) > 1 or host in ruled:
             sides = {key: side(key, service) for key, service in services.items()}
             if any(map(_is_workload, sides.values())):
-                merged.append(Merged(name, host, sides, by_name))
-    return sorted(merged, key=lambda service: (-len(service.sides), service.name))
+                merged.append(Merged(name, host, sides, by_name, rules))
+    return sorted(merged, key=lambda service: service.name)
 
 
 def _hidden_namespaces(cluster: ClusterState) -> set[str]:
@@ -287,6 +341,8 @@ class Rules:
     :param subsets: for each host, the labels of each subset.
     :param exported: the same, of those rules that the east-west gateway sees.
     :param healthy_only: hosts of which callers get only pods that are ready, by ``minHealthPercent``.
+    :param policies: for each namespace and host, the traffic policy of DestinationRules for all callers.
+    :param disables_mtls: whether a PeerAuthentication switches mutual TLS off somewhere.
     """
 
     routes: dict[str, list[Object]]
@@ -295,11 +351,22 @@ class Rules:
     subsets: dict[str, dict[str, dict[str, str]]]
     exported: dict[str, dict[str, dict[str, str]]]
     healthy_only: set[str]
+    policies: dict[str, dict[str, Object]]
+    disables_mtls: bool
+
+    def policy_of(self, host: str, namespace: str) -> Object | None:
+        """Return the traffic policy that callers of all namespaces follow for a Service; None without any."""
+        for place in (namespace, ISTIO_NAMESPACE):
+            known = self.policies.get(place, {})
+            if found := [named for named in known if covers(named, host)]:
+                return known[max(found, key=lambda named: (not named.startswith("*"), len(named)))]
+        return None
 
 
 def rules_of(cluster: ClusterState) -> Rules:
     """Return what the rules of a cluster mean for each host."""
-    rules = Rules({}, [], set(), {}, {}, set())
+    disables = DISABLE in str([policy.get("spec") for policy in cluster.peer_authentications])
+    rules = Rules({}, [], set(), {}, {}, set(), {}, disables)
     for service in cluster.virtual_services:
         namespace, spec = service["metadata"]["namespace"], service.get("spec") or {}
         if "mesh" in (spec.get("gateways") or ["mesh"]):
@@ -320,7 +387,22 @@ def rules_of(cluster: ClusterState) -> Rules:
             rules.exported.setdefault(host, {}).update(named)
         if ((spec.get("trafficPolicy") or {}).get("outlierDetection") or {}).get("minHealthPercent"):
             rules.healthy_only.add(host)
+        if "*" in (spec.get("exportTo") or ["*"]) and not spec.get("workloadSelector"):
+            of_namespace = rules.policies.setdefault(rule["metadata"]["namespace"], {})
+            of_namespace[host] = spec.get("trafficPolicy") or {}
     return rules
+
+
+def _mutual(policy: Object, port: Object) -> bool:
+    """Return whether a traffic policy leaves Istio's mutual TLS on for a port of a Service."""
+    of_port = [
+        setting
+        for setting in policy.get("portLevelSettings") or []
+        if (setting.get("port") or {}).get("number") == port["port"]
+    ]
+    # What the settings of a port leave out is not taken from those for all.
+    tls = (of_port[0] if of_port else policy).get("tls") or {}
+    return tls.get("mode") in (None, "ISTIO_MUTUAL")
 
 
 def destinations(spec: Object) -> Iterator[Object]:

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._verify import checks_services
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.checks_services import services_of_mesh
-from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import ERROR, Finding
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import ERROR, WARNING, Finding
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import (
     ClusterState,
     Istiod,
@@ -88,7 +87,16 @@ def look(clusters: Mesh) -> list[Finding]:
 def found(change: Change, clusters: Mesh | None = None) -> dict[tuple[str, str | None], list[str]]:
     clusters = clusters or mesh_of("vie", "fra")
     change(clusters)
-    return {(finding.kind.code, finding.cluster): finding.evidence for finding in look(clusters)}
+    told: dict[tuple[str, str | None], list[str]] = {}
+    for finding in look(clusters):
+        told.setdefault((finding.kind.code, finding.cluster), []).extend(finding.evidence)
+    return told
+
+
+def severities(change: Change, clusters: Mesh | None = None) -> set[tuple[str, str]]:
+    clusters = clusters or mesh_of("vie", "fra")
+    change(clusters)
+    return {(finding.kind.code, finding.severity) for finding in look(clusters)}
 
 
 def routes(name: str = "web", subsets: tuple[str, ...] = (), **spec: Any) -> Object:
@@ -149,6 +157,10 @@ WELL: dict[str, Change] = {
     "a port more for monitoring": put(
         "fra", service(ports=[dict(HTTP), {"name": "http-metrics", "port": 9090}])
     ),
+    "UDP, which never crosses": lambda mesh: [
+        put(name, service(ports=[dict(HTTP), {"name": "stats", "port": number, "protocol": "UDP"}]))(mesh)
+        for name, number in (("vie", 8125), ("fra", 9125))
+    ],
     "another port of the pods": put("fra", port(targetPort="web")),
     "protocol named in one, found out in the other": put("fra", port(appProtocol="http")),
     "services of a cluster": both(
@@ -574,16 +586,109 @@ def test_an_exception_from_a_cluster_local_rule_counts() -> None:
     assert set(found(change)) == {("service-port-number-differs", "fra")}
 
 
-def test_what_was_not_compared_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks_services, "_MOST", 1)
-
+def test_all_of_many_services_are_compared() -> None:
     def change(mesh: Mesh) -> None:
+        names = [f"web-{number}" for number in range(1001)]
         for state in mesh.values():
-            state.services.append(service("db"))
-            state.pods.append(pod("db"))
+            state.services = [service(name) for name in names]
+            state.pods += [pod(name) for name in names]
 
-    told = found(change)
-    assert told == {("not-told", "vie"): ["1 of 2 Services that several clusters use were not compared"]}
+    assert found(change) == {}
+    last = lambda mesh: mesh["fra"].services[-1]["spec"]["ports"][0].update(name="web")  # noqa: E731
+    assert set(found(all_of(change, last))) == {("service-port-name-differs", "fra")}
+
+
+def of_protocol(name: str) -> Change:
+    """Give all ports a name, and leave their numbers."""
+
+    def change(state: ClusterState) -> None:
+        state.services = copy.deepcopy(state.services)
+        for each in state.services:
+            each["spec"]["ports"][0].update(name=name)
+
+    return both(change)
+
+
+def hide(state: ClusterState) -> None:
+    state.services[0]["metadata"].update(annotations=exported_to("."))
+
+
+def narrow(state: ClusterState) -> None:
+    state.gateways[0] = expose("*.data.svc.cluster.local")
+
+
+def without_subsets(mesh: Mesh) -> None:
+    both(canary)(mesh)
+    mesh["vie"].pods.append(pod(version="v2"))
+    mesh["fra"].destination_rules.clear()
+
+
+REPEATED: dict[str, tuple[Change, str]] = {
+    "other number": (put("fra", port(port=81)), "service-port-number-differs"),
+    "hidden": (both(hide), "host-not-exposed"),
+    "not exposed": (both(narrow), "host-not-exposed"),
+    "subset unknown": (without_subsets, "subset-unknown-to-peer"),
+}
+
+
+@pytest.mark.parametrize(("change", "code"), REPEATED.values(), ids=REPEATED.keys())
+def test_what_proxies_repeat_with_pods_of_their_own_cluster_is_a_warning(change: Change, code: str) -> None:
+    for name in ("http", "web"):
+        assert severities(all_of(change, of_protocol(name))) == {(code, WARNING)}
+    assert severities(all_of(change, of_protocol("tcp"))) == {(code, ERROR)}
+    # Cluster gva has no pods of its own, so its callers fail.
+    without = all_of(change, pods("gva"))
+    assert (code, ERROR) in severities(without, mesh_of("fra", "vie", "gva"))
+
+
+def test_requests_to_unready_pods_behind_a_port_without_a_protocol_may_be_repeated() -> None:
+    assert severities(unready_there) == {("unready-pods-called", ERROR)}
+    assert severities(all_of(unready_there, of_protocol("web"))) == {("unready-pods-called", WARNING)}
+
+
+@pytest.mark.parametrize(("protocol", "severity"), [("HTTP", WARNING), ("", WARNING), ("TCP", ERROR)])
+def test_service_entries_of_http_are_a_warning(protocol: str, severity: str) -> None:
+    ports = [{"number": 80, "name": "p", "protocol": protocol}]
+    change = lambda mesh: mesh["vie"].service_entries.append(entry("api.mesh.local", ports=ports))  # noqa: E731
+    assert severities(change) == {("host-not-exposed", severity)}
+    assert severities(all_of(change, pods("vie"))) == {("host-not-exposed", ERROR)}
+
+
+def without_tls(**spec: Any) -> Change:
+    """A rule without mutual TLS, in both clusters."""
+    rule = named("DestinationRule", "web", "shop", {"host": "web", **spec})
+    return both(lambda state: state.destination_rules.append(rule))
+
+
+def authentication(**spec: Any) -> Change:
+    policy = named("PeerAuthentication", "web", "shop", spec)
+    return both(lambda state: state.peer_authentications.append(policy))
+
+
+OFF = {"tls": {"mode": "DISABLE"}}
+ON = {"tls": {"mode": "ISTIO_MUTUAL"}}
+OFF_AT_PORT = {**ON, "portLevelSettings": [{"port": {"number": 80}, **OFF}]}
+ON_AT_PORT = {**OFF, "portLevelSettings": [{"port": {"number": 80}, **ON}]}
+
+
+@pytest.mark.parametrize(
+    ("off", "crosses"),
+    [
+        (without_tls(trafficPolicy=OFF), False),
+        (without_tls(trafficPolicy=OFF_AT_PORT), False),
+        (without_tls(trafficPolicy=OFF, host="*.shop.svc.cluster.local"), False),
+        (without_tls(trafficPolicy=ON), True),
+        (without_tls(trafficPolicy=ON_AT_PORT), True),
+        (without_tls(trafficPolicy=OFF, host="other"), True),
+        (without_tls(trafficPolicy=OFF, exportTo=["pay"]), True),
+        (without_tls(trafficPolicy=OFF, workloadSelector={"matchLabels": {"app": "x"}}), True),
+        (authentication(mtls={"mode": "DISABLE"}), False),
+        (authentication(mtls={"mode": "STRICT"}), True),
+        (authentication(mtls={"mode": "DISABLE"}, selector={"matchLabels": {"app": "db"}}), True),
+    ],
+)
+def test_nothing_crosses_without_mutual_tls(off: Change, crosses: bool) -> None:
+    assert severities(all_of(unready_there, off)) == ({("unready-pods-called", ERROR)} if crosses else set())
 
 
 def test_failing_requests_are_errors_and_unused_pods_are_not() -> None:
