@@ -30,11 +30,12 @@ from . import findings
 from .checks_mesh import told_roots
 from .checks_proxies import Found, network_policies, proxies, rotation
 from .checks_sidecars import sidecars
-from .findings import Finding, some
+from .findings import Finding, some, weaker
 from .injection import is_injected, is_of_mesh
 from .services import exposed_hosts, is_gateway_pod
 from .state import (
     EXPIRES_ANNOTATION,
+    FOR_WARNINGS,
     ClusterState,
     MeshState,
     annotations_of,
@@ -301,8 +302,10 @@ def cilium(cluster: ClusterState, _mesh: MeshState) -> Found:
 
 def untold(cluster: ClusterState, _mesh: MeshState) -> Found:
     """Report what could not be looked at, so that nobody takes it for well."""
-    if reasons := [reason for part in cluster.untold.values() for reason in part]:
-        yield findings.NOT_TOLD, reasons
+    for kind, of_warnings in ((findings.NOT_TOLD, False), (weaker(findings.NOT_TOLD), True)):
+        parts = [told for part, told in cluster.untold.items() if (part in FOR_WARNINGS) is of_warnings]
+        if reasons := [reason for part in parts for reason in part]:
+            yield kind, reasons
 
 
 _CLUSTER_CHECKS: tuple[Callable[[ClusterState, MeshState], Found], ...] = (

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 from .._istio.names import SEND_UNREADY_BY_DEFAULT
 from .._istio.services import (
@@ -25,7 +24,7 @@ from .._istio.services import (
 )
 from .._kubernetes.api import Object
 from . import findings
-from .findings import Finding, Kind, some
+from .findings import Finding, Kind, some, weaker
 from .injection import is_injected
 from .services import (
     USUAL,
@@ -140,7 +139,7 @@ def _ports_between(source: Side, destination: Side, callers: list[Side]) -> Told
 
 def _if_not(repeated: bool, kind: Kind) -> Kind:
     """Return the kind of a failure, which is only a warning if the callers' proxies repeat the requests."""
-    return replace(kind, severity=findings.WARNING) if repeated else kind
+    return weaker(kind) if repeated else kind
 
 
 def _speak_alike(port: Object, other: Object) -> bool:
@@ -200,7 +199,11 @@ def _is_injected(side: Side) -> bool:
 
 def routes(service: Merged) -> Told:
     """Report the clusters whose callers get other routes than those of most clusters."""
-    specs = {name: _told_routes(service.host, service.rules[name]) for name in service.joined}
+    specs = {
+        name: _told_routes(service.host, service.rules[name])
+        for name, side in service.joined.items()
+        if side.cluster.virtual_services is not None
+    }
     for name, common in odd(specs, least=""):
         there = _named(service.host, service.rules[common])
         mine = _named(service.host, service.rules[name])
@@ -298,7 +301,7 @@ def service_entries(mesh: MeshState) -> Told:
     """Report hosts of ServiceEntries with pods in a peer whose gateway does not let requests for them in."""
     pods = {cluster.name: Pods.of(cluster) for cluster in mesh.reached}
     for source in mesh.reached:
-        for entry in source.service_entries:
+        for entry in source.service_entries or []:
             spec, namespace = entry.get("spec") or {}, entry["metadata"]["namespace"]
             if spec.get("location") != "MESH_INTERNAL":
                 continue
@@ -334,6 +337,8 @@ def _not_let_in(host: str, source: ClusterState, peer: ClusterState) -> str | No
         return None
     if not any(covers(pattern, host) for pattern in exposed):
         return f"the gateway exposes {', '.join(exposed)}, and not {host}"
+    if peer.service_entries is None:  # another finding tells that
+        return None
     known = (entry.get("spec") or {} for entry in peer.service_entries)
     if any(
         host in (spec.get("hosts") or []) and is_exported(spec.get("exportTo") or ["*"]) for spec in known

@@ -249,7 +249,7 @@ def merged_services(clusters: Sequence[ClusterState], rules: Mapping[str, Rules]
 
     def side(name: str, service: Object) -> Side:
         behind = pods[name].behind(service["metadata"]["namespace"], service["spec"].get("selector"))
-        return Side(by_name[name], service, behind, name_of(service) in by_name[name].given_addresses)
+        return Side(by_name[name], service, behind, name_of(service) in (by_name[name].given_addresses or ()))
 
     merged = []
     for name, services in found.items():
@@ -367,7 +367,7 @@ def rules_of(cluster: ClusterState) -> Rules:
     """Return what the rules of a cluster mean for each host."""
     disables = DISABLE in str([policy.get("spec") for policy in cluster.peer_authentications])
     rules = Rules({}, [], set(), {}, {}, set(), {}, disables)
-    for service in cluster.virtual_services:
+    for service in cluster.virtual_services or []:
         namespace, spec = service["metadata"]["namespace"], service.get("spec") or {}
         if "mesh" in (spec.get("gateways") or ["mesh"]):
             for host in spec.get("hosts") or []:

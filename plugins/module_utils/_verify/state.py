@@ -35,6 +35,15 @@ PROXY = "istio-proxy"
 EXPIRES_ANNOTATION = "exomesh.istio/expires"
 """Annotation with a Unix time. A workload that still exists after that time was left behind."""
 
+CILIUM, INJECTION, POLICIES = (
+    "the settings of Cilium",
+    "webhooks that inject sidecars",
+    "policies of networks",
+)
+GIVEN_ADDRESSES, DENIALS, ROLLOUTS = "addresses given by hand", "who denies requests", "rollouts of Istio"
+FOR_WARNINGS = frozenset({CILIUM, INJECTION, POLICIES, GIVEN_ADDRESSES, DENIALS, ROLLOUTS})
+"""Parts of the state without which only warnings are missed."""
+
 
 @dataclass(frozen=True)
 class Access:
@@ -110,7 +119,8 @@ class ClusterState:
     :param settings: data of the ConfigMaps in Istio's namespace, by name.
     :param policies: what istiod applies to the whole mesh; None if it was not asked or did not answer.
     :param certificates_problem: why its secret cacerts cannot be read.
-    :param given_addresses: Services without a selector to which somebody gave addresses, by their names.
+    :param given_addresses: Services without a selector to which somebody gave addresses, by their names; like
+        the rules below, None if they may not be read.
     :param injectors: the webhooks that give pods a sidecar; None if they may not be read.
     :param cilium: the ConfigMap with the settings of Cilium; None if the cluster has none.
     :param rotation: the rotation of the root that is under way, with the phase of the cluster.
@@ -145,18 +155,18 @@ class ClusterState:
     pods: list[Object] = field(default_factory=list)
     services: list[Object] = field(default_factory=list)
     gateways: list[Object] = field(default_factory=list)
-    given_addresses: set[str] = field(default_factory=set)
-    virtual_services: list[Object] = field(default_factory=list)
+    given_addresses: set[str] | None = field(default_factory=set)
+    virtual_services: list[Object] | None = field(default_factory=list)
     destination_rules: list[Object] = field(default_factory=list)
-    service_entries: list[Object] = field(default_factory=list)
+    service_entries: list[Object] | None = field(default_factory=list)
     peer_authentications: list[Object] = field(default_factory=list)
     network_policies: list[Object] = field(default_factory=list)
     injectors: list[Object] | None = None
     cilium: Object | None = None
     foreign_policies: dict[str, int] = field(default_factory=dict)
     proxies: list[Proxy] = field(default_factory=list)
-    authorization_policies: list[Object] = field(default_factory=list)
-    deployments: list[Object] = field(default_factory=list)
+    authorization_policies: list[Object] | None = field(default_factory=list)
+    deployments: list[Object] | None = field(default_factory=list)
     causes: dict[str, Cause] = field(default_factory=dict)
     untold: dict[str, list[str]] = field(default_factory=dict)
     gateway_events: list[str] = field(default_factory=list)

@@ -736,6 +736,9 @@ def test_without_a_policy_that_denies_those_that_allow_are_named() -> None:
     ]
     mesh.clusters["fra"].authorization_policies = []
     assert "no AuthorizationPolicy of fra is seen" in judge(mesh).findings[0].evidence[0]
+    mesh.clusters["fra"].authorization_policies = None
+    (refusal,) = (each for each in judge(mesh).findings if each.kind.code == "request-denied")
+    assert refusal.evidence == ["RBAC: access denied, and the AuthorizationPolicies of fra may not be read"]
 
 
 def test_the_403_of_something_else_is_a_failed_request() -> None:
