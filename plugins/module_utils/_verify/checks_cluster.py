@@ -192,7 +192,7 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
         )
     elif not any(_exposes(gateway, pods) for gateway in cluster.gateways):
         told = [
-            f"Gateway {name_of(gateway)}: selector {gateway['spec'].get('selector')}"
+            f"Gateway {name_of(gateway)}: selector {(gateway.get('spec') or {}).get('selector')}"
             for gateway in cluster.gateways
         ]
         yield findings.GATEWAY_NOT_EXPOSED, told or [f"no Gateway in {ISTIO_NAMESPACE}"]

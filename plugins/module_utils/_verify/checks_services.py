@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from .._istio.names import SEND_UNREADY_BY_DEFAULT
 from .._istio.services import (
     covers,
+    exported_by_default,
     full_host,
     is_cluster_local,
     is_exported,
@@ -216,7 +217,7 @@ def routes(service: Merged) -> Told:
 def _told_routes(host: str, rules: Rules) -> str:
     """Return what VirtualServices make of a host, as text that is equal if they do the same."""
     told = []
-    for rule in _general(host, rules):
+    for rule in rules.routes.get(host, []):
         namespace, spec = rule["metadata"]["namespace"], rule["spec"]
         parts = {kind: spec.get(kind) for kind in ("http", "tls", "tcp")}
         told.append(json.dumps(_with_full_hosts(parts, namespace), sort_keys=True))
@@ -234,14 +235,8 @@ def _with_full_hosts(tree: object, namespace: str) -> object:
     }
 
 
-def _general(host: str, rules: Rules) -> list[Object]:
-    """Return the VirtualServices for a host that callers of all namespaces follow."""
-    found = rules.routes.get(host, [])
-    return [rule for rule in found if is_exported((rule.get("spec") or {}).get("exportTo") or ["*"])]
-
-
 def _named(host: str, rules: Rules) -> str:
-    return ", ".join(f"VirtualService {name_of(rule)}" for rule in _general(host, rules))
+    return ", ".join(f"VirtualService {name_of(rule)}" for rule in rules.routes.get(host, []))
 
 
 def subsets(service: Merged) -> Told:
@@ -339,9 +334,11 @@ def _not_let_in(host: str, source: ClusterState, peer: ClusterState) -> str | No
         return f"the gateway exposes {', '.join(exposed)}, and not {host}"
     if peer.service_entries is None:  # another finding tells that
         return None
-    known = (entry.get("spec") or {} for entry in peer.service_entries)
+    default = exported_by_default(peer.mesh_config, "Service")
+    known = ((entry["metadata"]["namespace"], entry.get("spec") or {}) for entry in peer.service_entries)
     if any(
-        host in (spec.get("hosts") or []) and is_exported(spec.get("exportTo") or ["*"]) for spec in known
+        host in (spec.get("hosts") or []) and is_exported(spec.get("exportTo") or default, namespace)
+        for namespace, spec in known
     ):
         return None
     return f"no ServiceEntry of {peer.name} has {host}, so the gateway does not know it"

@@ -19,6 +19,7 @@ from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, SEND_UNREADY, SEND_UNR
 from .._istio.services import (
     EXPORT_TO,
     covers,
+    exported_by_default,
     full_host,
     host_of,
     is_cluster_local,
@@ -31,7 +32,16 @@ from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
 from .mtls import DISABLE, mtls_mode
 from .network_policies import port_of
-from .state import ClusterState, annotations_of, hosts_of, is_ready, is_selected, name_of, sidecar_of
+from .state import (
+    ClusterState,
+    annotations_of,
+    hosts_of,
+    is_ready,
+    is_running,
+    is_selected,
+    name_of,
+    sidecar_of,
+)
 
 
 def exposed_hosts(cluster: ClusterState) -> list[str]:
@@ -105,7 +115,9 @@ class Side:
     @property
     def is_exported(self) -> bool:
         """Return whether the east-west gateway sees the Service."""
-        return is_exported(annotations_of(self.service).get(EXPORT_TO, "*").split(","))
+        told = annotations_of(self.service).get(EXPORT_TO)
+        default = exported_by_default(self.cluster.mesh_config, "Service")
+        return is_exported(told.split(",") if told else default)
 
     @property
     def is_alias(self) -> bool:
@@ -283,6 +295,7 @@ def is_set_to_send_unready(cluster: ClusterState, variable: str) -> bool | None:
     told = [
         next((str(entry.get("value")) for entry in _environment(pod) if entry["name"] == variable), None)
         for pod in cluster.istiod_pods
+        if is_running(pod)
     ]
     values = [value.lower() for value in told if value is not None]
     return (
@@ -335,7 +348,7 @@ class Use:
 class Rules:
     """The VirtualServices and DestinationRules of a cluster, by host.
 
-    :param routes: for each host, the VirtualServices that sidecars apply to it.
+    :param routes: for each host, the VirtualServices that sidecars of all namespaces apply to it.
     :param uses: the routes to subsets that are used, at gateways, too.
     :param plain: hosts that also get requests without a subset.
     :param subsets: for each host, the labels of each subset.
@@ -369,7 +382,8 @@ def rules_of(cluster: ClusterState) -> Rules:
     rules = Rules({}, [], set(), {}, {}, set(), {}, disables)
     for service in cluster.virtual_services or []:
         namespace, spec = service["metadata"]["namespace"], service.get("spec") or {}
-        if "mesh" in (spec.get("gateways") or ["mesh"]):
+        exported = spec.get("exportTo") or exported_by_default(cluster.mesh_config, "VirtualService")
+        if "mesh" in (spec.get("gateways") or ["mesh"]) and is_exported(exported):
             for host in spec.get("hosts") or []:
                 rules.routes.setdefault(full_host(host, namespace), []).append(service)
         for destination in destinations(spec):
@@ -380,15 +394,17 @@ def rules_of(cluster: ClusterState) -> Rules:
                 rules.plain.add(host)
     for rule in cluster.destination_rules:
         spec = rule.get("spec") or {}
-        host = full_host(str(spec.get("host", "")), rule["metadata"]["namespace"])
+        namespace = rule["metadata"]["namespace"]
+        host = full_host(str(spec.get("host", "")), namespace)
+        exported = spec.get("exportTo") or exported_by_default(cluster.mesh_config, "DestinationRule")
         named = {subset["name"]: subset.get("labels") or {} for subset in spec.get("subsets") or []}
         rules.subsets.setdefault(host, {}).update(named)
-        if is_exported(spec.get("exportTo") or ["*"]):
+        if is_exported(exported, namespace):
             rules.exported.setdefault(host, {}).update(named)
         if ((spec.get("trafficPolicy") or {}).get("outlierDetection") or {}).get("minHealthPercent"):
             rules.healthy_only.add(host)
-        if "*" in (spec.get("exportTo") or ["*"]) and not spec.get("workloadSelector"):
-            of_namespace = rules.policies.setdefault(rule["metadata"]["namespace"], {})
+        if "*" in (exported or ["*"]) and not spec.get("workloadSelector"):
+            of_namespace = rules.policies.setdefault(namespace, {})
             of_namespace[host] = spec.get("trafficPolicy") or {}
     return rules
 
@@ -409,7 +425,7 @@ def destinations(spec: Object) -> Iterator[Object]:
     """Return the destinations of a VirtualService that get requests."""
     for route in [entry for kind in ("http", "tls", "tcp") for entry in spec.get(kind) or []]:
         for part in route.get("route") or []:
-            if part.get("weight") != 0 or len(route["route"]) == 1:
+            if part.get("weight") or len(route["route"]) == 1:
                 yield part.get("destination") or {}
         yield from filter(None, [route.get("mirror")])
         yield from (mirror.get("destination") or {} for mirror in route.get("mirrors") or [])

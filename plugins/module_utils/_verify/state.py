@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .._base.members import Member
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL, TRUST_DOMAIN
 from .._istio.record import Record
+from .._istio.services import mapping
 from .._kubernetes.api import Object
 from .._kubernetes.causes import Cause
 from .._kubernetes.client import KubernetesClient, labels_of
@@ -195,8 +196,8 @@ class ClusterState:
     @property
     def dns_capture(self) -> bool:
         """Return whether new proxies capture DNS."""
-        metadata = (self.mesh_config.get("defaultConfig") or {}).get("proxyMetadata") or {}
-        return str(metadata.get("ISTIO_META_DNS_CAPTURE")).lower() == "true"
+        config = mapping(self.mesh_config.get("defaultConfig"))
+        return str(mapping(config.get("proxyMetadata")).get("ISTIO_META_DNS_CAPTURE")).lower() == "true"
 
     @property
     def gateway_services(self) -> list[Object]:
@@ -224,24 +225,24 @@ class ClusterState:
 
     @property
     def istiod_pods(self) -> list[Object]:
-        """Return the pods of istiod that are not being deleted."""
+        """Return the pods of istiod that have not ended and are not being deleted."""
         return [
             pod
             for pod in self.pods
             if pod["metadata"]["namespace"] == ISTIO_NAMESPACE
             and labels_of(pod).get("app") == "istiod"
-            and "deletionTimestamp" not in pod["metadata"]
+            and not _is_over(pod)
         ]
 
     def gateway_pods(self, service: Object) -> list[Object]:
-        """Return the pods behind a gateway's Service that are not being deleted."""
+        """Return the pods behind a gateway's Service that have not ended and are not being deleted."""
         selector = service["spec"].get("selector") or {}
         return [
             pod
             for pod in self.pods
             if pod["metadata"]["namespace"] == ISTIO_NAMESPACE
             and is_selected(pod, selector)
-            and "deletionTimestamp" not in pod["metadata"]
+            and not _is_over(pod)
         ]
 
 
@@ -375,6 +376,12 @@ def sidecar_of(pod: Object) -> Object | None:
 def is_running(pod: Object) -> bool:
     """Return whether the pod runs and is not being deleted."""
     return pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+
+
+def _is_over(pod: Object) -> bool:
+    """Return whether the pod has ended, as one that was evicted, or is being deleted. Others replace it."""
+    ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+    return ended or "deletionTimestamp" in pod["metadata"]
 
 
 def is_ready(pod: Object) -> bool:

@@ -100,7 +100,7 @@ def severities(change: Change, clusters: Mesh | None = None) -> set[tuple[str, s
 
 
 def routes(name: str = "web", subsets: tuple[str, ...] = (), **spec: Any) -> Object:
-    destinations = [{"destination": {"host": name, "subset": subset}} for subset in subsets]
+    destinations = [{"destination": {"host": name, "subset": subset}, "weight": 50} for subset in subsets]
     plain = [{"destination": {"host": name}}]
     return named(
         "VirtualService", name, "shop", {"hosts": [name], "http": [{"route": destinations or plain}], **spec}
@@ -149,6 +149,32 @@ def port(**changes: Any) -> Object:
 def entry(host: str, **spec: Any) -> Object:
     usual = {"hosts": [host], "location": "MESH_INTERNAL", "workloadSelector": {"labels": {"app": "web"}}}
     return named("ServiceEntry", "api", "shop", {**usual, **spec})
+
+
+def exported_to(*namespaces: str) -> Object:
+    return {"networking.istio.io/exportTo": ",".join(namespaces)}
+
+
+def evicted(gone: Object) -> Object:
+    gone["metadata"]["name"] += "-old"
+    gone["status"] = {"phase": "Failed", "reason": "Evicted"}
+    return gone
+
+
+def weighted(subset: str, weight: Object) -> Object:
+    """A route to a host, and with another weight to one of its subsets."""
+    return {
+        "route": [
+            {"destination": {"host": "web"}, "weight": 100},
+            {"destination": {"host": "web", "subset": subset}, **weight},
+        ]
+    }
+
+
+def in_root_namespace(state: ClusterState) -> None:
+    (rule,) = state.destination_rules
+    rule["metadata"]["namespace"] = "istio-system"
+    rule["spec"].update(exportTo=["."], host="web.shop.svc.cluster.local")
 
 
 WELL: dict[str, Change] = {
@@ -223,6 +249,20 @@ WELL: dict[str, Change] = {
     "routes of an ingress gateway": lambda mesh: mesh["vie"].virtual_services.append(
         routes(gateways=["shop/ingress"])
     ),
+    "exported to nobody in particular": both(
+        lambda state: state.services[0]["metadata"].update(annotations=exported_to(""))
+    ),
+    "an istiod that was evicted": both(lambda state: state.pods.append(evicted(istiod()))),
+    "subset without a weight": lambda mesh: [
+        both(lambda state: state.virtual_services.append(routes(http=[weighted("v2", {})])))(mesh),
+        mesh["vie"].destination_rules.append(subsets()),
+        mesh["fra"].pods.append(pod(version="v2")),
+    ],
+    "rules of Istio's namespace for itself": both(lambda state: [canary(state), in_root_namespace(state)]),
+    "routes of a namespace by default": lambda mesh: [
+        mesh["vie"].virtual_services.append(routes()),
+        mesh["vie"].mesh_config.update(defaultVirtualServiceExportTo=["."]),
+    ],
     "routes of one namespace": lambda mesh: mesh["vie"].virtual_services.append(routes(exportTo=["."])),
     "the same routes with full names": lambda mesh: [
         setattr(mesh["vie"], "virtual_services", [routes()]),
@@ -239,20 +279,7 @@ WELL: dict[str, Change] = {
     ],
     "subsets that nobody uses": lambda mesh: mesh["vie"].destination_rules.append(subsets()),
     "subset with weight 0": lambda mesh: [
-        both(
-            lambda state: state.virtual_services.append(
-                routes(
-                    http=[
-                        {
-                            "route": [
-                                {"destination": {"host": "web"}, "weight": 100},
-                                {"destination": {"host": "web", "subset": "v2"}, "weight": 0},
-                            ]
-                        }
-                    ]
-                )
-            )
-        )(mesh),
+        both(lambda state: state.virtual_services.append(routes(http=[weighted("v2", {"weight": 0})])))(mesh),
         mesh["vie"].destination_rules.append(subsets()),
     ],
     "ports of an ingress gateway": all_of(
@@ -274,10 +301,6 @@ WELL: dict[str, Change] = {
 @pytest.mark.parametrize("change", WELL.values(), ids=WELL.keys())
 def test_what_works_or_is_meant_so_is_no_finding(change: Change) -> None:
     assert found(change) == {}
-
-
-def exported_to(*namespaces: str) -> Object:
-    return {"networking.istio.io/exportTo": ",".join(namespaces)}
 
 
 def tcp(state: ClusterState) -> None:
@@ -383,6 +406,15 @@ FAULTS: dict[str, tuple[Change, dict[tuple[str, str], str]]] = {
     ),
     "hidden from the gateway": (
         lambda mesh: mesh["fra"].services[0]["metadata"].update(annotations=exported_to(".")),
+        {
+            (
+                "host-not-exposed",
+                "fra",
+            ): "Service shop/web: vie sends requests there, and its exportTo hides it from the gateway"
+        },
+    ),
+    "hidden by default": (
+        lambda mesh: mesh["fra"].mesh_config.update(defaultServiceExportTo=["."]),
         {
             (
                 "host-not-exposed",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -392,6 +393,11 @@ WAY = "vie -> fra"
         (proxy_setting(1, "elsewhere"), [("proxy-network-wrong", "fra")]),
         (proxy_setting(0, "false"), [("dns-capture-missing", "fra")]),
         (of_fra("mesh_config", {"defaultConfig": {}}), [("dns-capture-disabled", "fra")]),
+        (of_fra("mesh_config", {"defaultConfig": 5}), [("dns-capture-disabled", "fra")]),
+        (
+            of_fra("mesh_config", {"defaultConfig": {"proxyMetadata": ["x"]}}),
+            [("dns-capture-disabled", "fra")],
+        ),
         (
             in_fra(lambda c: c.pods[2]["spec"]["containers"][0].update(image="gcr.io/istio-release/x:1")),
             [("retired-registry", "fra")],
@@ -405,6 +411,7 @@ WAY = "vie -> fra"
         (in_fra(lambda c: c.services[0]["spec"]["selector"].update(a="b")), [("gateway-not-ready", "fra")]),
         (no_gateway_pods, [("gateway-not-ready", "fra")]),
         (of_fra("gateways", []), [("gateway-not-exposed", "fra")]),
+        (in_fra(lambda c: c.gateways[0].pop("spec")), [("gateway-not-exposed", "fra")]),
         (in_fra(lambda c: c.gateways[0]["spec"]["selector"].update(a="b")), [("gateway-not-exposed", "fra")]),
         (
             in_fra(lambda c: c.gateways[0]["spec"]["servers"][0].update(hosts=["*.shop.svc.cluster.local"])),
@@ -526,6 +533,22 @@ def test_a_fault_is_found_with_its_own_code_and_nothing_else(
     assert codes(mesh) == found
     if found and found[0][1] == WAY and found[0][0] != "reader-overprivileged":
         assert ("vie", "fra") in failed(mesh)
+
+
+def test_pods_that_have_ended_are_no_replicas() -> None:
+    mesh = healthy()
+    fra = mesh.clusters["fra"]
+    of_istio = [pod for pod in fra.pods if pod["metadata"]["namespace"] == "istio-system"]
+    for phase in ("Failed", "Succeeded"):
+        ended = copy.deepcopy(of_istio)
+        for pod in ended:
+            pod["metadata"]["name"] += "-old"
+            pod["status"] = {"phase": phase, "conditions": [{"type": "Ready", "status": "False"}]}
+        fra.pods += ended
+    of_istiod = {"name": "istiod-old", "namespace": "istio-system", "labels": {"app": "istiod"}}
+    fra.pods.append({"metadata": of_istiod, "spec": {"containers": []}, "status": {"phase": "Failed"}})
+    assert codes(mesh) == []
+    assert fra.istiod_pods == []
 
 
 def test_a_proxy_may_still_have_its_certificate_of_the_earlier_intermediate() -> None:
