@@ -32,7 +32,7 @@ from .checks_proxies import Found, network_policies, proxies, rotation
 from .checks_sidecars import sidecars
 from .findings import Finding, some, weaker
 from .injection import is_injected, is_of_mesh
-from .services import exposed_hosts, is_gateway_pod
+from .services import Pods, exposed_hosts, is_gateway_pod
 from .state import (
     EXPIRES_ANNOTATION,
     FOR_WARNINGS,
@@ -204,16 +204,12 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
 
 def services(cluster: ClusterState, _mesh: MeshState) -> Found:
     """Report the Services that peers see without endpoints."""
-    without = []
+    without, pods_there = [], Pods.of(cluster)
     for service in cluster.services:
-        namespace, selector = service["metadata"]["namespace"], service["spec"].get("selector") or {}
+        namespace, selector = service["metadata"]["namespace"], service["spec"].get("selector")
         if namespace == ISTIO_NAMESPACE or service["spec"].get("type") == "ExternalName":
             continue
-        pods = [
-            pod
-            for pod in cluster.pods
-            if pod["metadata"]["namespace"] == namespace and is_running(pod) and is_selected(pod, selector)
-        ]
+        pods = list(filter(is_running, pods_there.behind(namespace, selector)))
         if not is_of_mesh(cluster, namespace, pods):
             continue
         bare = [name_of(pod) for pod in pods if not sidecar_of(pod)]

@@ -164,6 +164,8 @@ class Merged:
     def _is_mutual(self, source: ClusterState, destination: Side) -> bool:
         """Return whether callers use mutual TLS. Otherwise, istiod gives them no pods of other networks."""
         rules, definition = self.rules[source.name], self.sides.get(source.name, destination)
+        if not (rules.policies or rules.disables_mtls):
+            return True
         namespace = definition.service["metadata"]["namespace"]
         policy = rules.policy_of(self.host, namespace)
         if policy and definition.ports and not any(_mutual(policy, p) for p in definition.ports.values()):
@@ -212,20 +214,23 @@ class Merged:
 
 @dataclass
 class Pods:
-    """The pods of a cluster that have an address, by namespace."""
+    """The pods of a cluster that have an address, by namespace and label. A large mesh has many thousands."""
 
-    by_namespace: dict[str, list[Object]] = field(default_factory=dict)
+    by_label: dict[tuple[str, str, str], list[Object]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cluster: ClusterState) -> Pods:
         pods = cls()
-        for pod in cluster.pods:
-            if has_address(pod):
-                pods.by_namespace.setdefault(pod["metadata"]["namespace"], []).append(pod)
+        for pod in filter(has_address, cluster.pods):
+            for label, value in labels_of(pod).items():
+                pods.by_label.setdefault((pod["metadata"]["namespace"], label, value), []).append(pod)
         return pods
 
     def behind(self, namespace: str, selector: dict[str, str] | None) -> list[Object]:
-        return [pod for pod in self.by_namespace.get(namespace, []) if is_selected(pod, selector or {})]
+        """Return the pods that a selector selects."""
+        wanted = selector or {}
+        by_label = [self.by_label.get((namespace, *label), []) for label in wanted.items()]
+        return [pod for pod in min(by_label, key=len, default=[]) if is_selected(pod, wanted)]
 
 
 def has_address(pod: Object) -> bool:
@@ -321,15 +326,11 @@ def sends_unready(source: Side, destination: Side, rules: Rules) -> bool | None:
 
     Return None if that is not known.
     """
-    cluster = source.cluster
     if destination.spec.get("publishNotReadyAddresses"):
         return False  # the gateway there takes these pods for ready, too
-    if is_set_to_send_unready(cluster, SEND_UNREADY):
-        return True
-    if host_of(source.service) in rules.healthy_only:
+    if not rules.always_unready and host_of(source.service) in rules.healthy_only:
         return False
-    told = is_set_to_send_unready(cluster, SEND_UNREADY_BY_DEFAULT)
-    return sends_unready_by_default(cluster) if told is None else told
+    return rules.always_unready or rules.sends_unready
 
 
 # Rules
@@ -356,6 +357,8 @@ class Rules:
     :param healthy_only: hosts of which callers get only pods that are ready, by ``minHealthPercent``.
     :param policies: for each namespace and host, the traffic policy of DestinationRules for all callers.
     :param disables_mtls: whether a PeerAuthentication switches mutual TLS off somewhere.
+    :param always_unready: whether istiod gives out pods that are not ready, in spite of ``minHealthPercent``.
+    :param sends_unready: whether it does so otherwise; None if that is not known.
     """
 
     routes: dict[str, list[Object]]
@@ -366,6 +369,8 @@ class Rules:
     healthy_only: set[str]
     policies: dict[str, dict[str, Object]]
     disables_mtls: bool
+    always_unready: bool
+    sends_unready: bool | None
 
     def policy_of(self, host: str, namespace: str) -> Object | None:
         """Return the traffic policy that callers of all namespaces follow for a Service; None without any."""
@@ -379,7 +384,10 @@ class Rules:
 def rules_of(cluster: ClusterState) -> Rules:
     """Return what the rules of a cluster mean for each host."""
     disables = DISABLE in str([policy.get("spec") for policy in cluster.peer_authentications])
-    rules = Rules({}, [], set(), {}, {}, set(), {}, disables)
+    always = bool(is_set_to_send_unready(cluster, SEND_UNREADY))
+    told = is_set_to_send_unready(cluster, SEND_UNREADY_BY_DEFAULT)
+    by_default = sends_unready_by_default(cluster) if told is None else told
+    rules = Rules({}, [], set(), {}, {}, set(), {}, disables, always, by_default)
     for service in cluster.virtual_services or []:
         namespace, spec = service["metadata"]["namespace"], service.get("spec") or {}
         exported = spec.get("exportTo") or exported_by_default(cluster.mesh_config, "VirtualService")

@@ -630,6 +630,26 @@ def test_all_of_many_services_are_compared() -> None:
     assert set(found(all_of(change, last))) == {("service-port-name-differs", "fra")}
 
 
+def test_the_pods_of_a_cluster_are_gone_through_as_often_for_many_services(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[str] = []
+    seen = ClusterState.istiod_pods.fget
+    monkeypatch.setattr(ClusterState, "istiod_pods", property(lambda s: looks.append(s.name) or seen(s)))
+
+    def looks_for(number: int) -> int:
+        mesh = mesh_of("vie", "fra")
+        names = [f"web-{each}" for each in range(number)]
+        for state in mesh.values():
+            state.services = [service(name, ports=[{"name": "tcp", "port": 80}]) for name in names]
+            state.pods += [pod(name, ready=state.name == "vie") for name in names]
+        looks.clear()
+        assert look(mesh) == []
+        return len(looks)
+
+    assert looks_for(1) == looks_for(20)
+
+
 def of_protocol(name: str) -> Change:
     """Give all ports a name, and leave their numbers."""
 
