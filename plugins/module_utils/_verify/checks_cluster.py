@@ -31,7 +31,7 @@ from .checks_mesh import told_roots
 from .checks_proxies import Found, network_policies, proxies, rotation
 from .checks_sidecars import sidecars
 from .findings import Finding, some, weaker
-from .injection import is_injected, is_of_mesh
+from .injection import is_injected, is_of_mesh, may_have_sidecar
 from .services import Pods, exposed_hosts, is_gateway_pod
 from .state import (
     EXPIRES_ANNOTATION,
@@ -212,7 +212,7 @@ def services(cluster: ClusterState, _mesh: MeshState) -> Found:
         pods = list(filter(is_running, pods_there.behind(namespace, selector)))
         if not is_of_mesh(cluster, namespace, pods):
             continue
-        bare = [name_of(pod) for pod in pods if not sidecar_of(pod)]
+        bare = [name_of(pod) for pod in pods if may_have_sidecar(pod) and not sidecar_of(pod)]
         if bare:
             without.append(f"Service {name_of(service)}: {', '.join(bare)}")
     if without:

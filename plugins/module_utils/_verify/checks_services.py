@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from .._istio.names import SEND_UNREADY_BY_DEFAULT
 from .._istio.services import (
@@ -26,7 +27,7 @@ from .._istio.services import (
 from .._kubernetes.api import Object
 from . import findings
 from .findings import Finding, Kind, some, weaker
-from .injection import is_injected
+from .injection import is_injected, may_have_sidecar
 from .services import (
     USUAL,
     Merged,
@@ -184,10 +185,12 @@ def sidecars(service: Merged) -> Told:
     """Report a cluster whose pods have no sidecar, while those of peers have one."""
     for source, destination in service.ways:
         # Another check reports such pods where their namespace is injected.
-        if source.proxied and destination.pods and not destination.proxied and not _is_injected(destination):
-            bare, proxied = len(destination.pods), len(source.proxied)
-            told = f"pods without sidecar: {bare}; with it in {source.name}: {proxied}"
-            yield findings.SERVICE_NOT_INJECTED, destination.name, told
+        bare = [pod for pod in destination.pods if may_have_sidecar(pod)]
+        if source.proxied and bare and not destination.proxied and not _is_injected(destination):
+            told = f"pods without sidecar: {len(bare)}; with it in {source.name}: {len(source.proxied)}"
+            kind, namespace = findings.SERVICE_NOT_INJECTED, destination.service["metadata"]["namespace"]
+            step = kind.next_step.replace("NAMESPACE", namespace)
+            yield replace(kind, next_step=step), destination.name, told
             return
 
 
@@ -348,7 +351,13 @@ def _settings(mesh: MeshState) -> Told:
     """Report the istiods that send requests to pods that are not ready, though nobody decided that."""
     for cluster in mesh.reached:
         decided = is_set_to_send_unready(cluster, SEND_UNREADY_BY_DEFAULT) is not None
-        if cluster.istiod_pods and sends_unready_by_default(cluster) and not decided:
+        if decided or not cluster.istiod_pods:
+            continue
+        sent = sends_unready_by_default(cluster)
+        if sent is None:
+            why = f"istiod has no version, and no {SEND_UNREADY_BY_DEFAULT}: whether it gives out pods that"
+            yield weaker(findings.NOT_TOLD), cluster.name, f"{why} are not ready cannot be told"
+        elif sent:
             told = f"Istio {cluster.istio_version} without {SEND_UNREADY_BY_DEFAULT}"
             yield findings.UNREADY_PODS_SENT, cluster.name, told
 

@@ -457,7 +457,11 @@ def _access(content: str) -> Access | None:
 
 
 def _version_of(istiod: Object) -> str | None:
-    """Return the version in the tag of istiod's image; None if there is none, as with a digest."""
+    """Return the version in the tag of istiod's image, or the label of its chart; None without any.
+
+    An image with a digest may have no tag.
+    """
     images = [str(container.get("image", "")) for container in istiod["spec"]["containers"]]
-    found = (re.search(r":(\d+\.\d+\.\d+[^@/]*)", image) for image in images)
+    label = f":{labels_of(istiod).get('app.kubernetes.io/version', '')}"
+    found = (re.search(r":(\d+\.\d+\.\d+[^@/]*)", told) for told in [*images, label])
     return next((match[1] for match in found if match), None)

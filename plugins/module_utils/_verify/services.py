@@ -297,10 +297,10 @@ _FIRST_WITH_DEFAULT = LooseVersion("1.31")
 
 def is_set_to_send_unready(cluster: ClusterState, variable: str) -> bool | None:
     """Return what istiod is told about pods that are not ready; None if one of its pods is told nothing."""
+    pods = list(filter(is_running, cluster.istiod_pods)) or cluster.istiod_pods
     told = [
         next((str(entry.get("value")) for entry in _environment(pod) if entry["name"] == variable), None)
-        for pod in cluster.istiod_pods
-        if is_running(pod)
+        for pod in pods
     ]
     values = [value.lower() for value in told if value is not None]
     return (

@@ -14,7 +14,12 @@ import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.checks_services import services_of_mesh
-from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import ERROR, WARNING, Finding
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import (
+    ERROR,
+    UNKNOWN,
+    WARNING,
+    Finding,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import (
     ClusterState,
     Istiod,
@@ -155,6 +160,11 @@ def exported_to(*namespaces: str) -> Object:
     return {"networking.istio.io/exportTo": ",".join(namespaces)}
 
 
+def on_node(made: Object) -> Object:
+    made["spec"]["hostNetwork"] = True
+    return made
+
+
 def evicted(gone: Object) -> Object:
     gone["metadata"]["name"] += "-old"
     gone["status"] = {"phase": "Failed", "reason": "Evicted"}
@@ -252,6 +262,12 @@ WELL: dict[str, Change] = {
     "exported to nobody in particular": both(
         lambda state: state.services[0]["metadata"].update(annotations=exported_to(""))
     ),
+    "an istiod that does not run yet": both(lambda state: state.pods[0].update(status={"phase": "Pending"})),
+    "pods on the network of their nodes": lambda mesh: [
+        *(state.services.append(service("db", "data")) for state in mesh.values()),
+        mesh["vie"].pods.append(pod("db", "data")),
+        mesh["fra"].pods.append(on_node(pod("db", "data", sidecar=False))),
+    ],
     "an istiod that was evicted": both(lambda state: state.pods.append(evicted(istiod()))),
     "subset without a weight": lambda mesh: [
         both(lambda state: state.virtual_services.append(routes(http=[weighted("v2", {})])))(mesh),
@@ -596,16 +612,32 @@ def test_older_istio_sends_nothing_unready() -> None:
     assert found(change) == {}
 
 
-def test_an_istiod_of_an_unknown_version_is_not_taken_for_one_that_sends_nothing() -> None:
-    def change(mesh: Mesh) -> None:
-        unready_there(mesh)
-        for state in mesh.values():
-            state.istiods[0].version = None
-            state.pods[0] = istiod()
+def of_unknown_version(state: ClusterState) -> None:
+    state.istiods[0].version = None
+    state.pods[0] = istiod()
 
-    ((place, (line,)),) = found(change).items()
-    assert place == ("not-told", "fra")
-    assert line.endswith("whether vie sends requests there cannot be told: its istiod has no version")
+
+def test_an_istiod_of_an_unknown_version_is_not_taken_for_one_that_sends_nothing() -> None:
+    change = all_of(unready_there, both(of_unknown_version))
+    assert set(found(change)) == {("not-told", "fra"), ("not-told", "vie")}
+    assert severities(change) == {("not-told", UNKNOWN), ("not-told", WARNING)}
+    lines = found(change)["not-told", "fra"]
+    assert lines[0].endswith("whether vie sends requests there cannot be told: its istiod has no version")
+
+
+def test_an_istiod_of_an_unknown_version_is_a_warning_where_all_is_ready() -> None:
+    assert severities(both(of_unknown_version)) == {("not-told", WARNING)}
+    (line,) = found(both(of_unknown_version))["not-told", "vie"]
+    assert line.startswith(f"istiod has no version, and no {UNREADY}")
+
+
+def test_the_command_names_the_namespace_that_is_not_injected() -> None:
+    mesh = mesh_of("vie", "fra")
+    for name, state in mesh.items():
+        state.services.append(service("db", "data"))
+        state.pods.append(pod("db", "data", sidecar=name == "vie"))
+    (finding,) = look(mesh)
+    assert finding.next_step({}).startswith("kubectl label namespace data istio-injection=enabled, in fra")
 
 
 def test_an_exception_from_a_cluster_local_rule_counts() -> None:

@@ -308,6 +308,11 @@ def bare_pod(state: ClusterState) -> None:
     state.pods.append(pod("web-2", {"app": "web"}, "shop", sidecar=False))
 
 
+def pod_of_node(state: ClusterState) -> None:
+    bare_pod(state)
+    state.pods[-1]["spec"]["hostNetwork"] = True
+
+
 def lone_pod(labels: dict[str, str], namespace_labels: dict[str, str]) -> Callable[[MeshState], None]:
     """A pod without sidecar and Service, in a namespace with these labels."""
 
@@ -426,6 +431,7 @@ WAY = "vie -> fra"
         (of_fra("network_policies", policy(ingress=[{}])), []),
         (in_fra(headless), [("service-shape-differs", "fra")]),
         (in_fra(bare_pod), [("endpoint-without-sidecar", "fra")]),
+        (in_fra(pod_of_node), []),
         (half_injected, [("endpoint-without-sidecar", "fra")]),
         (lone_pod({}, ENABLED), [("sidecar-missing", "fra")]),
         (lone_pod({}, STABLE), [("sidecar-missing", "fra")]),

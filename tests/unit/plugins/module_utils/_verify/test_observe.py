@@ -63,6 +63,24 @@ def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
     mesh.close()
 
 
+@pytest.mark.parametrize(
+    ("image", "label", "version"),
+    [
+        ("docker.io/istio/pilot:1.31.1-distroless", "1.30.0", "1.31.1-distroless"),
+        ("localhost:5000/pilot@sha256:12", "1.31.1", "1.31.1"),
+        ("localhost:5000/pilot@sha256:12", "unknown", None),
+    ],
+)
+def test_the_version_of_an_image_with_a_digest_is_in_a_label(
+    mesh: RunningMesh, image: str, label: str, version: str | None
+) -> None:
+    pod = mesh["fra"].api.objects["/api/v1/namespaces/istio-system/pods/istiod-1"]
+    pod["metadata"]["labels"]["app.kubernetes.io/version"] = label
+    pod["spec"]["containers"][0]["image"] = image
+    clusters = mesh.run("mesh_verify", read_only=True)["verification"]["clusters"]
+    assert [cluster["istio_version"] for cluster in clusters if cluster["name"] == "fra"] == [version]
+
+
 def found(mesh: RunningMesh) -> dict[str, list[str]]:
     result = mesh.run("mesh_verify", read_only=True)
     return {finding["code"]: finding["evidence"] for finding in result["findings"]}
