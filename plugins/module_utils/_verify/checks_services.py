@@ -158,7 +158,7 @@ def unready(service: Merged) -> Told:
     if not any(side.ready for side in service.sides.values()):
         return
     for sources, destination in service.callers():
-        if destination.ready:
+        if destination.ready or not destination.proxied:
             continue
         # Proxies repeat HTTP requests with other pods.
         failing = [source for source in sources if not all(map(is_http, source.ports.values()))]
@@ -183,15 +183,15 @@ def _worst(callers: list[Side]) -> tuple[Side, bool]:
 
 def sidecars(service: Merged) -> Told:
     """Report a cluster whose pods have no sidecar, while those of peers have one."""
-    for source, destination in service.ways:
+    for sources, destination in service.callers():
+        source = next((source for source in sources if source.proxied), None)
         # Another check reports such pods where their namespace is injected.
         bare = [pod for pod in destination.pods if may_have_sidecar(pod)]
-        if source.proxied and bare and not destination.proxied and not _is_injected(destination):
+        if source and bare and not destination.proxied and not _is_injected(destination):
             told = f"pods without sidecar: {len(bare)}; with it in {source.name}: {len(source.proxied)}"
             kind, namespace = findings.SERVICE_NOT_INJECTED, destination.service["metadata"]["namespace"]
             step = kind.next_step.replace("NAMESPACE", namespace)
             yield replace(kind, next_step=step), destination.name, told
-            return
 
 
 def _is_injected(side: Side) -> bool:
@@ -282,7 +282,7 @@ def exposure(service: Merged) -> Told:
     """Report a cluster whose gateway does not let peers in to pods that they call."""
     for sources, destination in service.callers():
         hosts = exposed_hosts(destination.cluster)
-        if not hosts:
+        if not (destination.proxied and hosts):
             continue
         if not destination.is_exported:
             why = "its exportTo hides it from the gateway"

@@ -194,10 +194,9 @@ class Merged:
         ]
 
     def callers(self) -> Iterator[tuple[list[Side], Side]]:
-        """Return each cluster whose pods with a sidecar others call, with those others before it."""
+        """Return each cluster whose Service others call, with those others before it."""
         for destination in self.sides.values():
-            sources = [source for source, there in self.ways if there is destination]
-            if sources and destination.proxied:
+            if sources := [source for source, there in self.ways if there is destination]:
                 yield sources, destination
 
     @cached_property

@@ -563,6 +563,21 @@ def test_of_three_clusters_the_odd_one_is_named() -> None:
     assert set(told) == {("routes-differ", "vie"), ("routes-differ", "fra")}
 
 
+def test_of_three_clusters_all_that_hide_something_are_named() -> None:
+    told = found(lambda mesh: [hide(mesh[name]) for name in ("vie", "gva")], mesh_of(*NAMES))
+    assert set(told) == {("host-not-exposed", "vie"), ("host-not-exposed", "gva")}
+
+    def bare(mesh: Mesh) -> None:
+        for name, state in mesh.items():
+            state.services.append(service("db", "data"))
+            state.pods.append(pod("db", "data", sidecar=name == "fra"))
+
+    assert set(found(bare, mesh_of(*NAMES))) == {
+        ("service-not-injected", "vie"),
+        ("service-not-injected", "gva"),
+    }
+
+
 def test_a_subset_of_a_service_that_only_the_peer_has() -> None:
     change = all_of(
         of_one_cluster("vie", subsets_there=False), lambda mesh: mesh["vie"].services.clear(), pods("vie")
