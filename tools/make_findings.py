@@ -32,7 +32,8 @@ each peer.
 
 An **error** makes the mesh unhealthy, and the playbook fail. If something could not be looked at, the finding
 is **unknown**. Then the playbook fails, too, because nobody can tell whether the mesh is healthy. A
-**warning** does not make it fail.
+**warning** does not make it fail. A finding may be weaker than its kind: an error is a warning if proxies
+repeat all requests that fail with pods of their own cluster.
 """
 
 CHECK_TITLES = {

@@ -722,11 +722,11 @@ def refused_rollout(mesh: Mesh) -> Iterator[None]:
             yield
 
 
-def denied(cluster: str) -> Harm:
-    """A policy in the root namespace that refuses every request to the test workload."""
+def denied(cluster: str, namespace: str = SYSTEM) -> Harm:
+    """A policy, in the root namespace or another, that refuses every request to the test workload."""
     selector = {"matchLabels": {"app": f"verify-{cluster}"}}
     spec = {"action": "DENY", "selector": selector, "rules": [{}]}
-    policy = obj("AuthorizationPolicy", "deny-all", SYSTEM, "security.istio.io/v1", spec=spec)
+    policy = obj("AuthorizationPolicy", "deny-all", namespace, "security.istio.io/v1", spec=spec)
     return lambda mesh: mesh.created(cluster, policy)
 
 
@@ -1138,10 +1138,8 @@ FAULTS = [
     ),
     Fault(
         "AuthorizationPolicy denies",
-        in_shop(
-            "cluster1", obj("AuthorizationPolicy", "deny", "exomesh-verify", "security.istio.io/v1", spec={})
-        ),
-        both_to("cluster1", "request-failed"),
+        denied("cluster1", "exomesh-verify"),
+        both_to("cluster1", "request-denied"),
         requests=True,
     ),
     Fault(

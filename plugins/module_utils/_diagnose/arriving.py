@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL
 from .._istio.services import is_cluster_local
+from .._verify.mtls import DISABLE, STRICT, mtls_mode
 from .._verify.state import ClusterState, sidecar_of
 from .commands import ask_proxy, kubectl, playbook, show
 from .envoy import PASSES_ON, Endpoint, is_mutual
 from .leaving import not_read, subset_labels, sync_evidence
 from .legs import Leg, chosen_by_client, listening_port, place, pods_of
-from .mtls import DISABLE, STRICT, mtls_mode
 from .peer import gateway, peer
 from .routes import rule_of
 from .way import FOLLOWS, OK, STOP, Step, Way, service_in

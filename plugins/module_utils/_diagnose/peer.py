@@ -16,6 +16,7 @@ from .._verify import findings
 from .._verify.checks_cluster import gateways
 from .._verify.checks_proxies import network_policies
 from .._verify.injection import is_injected, would_inject
+from .._verify.mtls import DISABLE, mtls_mode
 from .._verify.network_policies import EGRESS, INGRESS, NetworkPolicies
 from .._verify.state import (
     ClusterState,
@@ -31,7 +32,6 @@ from .commands import kubectl, playbook, proxy_log, restart, show
 from .envoy import is_mutual
 from .leaving import subset_labels
 from .legs import Leg, listening_port, pods_of
-from .mtls import DISABLE, mtls_mode
 from .rbac import Caller, Refusal, refusal
 from .way import OK, STOP, UNTOLD, Step, Target, Way, service_in
 

@@ -53,18 +53,28 @@ def may_merge(service: Object) -> bool:
     )
 
 
-def is_exported(namespaces: Iterable[str]) -> bool:
-    """Return whether the east-west gateway sees an object that is exported to these namespaces."""
-    return bool({"*", ISTIO_NAMESPACE} & (set(map(str.strip, namespaces)) or {"*"}))
+def is_exported(namespaces: Iterable[str] | None, own: str | None = None) -> bool:
+    """Return whether the east-west gateway sees an object that is exported to these namespaces.
+
+    :param namespaces: by default, all.
+    :param own: the namespace of the object itself, which ``.`` means.
+    """
+    told = {str(name).strip() for name in namespaces or ["*"]}
+    return bool({"*", ISTIO_NAMESPACE} & told) or (own == ISTIO_NAMESPACE and "." in told)
+
+
+def exported_by_default(mesh_config: Mapping[str, Any], kind: str) -> list[str]:
+    """Return the namespaces to which objects are exported that tell none; none if that is not set."""
+    return _list(mesh_config.get(f"default{kind}ExportTo"))
 
 
 def is_cluster_local(mesh_config: Mapping[str, Any], host: str) -> bool:
     """Return whether the callers in a cluster only get the pods of their own cluster for a host."""
     default = {"hosts": _LOCAL_HOSTS, "settings": {"clusterLocal": True}}
     found = [
-        (not named.startswith("*"), len(named), bool((entry.get("settings") or {}).get("clusterLocal")))
+        (not named.startswith("*"), len(named), bool(mapping(entry.get("settings")).get("clusterLocal")))
         for entry in [default, *_mappings(mesh_config.get("serviceSettings"))]
-        for named in map(str, entry.get("hosts") or [])
+        for named in map(str, _list(entry.get("hosts")))
         if covers(named, host)
     ]
     # The most specific host counts; of equal ones, the last.
@@ -80,7 +90,16 @@ def is_discovered(mesh_config: Mapping[str, Any], labels: Mapping[str, str]) -> 
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:
     """Return the mappings in a list. Anybody may have written the mesh configuration."""
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+    return [entry for entry in _list(value) if isinstance(entry, Mapping)]
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return a part of the mesh configuration that must be a mapping; an empty one if it is none."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def mesh_config_in(config_maps: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -118,3 +137,8 @@ def protocol_of(port: Object) -> str:
 def is_http(port: Object) -> bool:
     """Return whether Istio takes what goes to a port for HTTP requests."""
     return protocol_of(port) in ("HTTP", "HTTP_PROXY", "HTTP2", "GRPC", "GRPC-WEB")
+
+
+def may_be_http(port: Object) -> bool:
+    """Return whether proxies take what goes to a port for HTTP requests, if it looks like that."""
+    return is_http(port) or protocol_of(port) == "auto"

@@ -10,19 +10,28 @@ from typing import Any
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Return whether a label selector selects an object with these labels. An empty selector selects all."""
+    """Return whether a label selector selects an object with these labels. An empty selector selects all.
+
+    One with parts of another type, which only a configuration can have, selects nothing.
+    """
     wanted = (selector or {}).get("matchLabels") or {}
+    expressions = (selector or {}).get("matchExpressions") or []
+    if not (isinstance(wanted, Mapping) and isinstance(expressions, list)):
+        return False
     return all(labels.get(key) == str(value) for key, value in wanted.items()) and all(
-        _meets(expression, labels) for expression in (selector or {}).get("matchExpressions") or []
+        isinstance(expression, Mapping) and _meets(expression, labels) for expression in expressions
     )
 
 
 def _meets(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    value = labels.get(expression.get("key", ""))
-    values = [str(each) for each in expression.get("values") or []]
+    value = labels.get(str(expression.get("key", "")))
+    told = expression.get("values") or []
+    if not isinstance(told, list):
+        return False
+    values = [str(each) for each in told]
     return {
         "In": value in values,
         "NotIn": value not in values,
         "Exists": value is not None,
         "DoesNotExist": value is None,
-    }.get(expression.get("operator", ""), False)
+    }.get(str(expression.get("operator")), False)

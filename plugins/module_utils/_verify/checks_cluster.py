@@ -30,11 +30,12 @@ from . import findings
 from .checks_mesh import told_roots
 from .checks_proxies import Found, network_policies, proxies, rotation
 from .checks_sidecars import sidecars
-from .findings import Finding, some
-from .injection import is_injected, is_of_mesh
-from .services import exposed_hosts, is_gateway_pod
+from .findings import Finding, some, weaker
+from .injection import is_injected, is_of_mesh, may_have_sidecar
+from .services import Pods, exposed_hosts, is_gateway_pod
 from .state import (
     EXPIRES_ANNOTATION,
+    FOR_WARNINGS,
     ClusterState,
     MeshState,
     annotations_of,
@@ -191,7 +192,7 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
         )
     elif not any(_exposes(gateway, pods) for gateway in cluster.gateways):
         told = [
-            f"Gateway {name_of(gateway)}: selector {gateway['spec'].get('selector')}"
+            f"Gateway {name_of(gateway)}: selector {(gateway.get('spec') or {}).get('selector')}"
             for gateway in cluster.gateways
         ]
         yield findings.GATEWAY_NOT_EXPOSED, told or [f"no Gateway in {ISTIO_NAMESPACE}"]
@@ -203,19 +204,15 @@ def gateways(cluster: ClusterState, _mesh: MeshState) -> Found:
 
 def services(cluster: ClusterState, _mesh: MeshState) -> Found:
     """Report the Services that peers see without endpoints."""
-    without = []
+    without, pods_there = [], Pods.of(cluster)
     for service in cluster.services:
-        namespace, selector = service["metadata"]["namespace"], service["spec"].get("selector") or {}
+        namespace, selector = service["metadata"]["namespace"], service["spec"].get("selector")
         if namespace == ISTIO_NAMESPACE or service["spec"].get("type") == "ExternalName":
             continue
-        pods = [
-            pod
-            for pod in cluster.pods
-            if pod["metadata"]["namespace"] == namespace and is_running(pod) and is_selected(pod, selector)
-        ]
+        pods = list(filter(is_running, pods_there.behind(namespace, selector)))
         if not is_of_mesh(cluster, namespace, pods):
             continue
-        bare = [name_of(pod) for pod in pods if not sidecar_of(pod)]
+        bare = [name_of(pod) for pod in pods if may_have_sidecar(pod) and not sidecar_of(pod)]
         if bare:
             without.append(f"Service {name_of(service)}: {', '.join(bare)}")
     if without:
@@ -301,8 +298,10 @@ def cilium(cluster: ClusterState, _mesh: MeshState) -> Found:
 
 def untold(cluster: ClusterState, _mesh: MeshState) -> Found:
     """Report what could not be looked at, so that nobody takes it for well."""
-    if reasons := [reason for part in cluster.untold.values() for reason in part]:
-        yield findings.NOT_TOLD, reasons
+    for kind, of_warnings in ((findings.NOT_TOLD, False), (weaker(findings.NOT_TOLD), True)):
+        parts = [told for part, told in cluster.untold.items() if (part in FOR_WARNINGS) is of_warnings]
+        if reasons := [reason for part in parts for reason in part]:
+            yield kind, reasons
 
 
 _CLUSTER_CHECKS: tuple[Callable[[ClusterState, MeshState], Found], ...] = (

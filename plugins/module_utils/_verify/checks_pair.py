@@ -234,6 +234,8 @@ def _refusing(cluster: ClusterState) -> list[str]:
     """Return the AuthorizationPolicies that may refuse requests to the cluster's test workload."""
     root = str(cluster.mesh_config.get("rootNamespace") or ISTIO_NAMESPACE)
     labels = {"app": workload_name(cluster.name), MANAGED_BY_LABEL: MANAGED_BY}
+    if cluster.authorization_policies is None:
+        return [f"RBAC: access denied, and the AuthorizationPolicies of {cluster.name} may not be read"]
     found = [
         (action, policy)
         for policy in cluster.authorization_policies

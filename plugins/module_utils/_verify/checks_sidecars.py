@@ -13,15 +13,15 @@ from .._kubernetes.client import labels_of
 from . import findings
 from .checks_proxies import Found
 from .injection import IGNORED, asked_by, asked_by_pod, is_injected, would_inject
-from .state import ClusterState, MeshState, is_running, is_selected, name_of, sidecar_of
+from .services import Pods
+from .state import ClusterState, MeshState, is_running, name_of, sidecar_of
 
 
 def sidecars(cluster: ClusterState, _mesh: MeshState) -> Found:
     """Report the pods that lack a sidecar. Those behind Services are told with the Services."""
     bare = [pod for pod in cluster.pods if is_running(pod) and not sidecar_of(pod) and not _is_test(pod)]
-    without = [
-        name_of(pod) for pod in bare if would_inject(cluster, pod) and not _serves(cluster.services, pod)
-    ]
+    serving = _serving(cluster)
+    without = [name_of(pod) for pod in bare if name_of(pod) not in serving and would_inject(cluster, pod)]
     if without:
         yield findings.SIDECAR_MISSING, without
     if unanswered := [*_unanswered_namespaces(cluster), *_unanswered_pods(cluster, bare)]:
@@ -42,12 +42,14 @@ def _unanswered_pods(cluster: ClusterState, bare: list[Object]) -> Iterator[str]
             yield f"pod {name_of(pod)} has the label {asked}"
 
 
-def _serves(services: list[Object], pod: Object) -> bool:
-    return any(
-        service["metadata"]["namespace"] == pod["metadata"]["namespace"]
-        and is_selected(pod, service["spec"].get("selector") or {})
-        for service in services
-    )
+def _serving(cluster: ClusterState) -> set[str]:
+    """Return the names of the pods that are behind Services."""
+    pods = Pods.of(cluster)
+    return {
+        name_of(pod)
+        for service in cluster.services
+        for pod in pods.behind(service["metadata"]["namespace"], service["spec"].get("selector"))
+    }
 
 
 def _is_test(pod: Object) -> bool:

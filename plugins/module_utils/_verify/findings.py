@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._base.members import Member
@@ -885,6 +885,11 @@ class Finding:
             "next_step": self.next_step(members),
             "link": self.kind.link,
         }
+
+
+def weaker(kind: Kind) -> Kind:
+    """Return the kind as one that does not make the mesh unhealthy."""
+    return replace(kind, severity=WARNING)
 
 
 def some(evidence: Sequence[str]) -> list[str]:

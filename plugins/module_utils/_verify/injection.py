@@ -25,10 +25,15 @@ def is_of_mesh(cluster: ClusterState, namespace: str, pods: list[Object]) -> boo
     return any(map(sidecar_of, pods)) or is_injected(cluster, namespace)
 
 
+def may_have_sidecar(pod: Object) -> bool:
+    """Return whether the injector gives such a pod a sidecar at all: none on the network of its node."""
+    return not pod["spec"].get("hostNetwork")
+
+
 def would_inject(cluster: ClusterState, pod: Object) -> bool:
     """Return whether the pod would get a sidecar if it was created now."""
     return (
-        not pod["spec"].get("hostNetwork")
+        may_have_sidecar(pod)
         and (labels_of(pod).get(_INJECT) or annotations_of(pod).get(_INJECT)) != "false"
         and is_injected(cluster, pod["metadata"]["namespace"], labels_of(pod))
     )

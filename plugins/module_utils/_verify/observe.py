@@ -29,6 +29,12 @@ from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, p
 from .._trust.inventory import WORKLOAD, Seen, look_at_cluster
 from .proxies import look_at_proxies
 from .state import (
+    CILIUM,
+    DENIALS,
+    GIVEN_ADDRESSES,
+    INJECTION,
+    POLICIES,
+    ROLLOUTS,
     Access,
     ClusterState,
     Istiod,
@@ -289,12 +295,16 @@ def _read_mesh_config(state: ClusterState, client: KubernetesClient) -> None:
 def _read_services(state: ClusterState, client: KubernetesClient) -> None:
     state.services = client.list_objects("v1", "Service")
     if any(may_merge(service) and not service["spec"].get("selector") for service in state.services):
-        slices = client.list_objects("discovery.k8s.io/v1", "EndpointSlice", labels=_MADE_BY_HAND)
-        state.given_addresses = {
-            f"{entry['metadata']['namespace']}/{labels_of(entry).get('kubernetes.io/service-name')}"
-            for entry in slices
-            if entry.get("endpoints")
-        }
+        _if_allowed(GIVEN_ADDRESSES, _read_slices, "given_addresses")(state, client)
+
+
+def _read_slices(state: ClusterState, client: KubernetesClient) -> None:
+    slices = client.list_objects("discovery.k8s.io/v1", "EndpointSlice", labels=_MADE_BY_HAND)
+    state.given_addresses = {
+        f"{entry['metadata']['namespace']}/{labels_of(entry).get('kubernetes.io/service-name')}"
+        for entry in slices
+        if entry.get("endpoints")
+    }
 
 
 _MADE_BY_HAND = "endpointslice.kubernetes.io/managed-by!=endpointslice-controller.k8s.io"
@@ -312,9 +322,12 @@ def _is_here(obj: Object) -> bool:
 
 
 def _if_allowed(
-    part: str, read: Callable[[ClusterState, KubernetesClient], None]
+    part: str, read: Callable[[ClusterState, KubernetesClient], None], attribute: str | None = None
 ) -> Callable[[ClusterState, KubernetesClient], None]:
-    """Return a reader whose refusal leaves only its own part untold."""
+    """Return a reader whose refusal leaves only its own part untold.
+
+    :param attribute: what of the state is None then.
+    """
 
     def reader(state: ClusterState, client: KubernetesClient) -> None:
         try:
@@ -322,9 +335,17 @@ def _if_allowed(
         except ApiError as error:
             if error.status != 403:
                 raise
-            state.untold[part] = [str(error)]
+            state.untold[part] = [f"{part}: {error}"]
+            if attribute:
+                setattr(state, attribute, None)
 
     return reader
+
+
+def _list_if_allowed(
+    part: str, attribute: str, api_version: str, kind: str, namespace: str | None = None
+) -> Callable[[ClusterState, KubernetesClient], None]:
+    return _if_allowed(part, _lists(attribute, api_version, kind, namespace), attribute)
 
 
 def _read_injectors(state: ClusterState, client: KubernetesClient) -> None:
@@ -349,7 +370,7 @@ def _read_foreign_policies(state: ClusterState, client: KubernetesClient) -> Non
         except ApiError as error:
             if error.status != 403:
                 raise
-            state.untold["policies"] = [str(error)]
+            state.untold[POLICIES] = [f"{POLICIES}: {error}"]
 
 
 _INJECTOR = "sidecar-injector.istio.io"
@@ -370,16 +391,16 @@ _READERS: tuple[Callable[[ClusterState, KubernetesClient], None], ...] = (
     _lists("namespaces", "v1", "Namespace"),
     _read_services,
     _read_gateways,
-    _lists("virtual_services", "networking.istio.io/v1", "VirtualService"),
+    _list_if_allowed("routes of Services", "virtual_services", "networking.istio.io/v1", "VirtualService"),
     _lists("destination_rules", "networking.istio.io/v1", "DestinationRule"),
-    _lists("service_entries", "networking.istio.io/v1", "ServiceEntry"),
+    _list_if_allowed("hosts of ServiceEntries", "service_entries", "networking.istio.io/v1", "ServiceEntry"),
     _lists("peer_authentications", "security.istio.io/v1", "PeerAuthentication"),
-    _lists("authorization_policies", "security.istio.io/v1", "AuthorizationPolicy"),
-    _lists("deployments", "apps/v1", "Deployment", ISTIO_NAMESPACE),
+    _list_if_allowed(DENIALS, "authorization_policies", "security.istio.io/v1", "AuthorizationPolicy"),
+    _list_if_allowed(ROLLOUTS, "deployments", "apps/v1", "Deployment", ISTIO_NAMESPACE),
     _lists("network_policies", "networking.k8s.io/v1", "NetworkPolicy"),
     _read_foreign_policies,
-    _if_allowed("injection", _read_injectors),
-    _if_allowed("cilium", _read_cilium),
+    _if_allowed(INJECTION, _read_injectors),
+    _if_allowed(CILIUM, _read_cilium),
 )
 
 
@@ -436,7 +457,11 @@ def _access(content: str) -> Access | None:
 
 
 def _version_of(istiod: Object) -> str | None:
-    """Return the version in the tag of istiod's image; None if there is none, as with a digest."""
+    """Return the version in the tag of istiod's image, or the label of its chart; None without any.
+
+    An image with a digest may have no tag.
+    """
     images = [str(container.get("image", "")) for container in istiod["spec"]["containers"]]
-    found = (re.search(r":(\d+\.\d+\.\d+[^@/]*)", image) for image in images)
+    label = f":{labels_of(istiod).get('app.kubernetes.io/version', '')}"
+    found = (re.search(r":(\d+\.\d+\.\d+[^@/]*)", told) for told in [*images, label])
     return next((match[1] for match in found if match), None)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .._base.members import Member
 from .._istio.names import GATEWAY_PORT, ISTIO_NAMESPACE, NETWORK_LABEL, TRUST_DOMAIN
 from .._istio.record import Record
+from .._istio.services import mapping
 from .._kubernetes.api import Object
 from .._kubernetes.causes import Cause
 from .._kubernetes.client import KubernetesClient, labels_of
@@ -34,6 +35,15 @@ if TYPE_CHECKING:
 PROXY = "istio-proxy"
 EXPIRES_ANNOTATION = "exomesh.istio/expires"
 """Annotation with a Unix time. A workload that still exists after that time was left behind."""
+
+CILIUM, INJECTION, POLICIES = (
+    "the settings of Cilium",
+    "webhooks that inject sidecars",
+    "policies of networks",
+)
+GIVEN_ADDRESSES, DENIALS, ROLLOUTS = "addresses given by hand", "who denies requests", "rollouts of Istio"
+FOR_WARNINGS = frozenset({CILIUM, INJECTION, POLICIES, GIVEN_ADDRESSES, DENIALS, ROLLOUTS})
+"""Parts of the state without which only warnings are missed."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,8 @@ class ClusterState:
     :param settings: data of the ConfigMaps in Istio's namespace, by name.
     :param policies: what istiod applies to the whole mesh; None if it was not asked or did not answer.
     :param certificates_problem: why its secret cacerts cannot be read.
-    :param given_addresses: Services without a selector to which somebody gave addresses, by their names.
+    :param given_addresses: Services without a selector to which somebody gave addresses, by their names; like
+        the rules below, None if they may not be read.
     :param injectors: the webhooks that give pods a sidecar; None if they may not be read.
     :param cilium: the ConfigMap with the settings of Cilium; None if the cluster has none.
     :param rotation: the rotation of the root that is under way, with the phase of the cluster.
@@ -145,18 +156,18 @@ class ClusterState:
     pods: list[Object] = field(default_factory=list)
     services: list[Object] = field(default_factory=list)
     gateways: list[Object] = field(default_factory=list)
-    given_addresses: set[str] = field(default_factory=set)
-    virtual_services: list[Object] = field(default_factory=list)
+    given_addresses: set[str] | None = field(default_factory=set)
+    virtual_services: list[Object] | None = field(default_factory=list)
     destination_rules: list[Object] = field(default_factory=list)
-    service_entries: list[Object] = field(default_factory=list)
+    service_entries: list[Object] | None = field(default_factory=list)
     peer_authentications: list[Object] = field(default_factory=list)
     network_policies: list[Object] = field(default_factory=list)
     injectors: list[Object] | None = None
     cilium: Object | None = None
     foreign_policies: dict[str, int] = field(default_factory=dict)
     proxies: list[Proxy] = field(default_factory=list)
-    authorization_policies: list[Object] = field(default_factory=list)
-    deployments: list[Object] = field(default_factory=list)
+    authorization_policies: list[Object] | None = field(default_factory=list)
+    deployments: list[Object] | None = field(default_factory=list)
     causes: dict[str, Cause] = field(default_factory=dict)
     untold: dict[str, list[str]] = field(default_factory=dict)
     gateway_events: list[str] = field(default_factory=list)
@@ -185,8 +196,8 @@ class ClusterState:
     @property
     def dns_capture(self) -> bool:
         """Return whether new proxies capture DNS."""
-        metadata = (self.mesh_config.get("defaultConfig") or {}).get("proxyMetadata") or {}
-        return str(metadata.get("ISTIO_META_DNS_CAPTURE")).lower() == "true"
+        config = mapping(self.mesh_config.get("defaultConfig"))
+        return str(mapping(config.get("proxyMetadata")).get("ISTIO_META_DNS_CAPTURE")).lower() == "true"
 
     @property
     def gateway_services(self) -> list[Object]:
@@ -214,24 +225,24 @@ class ClusterState:
 
     @property
     def istiod_pods(self) -> list[Object]:
-        """Return the pods of istiod that are not being deleted."""
+        """Return the pods of istiod that have not ended and are not being deleted."""
         return [
             pod
             for pod in self.pods
             if pod["metadata"]["namespace"] == ISTIO_NAMESPACE
             and labels_of(pod).get("app") == "istiod"
-            and "deletionTimestamp" not in pod["metadata"]
+            and not _is_over(pod)
         ]
 
     def gateway_pods(self, service: Object) -> list[Object]:
-        """Return the pods behind a gateway's Service that are not being deleted."""
+        """Return the pods behind a gateway's Service that have not ended and are not being deleted."""
         selector = service["spec"].get("selector") or {}
         return [
             pod
             for pod in self.pods
             if pod["metadata"]["namespace"] == ISTIO_NAMESPACE
             and is_selected(pod, selector)
-            and "deletionTimestamp" not in pod["metadata"]
+            and not _is_over(pod)
         ]
 
 
@@ -365,6 +376,12 @@ def sidecar_of(pod: Object) -> Object | None:
 def is_running(pod: Object) -> bool:
     """Return whether the pod runs and is not being deleted."""
     return pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+
+
+def _is_over(pod: Object) -> bool:
+    """Return whether the pod has ended, as one that was evicted, or is being deleted. Others replace it."""
+    ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+    return ended or "deletionTimestamp" in pod["metadata"]
 
 
 def is_ready(pod: Object) -> bool:

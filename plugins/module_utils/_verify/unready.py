@@ -24,10 +24,12 @@ def ask_why_unready(state: ClusterState, client: KubernetesClient) -> None:
     selectors = [service["spec"].get("selector") or {} for service in state.gateway_services]
     gateways = [
         deployment
-        for deployment in state.deployments
+        for deployment in state.deployments or []
         if any(selector and selector.items() <= _pod_labels(deployment).items() for selector in selectors)
     ]
-    istiods = [deployment for deployment in state.deployments if labels_of(deployment).get("app") == "istiod"]
+    istiods = [
+        deployment for deployment in state.deployments or [] if labels_of(deployment).get("app") == "istiod"
+    ]
     _ask(state, client, istiods, _OF_ISTIOD)
     _ask(state, client, gateways, _OF_GATEWAY)
 
@@ -48,7 +50,7 @@ def rollouts(cluster: ClusterState, _mesh: MeshState) -> Iterator[tuple[Kind, li
     """Report Deployments whose new pods the cluster refuses, while older ones serve."""
     stuck = [
         f"Deployment {name_of(deployment)}: {deployment_unmet(deployment)}"
-        for deployment in cluster.deployments
+        for deployment in cluster.deployments or []
         if _is_stuck(deployment)
     ]
     if stuck:

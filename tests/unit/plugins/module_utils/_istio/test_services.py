@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._istio.services import (
+    exported_by_default,
     full_host,
     is_cluster_local,
     is_discovered,
+    is_exported,
     may_merge,
     mesh_config_in,
     protocol_of,
@@ -92,6 +94,37 @@ def test_namespaces_that_istiod_looks_at() -> None:
 def test_a_mesh_configuration_of_another_form_says_nothing(value: Any) -> None:
     assert is_discovered({"discoverySelectors": value}, {})
     assert not is_cluster_local({"serviceSettings": value}, "pg.data.svc.cluster.local")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"settings": "x", "hosts": ["*"]}, {"settings": {"clusterLocal": True}, "hosts": 5}, {"hosts": {}}],
+)
+def test_a_setting_of_another_form_says_nothing(entry: dict[str, Any]) -> None:
+    assert not is_cluster_local({"serviceSettings": [entry]}, "pg.data.svc.cluster.local")
+
+
+@pytest.mark.parametrize("selector", [{"matchLabels": ["a"]}, {"matchExpressions": ["a"]}])
+def test_a_discovery_selector_of_another_form_selects_nothing(selector: dict[str, Any]) -> None:
+    assert not is_discovered({"discoverySelectors": [selector]}, {"a": "b"})
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "own", "seen"),
+    [
+        (None, "shop", True),
+        ([], "shop", True),
+        (["*"], "shop", True),
+        (["."], "shop", False),
+        (["."], "istio-system", True),
+        (["pay", " istio-system "], "shop", True),
+        (["~"], "istio-system", False),
+        (exported_by_default({"defaultServiceExportTo": ["."]}, "Service"), "shop", False),
+        (exported_by_default({"defaultServiceExportTo": 5}, "Service"), "shop", True),
+    ],
+)
+def test_what_the_gateway_sees(namespaces: list[str] | None, own: str, seen: bool) -> None:
+    assert is_exported(namespaces, own) is seen
 
 
 def test_a_mesh_configuration_may_be_that_of_a_revision() -> None:

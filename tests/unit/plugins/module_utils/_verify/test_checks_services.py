@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
 from ansible_collections.exomesh.istio.plugins.module_utils._kubernetes.client import KubernetesClient
-from ansible_collections.exomesh.istio.plugins.module_utils._verify import checks_services
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.checks_services import services_of_mesh
-from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import ERROR, Finding
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.findings import (
+    ERROR,
+    UNKNOWN,
+    WARNING,
+    Finding,
+)
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import (
     ClusterState,
     Istiod,
@@ -88,11 +92,20 @@ def look(clusters: Mesh) -> list[Finding]:
 def found(change: Change, clusters: Mesh | None = None) -> dict[tuple[str, str | None], list[str]]:
     clusters = clusters or mesh_of("vie", "fra")
     change(clusters)
-    return {(finding.kind.code, finding.cluster): finding.evidence for finding in look(clusters)}
+    told: dict[tuple[str, str | None], list[str]] = {}
+    for finding in look(clusters):
+        told.setdefault((finding.kind.code, finding.cluster), []).extend(finding.evidence)
+    return told
+
+
+def severities(change: Change, clusters: Mesh | None = None) -> set[tuple[str, str]]:
+    clusters = clusters or mesh_of("vie", "fra")
+    change(clusters)
+    return {(finding.kind.code, finding.severity) for finding in look(clusters)}
 
 
 def routes(name: str = "web", subsets: tuple[str, ...] = (), **spec: Any) -> Object:
-    destinations = [{"destination": {"host": name, "subset": subset}} for subset in subsets]
+    destinations = [{"destination": {"host": name, "subset": subset}, "weight": 50} for subset in subsets]
     plain = [{"destination": {"host": name}}]
     return named(
         "VirtualService", name, "shop", {"hosts": [name], "http": [{"route": destinations or plain}], **spec}
@@ -143,12 +156,47 @@ def entry(host: str, **spec: Any) -> Object:
     return named("ServiceEntry", "api", "shop", {**usual, **spec})
 
 
+def exported_to(*namespaces: str) -> Object:
+    return {"networking.istio.io/exportTo": ",".join(namespaces)}
+
+
+def on_node(made: Object) -> Object:
+    made["spec"]["hostNetwork"] = True
+    return made
+
+
+def evicted(gone: Object) -> Object:
+    gone["metadata"]["name"] += "-old"
+    gone["status"] = {"phase": "Failed", "reason": "Evicted"}
+    return gone
+
+
+def weighted(subset: str, weight: Object) -> Object:
+    """A route to a host, and with another weight to one of its subsets."""
+    return {
+        "route": [
+            {"destination": {"host": "web"}, "weight": 100},
+            {"destination": {"host": "web", "subset": subset}, **weight},
+        ]
+    }
+
+
+def in_root_namespace(state: ClusterState) -> None:
+    (rule,) = state.destination_rules
+    rule["metadata"]["namespace"] = "istio-system"
+    rule["spec"].update(exportTo=["."], host="web.shop.svc.cluster.local")
+
+
 WELL: dict[str, Change] = {
     "the same everywhere": lambda mesh: None,
     "canary in one cluster": both(canary),
     "a port more for monitoring": put(
         "fra", service(ports=[dict(HTTP), {"name": "http-metrics", "port": 9090}])
     ),
+    "UDP, which never crosses": lambda mesh: [
+        put(name, service(ports=[dict(HTTP), {"name": "stats", "port": number, "protocol": "UDP"}]))(mesh)
+        for name, number in (("vie", 8125), ("fra", 9125))
+    ],
     "another port of the pods": put("fra", port(targetPort="web")),
     "protocol named in one, found out in the other": put("fra", port(appProtocol="http")),
     "services of a cluster": both(
@@ -211,6 +259,26 @@ WELL: dict[str, Change] = {
     "routes of an ingress gateway": lambda mesh: mesh["vie"].virtual_services.append(
         routes(gateways=["shop/ingress"])
     ),
+    "exported to nobody in particular": both(
+        lambda state: state.services[0]["metadata"].update(annotations=exported_to(""))
+    ),
+    "an istiod that does not run yet": both(lambda state: state.pods[0].update(status={"phase": "Pending"})),
+    "pods on the network of their nodes": lambda mesh: [
+        *(state.services.append(service("db", "data")) for state in mesh.values()),
+        mesh["vie"].pods.append(pod("db", "data")),
+        mesh["fra"].pods.append(on_node(pod("db", "data", sidecar=False))),
+    ],
+    "an istiod that was evicted": both(lambda state: state.pods.append(evicted(istiod()))),
+    "subset without a weight": lambda mesh: [
+        both(lambda state: state.virtual_services.append(routes(http=[weighted("v2", {})])))(mesh),
+        mesh["vie"].destination_rules.append(subsets()),
+        mesh["fra"].pods.append(pod(version="v2")),
+    ],
+    "rules of Istio's namespace for itself": both(lambda state: [canary(state), in_root_namespace(state)]),
+    "routes of a namespace by default": lambda mesh: [
+        mesh["vie"].virtual_services.append(routes()),
+        mesh["vie"].mesh_config.update(defaultVirtualServiceExportTo=["."]),
+    ],
     "routes of one namespace": lambda mesh: mesh["vie"].virtual_services.append(routes(exportTo=["."])),
     "the same routes with full names": lambda mesh: [
         setattr(mesh["vie"], "virtual_services", [routes()]),
@@ -227,20 +295,7 @@ WELL: dict[str, Change] = {
     ],
     "subsets that nobody uses": lambda mesh: mesh["vie"].destination_rules.append(subsets()),
     "subset with weight 0": lambda mesh: [
-        both(
-            lambda state: state.virtual_services.append(
-                routes(
-                    http=[
-                        {
-                            "route": [
-                                {"destination": {"host": "web"}, "weight": 100},
-                                {"destination": {"host": "web", "subset": "v2"}, "weight": 0},
-                            ]
-                        }
-                    ]
-                )
-            )
-        )(mesh),
+        both(lambda state: state.virtual_services.append(routes(http=[weighted("v2", {"weight": 0})])))(mesh),
         mesh["vie"].destination_rules.append(subsets()),
     ],
     "ports of an ingress gateway": all_of(
@@ -262,10 +317,6 @@ WELL: dict[str, Change] = {
 @pytest.mark.parametrize("change", WELL.values(), ids=WELL.keys())
 def test_what_works_or_is_meant_so_is_no_finding(change: Change) -> None:
     assert found(change) == {}
-
-
-def exported_to(*namespaces: str) -> Object:
-    return {"networking.istio.io/exportTo": ",".join(namespaces)}
 
 
 def tcp(state: ClusterState) -> None:
@@ -371,6 +422,15 @@ FAULTS: dict[str, tuple[Change, dict[tuple[str, str], str]]] = {
     ),
     "hidden from the gateway": (
         lambda mesh: mesh["fra"].services[0]["metadata"].update(annotations=exported_to(".")),
+        {
+            (
+                "host-not-exposed",
+                "fra",
+            ): "Service shop/web: vie sends requests there, and its exportTo hides it from the gateway"
+        },
+    ),
+    "hidden by default": (
+        lambda mesh: mesh["fra"].mesh_config.update(defaultServiceExportTo=["."]),
         {
             (
                 "host-not-exposed",
@@ -503,6 +563,21 @@ def test_of_three_clusters_the_odd_one_is_named() -> None:
     assert set(told) == {("routes-differ", "vie"), ("routes-differ", "fra")}
 
 
+def test_of_three_clusters_all_that_hide_something_are_named() -> None:
+    told = found(lambda mesh: [hide(mesh[name]) for name in ("vie", "gva")], mesh_of(*NAMES))
+    assert set(told) == {("host-not-exposed", "vie"), ("host-not-exposed", "gva")}
+
+    def bare(mesh: Mesh) -> None:
+        for name, state in mesh.items():
+            state.services.append(service("db", "data"))
+            state.pods.append(pod("db", "data", sidecar=name == "fra"))
+
+    assert set(found(bare, mesh_of(*NAMES))) == {
+        ("service-not-injected", "vie"),
+        ("service-not-injected", "gva"),
+    }
+
+
 def test_a_subset_of_a_service_that_only_the_peer_has() -> None:
     change = all_of(
         of_one_cluster("vie", subsets_there=False), lambda mesh: mesh["vie"].services.clear(), pods("vie")
@@ -552,16 +627,32 @@ def test_older_istio_sends_nothing_unready() -> None:
     assert found(change) == {}
 
 
-def test_an_istiod_of_an_unknown_version_is_not_taken_for_one_that_sends_nothing() -> None:
-    def change(mesh: Mesh) -> None:
-        unready_there(mesh)
-        for state in mesh.values():
-            state.istiods[0].version = None
-            state.pods[0] = istiod()
+def of_unknown_version(state: ClusterState) -> None:
+    state.istiods[0].version = None
+    state.pods[0] = istiod()
 
-    ((place, (line,)),) = found(change).items()
-    assert place == ("not-told", "fra")
-    assert line.endswith("whether vie sends requests there cannot be told: its istiod has no version")
+
+def test_an_istiod_of_an_unknown_version_is_not_taken_for_one_that_sends_nothing() -> None:
+    change = all_of(unready_there, both(of_unknown_version))
+    assert set(found(change)) == {("not-told", "fra"), ("not-told", "vie")}
+    assert severities(change) == {("not-told", UNKNOWN), ("not-told", WARNING)}
+    lines = found(change)["not-told", "fra"]
+    assert lines[0].endswith("whether vie sends requests there cannot be told: its istiod has no version")
+
+
+def test_an_istiod_of_an_unknown_version_is_a_warning_where_all_is_ready() -> None:
+    assert severities(both(of_unknown_version)) == {("not-told", WARNING)}
+    (line,) = found(both(of_unknown_version))["not-told", "vie"]
+    assert line.startswith(f"istiod has no version, and no {UNREADY}")
+
+
+def test_the_command_names_the_namespace_that_is_not_injected() -> None:
+    mesh = mesh_of("vie", "fra")
+    for name, state in mesh.items():
+        state.services.append(service("db", "data"))
+        state.pods.append(pod("db", "data", sidecar=name == "vie"))
+    (finding,) = look(mesh)
+    assert finding.next_step({}).startswith("kubectl label namespace data istio-injection=enabled, in fra")
 
 
 def test_an_exception_from_a_cluster_local_rule_counts() -> None:
@@ -574,16 +665,129 @@ def test_an_exception_from_a_cluster_local_rule_counts() -> None:
     assert set(found(change)) == {("service-port-number-differs", "fra")}
 
 
-def test_what_was_not_compared_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks_services, "_MOST", 1)
-
+def test_all_of_many_services_are_compared() -> None:
     def change(mesh: Mesh) -> None:
+        names = [f"web-{number}" for number in range(1001)]
         for state in mesh.values():
-            state.services.append(service("db"))
-            state.pods.append(pod("db"))
+            state.services = [service(name) for name in names]
+            state.pods += [pod(name) for name in names]
 
-    told = found(change)
-    assert told == {("not-told", "vie"): ["1 of 2 Services that several clusters use were not compared"]}
+    assert found(change) == {}
+    last = lambda mesh: mesh["fra"].services[-1]["spec"]["ports"][0].update(name="web")  # noqa: E731
+    assert set(found(all_of(change, last))) == {("service-port-name-differs", "fra")}
+
+
+def test_the_pods_of_a_cluster_are_gone_through_as_often_for_many_services(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[str] = []
+    seen = ClusterState.istiod_pods.fget
+    monkeypatch.setattr(ClusterState, "istiod_pods", property(lambda s: looks.append(s.name) or seen(s)))
+
+    def looks_for(number: int) -> int:
+        mesh = mesh_of("vie", "fra")
+        names = [f"web-{each}" for each in range(number)]
+        for state in mesh.values():
+            state.services = [service(name, ports=[{"name": "tcp", "port": 80}]) for name in names]
+            state.pods += [pod(name, ready=state.name == "vie") for name in names]
+        looks.clear()
+        assert look(mesh) == []
+        return len(looks)
+
+    assert looks_for(1) == looks_for(20)
+
+
+def of_protocol(name: str) -> Change:
+    """Give all ports a name, and leave their numbers."""
+
+    def change(state: ClusterState) -> None:
+        state.services = copy.deepcopy(state.services)
+        for each in state.services:
+            each["spec"]["ports"][0].update(name=name)
+
+    return both(change)
+
+
+def hide(state: ClusterState) -> None:
+    state.services[0]["metadata"].update(annotations=exported_to("."))
+
+
+def narrow(state: ClusterState) -> None:
+    state.gateways[0] = expose("*.data.svc.cluster.local")
+
+
+def without_subsets(mesh: Mesh) -> None:
+    both(canary)(mesh)
+    mesh["vie"].pods.append(pod(version="v2"))
+    mesh["fra"].destination_rules.clear()
+
+
+REPEATED: dict[str, tuple[Change, str]] = {
+    "other number": (put("fra", port(port=81)), "service-port-number-differs"),
+    "hidden": (both(hide), "host-not-exposed"),
+    "not exposed": (both(narrow), "host-not-exposed"),
+    "subset unknown": (without_subsets, "subset-unknown-to-peer"),
+}
+
+
+@pytest.mark.parametrize(("change", "code"), REPEATED.values(), ids=REPEATED.keys())
+def test_what_proxies_repeat_with_pods_of_their_own_cluster_is_a_warning(change: Change, code: str) -> None:
+    for name in ("http", "web"):
+        assert severities(all_of(change, of_protocol(name))) == {(code, WARNING)}
+    assert severities(all_of(change, of_protocol("tcp"))) == {(code, ERROR)}
+    # Cluster gva has no pods of its own, so its callers fail.
+    without = all_of(change, pods("gva"))
+    assert (code, ERROR) in severities(without, mesh_of("fra", "vie", "gva"))
+
+
+def test_requests_to_unready_pods_behind_a_port_without_a_protocol_may_be_repeated() -> None:
+    assert severities(unready_there) == {("unready-pods-called", ERROR)}
+    assert severities(all_of(unready_there, of_protocol("web"))) == {("unready-pods-called", WARNING)}
+
+
+@pytest.mark.parametrize(("protocol", "severity"), [("HTTP", WARNING), ("", WARNING), ("TCP", ERROR)])
+def test_service_entries_of_http_are_a_warning(protocol: str, severity: str) -> None:
+    ports = [{"number": 80, "name": "p", "protocol": protocol}]
+    change = lambda mesh: mesh["vie"].service_entries.append(entry("api.mesh.local", ports=ports))  # noqa: E731
+    assert severities(change) == {("host-not-exposed", severity)}
+    assert severities(all_of(change, pods("vie"))) == {("host-not-exposed", ERROR)}
+
+
+def without_tls(**spec: Any) -> Change:
+    """A rule without mutual TLS, in both clusters."""
+    rule = named("DestinationRule", "web", "shop", {"host": "web", **spec})
+    return both(lambda state: state.destination_rules.append(rule))
+
+
+def authentication(**spec: Any) -> Change:
+    policy = named("PeerAuthentication", "web", "shop", spec)
+    return both(lambda state: state.peer_authentications.append(policy))
+
+
+OFF = {"tls": {"mode": "DISABLE"}}
+ON = {"tls": {"mode": "ISTIO_MUTUAL"}}
+OFF_AT_PORT = {**ON, "portLevelSettings": [{"port": {"number": 80}, **OFF}]}
+ON_AT_PORT = {**OFF, "portLevelSettings": [{"port": {"number": 80}, **ON}]}
+
+
+@pytest.mark.parametrize(
+    ("off", "crosses"),
+    [
+        (without_tls(trafficPolicy=OFF), False),
+        (without_tls(trafficPolicy=OFF_AT_PORT), False),
+        (without_tls(trafficPolicy=OFF, host="*.shop.svc.cluster.local"), False),
+        (without_tls(trafficPolicy=ON), True),
+        (without_tls(trafficPolicy=ON_AT_PORT), True),
+        (without_tls(trafficPolicy=OFF, host="other"), True),
+        (without_tls(trafficPolicy=OFF, exportTo=["pay"]), True),
+        (without_tls(trafficPolicy=OFF, workloadSelector={"matchLabels": {"app": "x"}}), True),
+        (authentication(mtls={"mode": "DISABLE"}), False),
+        (authentication(mtls={"mode": "STRICT"}), True),
+        (authentication(mtls={"mode": "DISABLE"}, selector={"matchLabels": {"app": "db"}}), True),
+    ],
+)
+def test_nothing_crosses_without_mutual_tls(off: Change, crosses: bool) -> None:
+    assert severities(all_of(unready_there, off)) == ({("unready-pods-called", ERROR)} if crosses else set())
 
 
 def test_failing_requests_are_errors_and_unused_pods_are_not() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -307,6 +308,11 @@ def bare_pod(state: ClusterState) -> None:
     state.pods.append(pod("web-2", {"app": "web"}, "shop", sidecar=False))
 
 
+def pod_of_node(state: ClusterState) -> None:
+    bare_pod(state)
+    state.pods[-1]["spec"]["hostNetwork"] = True
+
+
 def lone_pod(labels: dict[str, str], namespace_labels: dict[str, str]) -> Callable[[MeshState], None]:
     """A pod without sidecar and Service, in a namespace with these labels."""
 
@@ -392,6 +398,11 @@ WAY = "vie -> fra"
         (proxy_setting(1, "elsewhere"), [("proxy-network-wrong", "fra")]),
         (proxy_setting(0, "false"), [("dns-capture-missing", "fra")]),
         (of_fra("mesh_config", {"defaultConfig": {}}), [("dns-capture-disabled", "fra")]),
+        (of_fra("mesh_config", {"defaultConfig": 5}), [("dns-capture-disabled", "fra")]),
+        (
+            of_fra("mesh_config", {"defaultConfig": {"proxyMetadata": ["x"]}}),
+            [("dns-capture-disabled", "fra")],
+        ),
         (
             in_fra(lambda c: c.pods[2]["spec"]["containers"][0].update(image="gcr.io/istio-release/x:1")),
             [("retired-registry", "fra")],
@@ -405,6 +416,7 @@ WAY = "vie -> fra"
         (in_fra(lambda c: c.services[0]["spec"]["selector"].update(a="b")), [("gateway-not-ready", "fra")]),
         (no_gateway_pods, [("gateway-not-ready", "fra")]),
         (of_fra("gateways", []), [("gateway-not-exposed", "fra")]),
+        (in_fra(lambda c: c.gateways[0].pop("spec")), [("gateway-not-exposed", "fra")]),
         (in_fra(lambda c: c.gateways[0]["spec"]["selector"].update(a="b")), [("gateway-not-exposed", "fra")]),
         (
             in_fra(lambda c: c.gateways[0]["spec"]["servers"][0].update(hosts=["*.shop.svc.cluster.local"])),
@@ -419,6 +431,7 @@ WAY = "vie -> fra"
         (of_fra("network_policies", policy(ingress=[{}])), []),
         (in_fra(headless), [("service-shape-differs", "fra")]),
         (in_fra(bare_pod), [("endpoint-without-sidecar", "fra")]),
+        (in_fra(pod_of_node), []),
         (half_injected, [("endpoint-without-sidecar", "fra")]),
         (lone_pod({}, ENABLED), [("sidecar-missing", "fra")]),
         (lone_pod({}, STABLE), [("sidecar-missing", "fra")]),
@@ -526,6 +539,22 @@ def test_a_fault_is_found_with_its_own_code_and_nothing_else(
     assert codes(mesh) == found
     if found and found[0][1] == WAY and found[0][0] != "reader-overprivileged":
         assert ("vie", "fra") in failed(mesh)
+
+
+def test_pods_that_have_ended_are_no_replicas() -> None:
+    mesh = healthy()
+    fra = mesh.clusters["fra"]
+    of_istio = [pod for pod in fra.pods if pod["metadata"]["namespace"] == "istio-system"]
+    for phase in ("Failed", "Succeeded"):
+        ended = copy.deepcopy(of_istio)
+        for pod in ended:
+            pod["metadata"]["name"] += "-old"
+            pod["status"] = {"phase": phase, "conditions": [{"type": "Ready", "status": "False"}]}
+        fra.pods += ended
+    of_istiod = {"name": "istiod-old", "namespace": "istio-system", "labels": {"app": "istiod"}}
+    fra.pods.append({"metadata": of_istiod, "spec": {"containers": []}, "status": {"phase": "Failed"}})
+    assert codes(mesh) == []
+    assert fra.istiod_pods == []
 
 
 def test_a_proxy_may_still_have_its_certificate_of_the_earlier_intermediate() -> None:
@@ -736,6 +765,9 @@ def test_without_a_policy_that_denies_those_that_allow_are_named() -> None:
     ]
     mesh.clusters["fra"].authorization_policies = []
     assert "no AuthorizationPolicy of fra is seen" in judge(mesh).findings[0].evidence[0]
+    mesh.clusters["fra"].authorization_policies = None
+    (refusal,) = (each for each in judge(mesh).findings if each.kind.code == "request-denied")
+    assert refusal.evidence == ["RBAC: access denied, and the AuthorizationPolicies of fra may not be read"]
 
 
 def test_the_403_of_something_else_is_a_failed_request() -> None:

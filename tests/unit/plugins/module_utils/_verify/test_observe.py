@@ -63,6 +63,24 @@ def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
     mesh.close()
 
 
+@pytest.mark.parametrize(
+    ("image", "label", "version"),
+    [
+        ("docker.io/istio/pilot:1.31.1-distroless", "1.30.0", "1.31.1-distroless"),
+        ("localhost:5000/pilot@sha256:12", "1.31.1", "1.31.1"),
+        ("localhost:5000/pilot@sha256:12", "unknown", None),
+    ],
+)
+def test_the_version_of_an_image_with_a_digest_is_in_a_label(
+    mesh: RunningMesh, image: str, label: str, version: str | None
+) -> None:
+    pod = mesh["fra"].api.objects["/api/v1/namespaces/istio-system/pods/istiod-1"]
+    pod["metadata"]["labels"]["app.kubernetes.io/version"] = label
+    pod["spec"]["containers"][0]["image"] = image
+    clusters = mesh.run("mesh_verify", read_only=True)["verification"]["clusters"]
+    assert [cluster["istio_version"] for cluster in clusters if cluster["name"] == "fra"] == [version]
+
+
 def found(mesh: RunningMesh) -> dict[str, list[str]]:
     result = mesh.run("mesh_verify", read_only=True)
     return {finding["code"]: finding["evidence"] for finding in result["findings"]}
@@ -118,3 +136,39 @@ def test_rules_are_read(mesh: RunningMesh, plural: str, kind: str, spec: dict[st
     metadata = {"name": "web", "namespace": "shop"}
     mesh["fra"].api.put(path, {"kind": kind, "metadata": metadata, "spec": spec})
     assert set(found(mesh)) == {code}
+
+
+def refuse(mesh: RunningMesh, path: str) -> dict[str, tuple[str, list[str]]]:
+    """Let the kubeconfig of one cluster not list something, and return what is found, without the place."""
+    refused = (403, {"kind": "Status", "reason": "Forbidden", "message": f"you may not list {path}"})
+    mesh["fra"].api.failures["GET", path] = [refused] * 9
+    result = mesh.run("mesh_verify", read_only=True)
+    return {entry["code"]: (entry["severity"], entry["evidence"]) for entry in result["findings"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "severity"),
+    [
+        ("/apis/networking.istio.io/v1/virtualservices", "unknown"),
+        ("/apis/networking.istio.io/v1/serviceentries", "unknown"),
+        ("/apis/security.istio.io/v1/authorizationpolicies", "warning"),
+        ("/apis/apps/v1/namespaces/istio-system/deployments", "warning"),
+        ("/apis/discovery.k8s.io/v1/endpointslices", "warning"),
+        ("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", "warning"),
+        ("/api/v1/namespaces/kube-system/configmaps/cilium-config", "warning"),
+    ],
+)
+def test_what_may_not_be_listed_leaves_only_that_untold(mesh: RunningMesh, path: str, severity: str) -> None:
+    mesh["fra"].api.objects["/api/v1/namespaces/shop/services/web"]["spec"].pop("selector")
+    if "networking.istio.io" in path:  # what may not be listed in fra is not taken for missing there
+        at = path.replace("/v1/", "/v1/namespaces/shop/") + "/web"
+        spec = {
+            "hosts": ["api.mesh.local"],
+            "location": "MESH_INTERNAL",
+            "workloadSelector": {"labels": {"app": "web"}},
+        }
+        mesh["vie"].api.put(at, {"metadata": {"name": "web", "namespace": "shop"}, "spec": spec})
+    found = refuse(mesh, path)
+    assert set(found) == {"not-told"}
+    assert found["not-told"][0] == severity
+    assert path in found["not-told"][1][0]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.members import Member
-from ansible_collections.exomesh.istio.plugins.module_utils._diagnose.mtls import mtls_mode
+from ansible_collections.exomesh.istio.plugins.module_utils._verify.mtls import mtls_mode
 from ansible_collections.exomesh.istio.plugins.module_utils._verify.state import ClusterState
 
 POD = {"metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web"}}}

@@ -9,7 +9,7 @@ from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import Object
 from .._kubernetes.client import labels_of
 from .._kubernetes.selectors import selects
-from .._verify.state import ClusterState, name_of
+from .state import ClusterState, name_of
 
 STRICT, DISABLE, PERMISSIVE = "STRICT", "DISABLE", "PERMISSIVE"
 _UNSET = (None, "", "UNSET")
