@@ -49,7 +49,7 @@ class NextRoot:
 
     def was_left(self, name: str) -> bool:
         """Return whether the mesh has left a root whose fingerprint begins so."""
-        wanted = _plain(name)
+        wanted = plain(name)
         found = self._present.glob("former-*")
         return any(path.name.removeprefix("former-").startswith(wanted[:_NAMED]) for path in found)
 
@@ -113,7 +113,7 @@ class NextRoot:
         chain = _read(folder / _CERTIFICATE)
         if not chain:
             return
-        kept = self._present / f"{why}-{_plain(fingerprint(chain[-1]))[:_NAMED]}"
+        kept = self._present / f"{why}-{plain(fingerprint(chain[-1]))[:_NAMED]}"
         if (kept / _CERTIFICATE).exists():
             return
         make_private_directory(kept)
@@ -132,7 +132,8 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Return a fingerprint, or the beginning of one, as all are compared."""
     return name.replace(":", "").strip().lower()
 
 

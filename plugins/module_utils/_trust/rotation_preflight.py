@@ -67,7 +67,7 @@ def _look(place: Place, names: set[str]) -> Readiness:
         *_of_clock(place),
         *_of_istiod(place),
         *_of_ambient(place),
-        *_of_proxies(pods),
+        *_of_proxies([pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]),
     ]
     return found
 
