@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import rotation_proof, rotation_steps
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.next_root import NextRoot
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import Authority, KeyKind
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -109,6 +110,17 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex(":")
 
 
+def record(rotated: Rotated, cluster: str, members: Sequence[str]) -> None:
+    """Write the record of a cluster."""
+    content = {
+        "mesh": "mesh1",
+        "cluster": cluster,
+        "network": f"network-{cluster}",
+        "members": json.dumps([{"name": name, "network": f"network-{name}"} for name in members]),
+    }
+    rotated.mesh[cluster].put("ConfigMap", "exomesh", data=content)
+
+
 class Rotated:
     """A mesh whose root can be rotated, to a root that the user gives."""
 
@@ -118,6 +130,8 @@ class Rotated:
         key = rules.new_key(KeyKind("ecdsa-p256"))
         self.new = Authority((rules.new_root(key, "Istio", timedelta(days=3650), NOW),), key)
         self.old = fingerprint(self.mesh["vie"].root.certificate)
+        for name in NAMES:
+            record(self, name, NAMES)
 
     def step(self, step: str, check: bool = False, **options: Any) -> Object:
         given = {"certificate": rules.chain_pem(self.new.chain), "timeout": 20, **options}
@@ -456,9 +470,26 @@ def with_ambient(rotated: Rotated) -> None:
     rotated.mesh["vie"].put("Pod", "ztunnel-1", {"app": "ztunnel"}, spec={"containers": []})
 
 
+def without_istiod(rotated: Rotated) -> None:
+    del rotated.mesh["vie"].api.objects[f"/api/v1/namespaces/{SYSTEM}/pods/{ISTIOD}"]
+
+
+def without_version(rotated: Rotated) -> None:
+    path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/istiod"
+    container = rotated.mesh["vie"].api.objects[path]["spec"]["template"]["spec"]["containers"][0]
+    container["image"] = "docker.io/istio/pilot@sha256:" + "0" * 64
+
+
+def without_record(rotated: Rotated) -> None:
+    del rotated.mesh["vie"].api.objects[RECORD]
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
+        (without_istiod, "istiod is not ready: it has no pod"),
+        (without_version, "does not tell its version"),
+        (without_record, "no record of the members"),
         (without_switch, "istiod lacks ISTIO_MULTIROOT_MESH=true"),
         (with_old_proxy, "1 of 2 proxies lack PROXY_CONFIG_XDS_AGENT=true"),
         (with_old_istio, "is Istio 1.29.3"),
@@ -476,14 +507,7 @@ def test_what_would_drop_requests_is_refused(rotated: Rotated, spoil: Any, expec
 
 
 def test_a_member_that_is_not_in_the_inventory_is_not_cut_off(rotated: Rotated) -> None:
-    members = [{"name": name, "network": f"network-{name}"} for name in (*NAMES, "gva")]
-    content = {
-        "mesh": "mesh1",
-        "cluster": "vie",
-        "network": "network-vie",
-        "members": json.dumps(members),
-    }
-    rotated.mesh["vie"].put("ConfigMap", "exomesh", data=content)
+    record(rotated, "vie", (*NAMES, "gva"))
     result = rotated.step("plan")
     assert failure(result) == "rotation_not_ready"
     assert "gva" in result["msg"]
@@ -566,6 +590,73 @@ def test_a_new_root_is_made_only_for_the_root_that_is_named(rotated: Rotated, st
     assert made["changed"]
     again = local(rotated, state, "plan", old_root=rotated.old[:11])
     assert (again["changed"], again["certificate"]) == (False, made["certificate"])
+
+
+def test_a_name_of_a_root_is_compared_in_one_form_and_long_enough(rotated: Rotated, state: Path) -> None:
+    for short in ("4", "4f:53", rotated.old[:10], "no-root!"):
+        result = local(rotated, state, "plan", check=True, old_root=short)
+        assert failure(result) == "old_root_unclear"
+        assert f"rotate_old_root={rotated.old[:11]}" in result["msg"]
+    for name in (rotated.old[:11], rotated.old.replace(":", "").upper(), rotated.old.replace(":", "")[:8]):
+        assert local(rotated, state, "plan", check=True, old_root=name)["changed"]
+
+
+def given(root: Authority) -> Object:
+    return {"certificate": rules.chain_pem(root.chain), "key_content": rules.key_pem(root.key)}
+
+
+def test_a_given_key_without_a_passphrase_is_warned_of(rotated: Rotated, state: Path) -> None:
+    result = local(rotated, state, "plan", **given(rotated.new))
+    assert "has no passphrase" in str(result.get("warnings"))
+
+
+@pytest.mark.parametrize("phase", [1, 2, 3])
+def test_a_state_folder_that_was_lost_takes_the_given_root_of_the_rotation(
+    rotated: Rotated, state: Path, phase: int
+) -> None:
+    rotated.until(min(phase, 2))
+    if phase == 3:
+        rotated.clusters["fra"].lagging = {"web-1"}
+        assert failure(rotated.step("finish", timeout=4)) == "rotation_lagging"
+        rotated.clusters["fra"].lagging = set()
+        rotated.clusters["fra"].follow(CACERTS)
+    assert failure(local(rotated, state, "plan")) == "new_root_differs"
+    key = rules.new_key(KeyKind("ecdsa-p256"))
+    other = Authority((rules.new_root(key, "Istio", timedelta(days=3650), NOW),), key)
+    assert failure(local(rotated, state, "plan", **given(other))) == "new_root_differs"
+    assert not (state / "ca" / "next").exists()
+    assert local(rotated, state, "plan", **given(rotated.new))["changed"]
+    if phase > 1:
+        assert local(rotated, state, "finish")["done"]
+        assert (state / "ca" / "root-cert.pem").read_text() == rules.chain_pem(rotated.new.chain)
+
+
+def test_the_key_of_the_old_root_does_not_stay_beside_the_new_certificate(tmp_path: Path) -> None:
+    ca = tmp_path / "ca"
+    key = rules.new_key(KeyKind("ecdsa-p256"))
+    roots = [rules.chain_pem([rules.new_root(key, name, timedelta(days=99), NOW)]) for name in ("A", "B")]
+    (ca / "next").mkdir(parents=True)
+    (ca / "root-key.pem").write_text("the old key")
+    (ca / "root-cert.pem").write_text(roots[0])
+    (ca / "next" / "root-cert.pem").write_text(roots[1])
+    NextRoot(tmp_path, None).adopt()
+    assert (ca / "root-cert.pem").read_text() == roots[1]
+    assert not (ca / "root-key.pem").exists()
+    (kept,) = ca.glob("former-*")
+    assert (kept / "root-key.pem").read_text() == "the old key"
+
+
+def test_a_copy_of_a_key_is_never_overwritten(tmp_path: Path) -> None:
+    ca = tmp_path / "ca"
+    key = rules.new_key(KeyKind("ecdsa-p256"))
+    root = rules.new_root(key, "A", timedelta(days=99), NOW)
+    kept = ca / f"unused-{fingerprint(root).replace(':', '')[:16]}"
+    for folder, text in ((kept, "kept"), (ca / "next", "other")):
+        folder.mkdir(parents=True)
+        (folder / "root-key.pem").write_text(text)
+    (ca / "next" / "root-cert.pem").write_text(rules.chain_pem([root]))
+    NextRoot(tmp_path, None).abandon()
+    assert (kept / "root-key.pem").read_text() == "kept"
 
 
 def test_the_new_root_takes_its_place_without_the_old_key(rotated: Rotated, state: Path) -> None:
