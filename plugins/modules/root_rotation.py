@@ -31,8 +31,8 @@ options:
   step:
     description:
       - V(plan) tells the phase of every cluster, and fails if something would make the rotation drop
-        requests. Before a rotation begins, it asks every proxy. It makes the new root in O(state_dir), if there
-        is none yet. It changes no cluster.
+        requests. Before a rotation begins, it asks every proxy. It makes the new root in O(state_dir), if
+        there is none yet. It changes no cluster.
       - V(trust) lets every cluster trust both roots, and waits until every proxy does.
       - V(prove) waits until every proxy of the clusters in O(only) has taken the phase of its cluster.
       - V(finish) takes the old root away, if each cluster signs with the new one, and ends the rotation.
