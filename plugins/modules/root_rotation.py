@@ -31,7 +31,8 @@ options:
   step:
     description:
       - V(plan) tells the phase of every cluster, and fails if something would make the rotation drop
-        requests. It makes the new root in O(state_dir), if there is none yet. It changes no cluster.
+        requests. Before a rotation begins, it asks every proxy. It makes the new root in O(state_dir), if
+        there is none yet. It changes no cluster.
       - V(trust) lets every cluster trust both roots, and waits until every proxy does.
       - V(prove) waits until every proxy of the clusters in O(only) has taken the phase of its cluster.
       - V(finish) takes the old root away, if each cluster signs with the new one, and ends the rotation.
@@ -47,8 +48,9 @@ options:
     type: path
   old_root:
     description:
-      - The beginning of the SHA-256 of the root that is to go. A rotation to a root that the module makes
-        begins only with it, so that a second call rotates nothing.
+      - The beginning of the SHA-256 of the root that is to go, at least eight hex digits, with or without
+        colons. A rotation to a root that the module makes begins only with it, so that a second call rotates
+        nothing.
     type: str
   certificate:
     description:

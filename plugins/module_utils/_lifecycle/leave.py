@@ -29,6 +29,7 @@ from .._kubernetes.load_balancer import service_addresses
 from .._kubernetes.objects import DELETE, UPDATE, ObjectChange
 from .._peering.reader_access import readers
 from .._peering.remote_secrets import CLUSTER_ANNOTATION, MULTI_CLUSTER_LABEL, annotations_of, secret_ref
+from .._trust.cluster import FORMER_REF, Cacerts, cacerts_in_rotation, leave_rotation
 from .._verify.state import sidecar_of
 from .._verify.workload import parse_endpoints
 
@@ -176,6 +177,7 @@ class Departure:
         self._choices = choices
         self._notes: list[str] = []
         self._restarted: list[str] = []
+        self._rotated: Cacerts | None = None
 
     def run(self, check_mode: bool) -> Outcome:
         """Look at the clusters, refuse if something would be lost, and cut the ties.
@@ -260,6 +262,8 @@ class Departure:
             secrets = [obj for obj in _remote_secrets(client) if is_ours(obj)]
             staying = {member.name for member in self._staying}
             accounts = [ref for reader, refs in readers(client).items() if reader in staying for ref in refs]
+            copies = [FORMER_REF] if client.get(FORMER_REF) else []
+            self._rotated = cacerts_in_rotation(client)
         except ExomeshError as error:
             if error.code == "wrong_cluster":
                 raise  # the kubeconfig may be that of a cluster that stays
@@ -268,7 +272,7 @@ class Departure:
                 + (f" ({error.cause})" if error.cause else "")
             )
             return []
-        return [ObjectRef.of(obj) for obj in secrets] + accounts + ([RECORD_REF] if record else [])
+        return [ObjectRef.of(obj) for obj in secrets] + accounts + copies + ([RECORD_REF] if record else [])
 
     def _refuse(
         self, survivors: list[_Survivor], leaving: list[ObjectRef], lost: Mapping[str, list[str]]
@@ -346,8 +350,10 @@ class Departure:
         if any(survivor.secrets for survivor in survivors):
             pause(self._choices.drain, f"requests to {self._name} that are under way")
         concurrently(lambda survivor: [survivor.client.delete(ref) for ref in survivor.accounts], survivors)
-        if leaving:
+        if leaving or self._rotated:
             client = KubernetesClient(self._kubeconfig, name=self._name)
+            if self._rotated:
+                leave_rotation(client, self._rotated, self._choices.timeout)
             concurrently(client.delete, leaving)
         # This comes last, so that the next run can finish an interrupted one.
         remembering = [survivor for survivor in survivors if survivor.remembers(self._name)]
@@ -429,6 +435,11 @@ class Departure:
         if self._is_member:
             self._notes.append(
                 f"Take {self._name} out of the inventory: as long as it is in it, site.yml takes it in again."
+            )
+        if self._rotated:
+            self._notes.append(
+                f"{self._name} leaves while the root is rotated: it takes no part in that any more, and "
+                "trusts the roots that it has."
             )
         if len(survivors) == 1:
             self._notes.append(f"{survivors[0].name} is alone now: there are no pairs to verify.")

@@ -284,6 +284,21 @@ def store_cacerts(
         ) from None
 
 
+def cacerts_in_rotation(client: KubernetesClient) -> Cacerts | None:
+    """Return secret ``cacerts`` of a cluster whose root is being changed; None if it is not.
+
+    :raises ExomeshError: see :func:`read_trust`.
+    """
+    secret = client.get(CACERTS_REF)
+    return _cacerts(client, secret) if secret and Rotation.of(secret) else None
+
+
+def leave_rotation(client: KubernetesClient, held: Cacerts, timeout: float) -> None:
+    """Take a cluster out of a rotation, as the mesh goes on without it. It keeps its CA and its roots."""
+    texts = {key: secret_text(held.secret, key) for key in (CA_CERTIFICATE, CA_KEY, CHAIN, ROOT)}
+    store_cacerts(client, texts, held, None, timeout)
+
+
 def keep_former(client: KubernetesClient, held: Cacerts) -> None:
     """Keep the intermediate CA of the old root in the cluster, to return to it without the old root's key."""
     client.apply({**secret_object(FORMER_REF, {}), "data": held.secret["data"]})

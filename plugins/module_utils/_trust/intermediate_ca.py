@@ -424,9 +424,6 @@ class IntermediateCa:
             self._client.delete(REQUEST_REF)
 
     def _trusted(self, held: Cacerts | None, root: x509.Certificate) -> Sequence[x509.Certificate]:
-        if self._old_root:
-            # Proxies ask for new certificates only if the text changes, so the new root is there twice.
-            return (self._old_root, root, root)
         return held.roots if held and root in held.roots else (root,)
 
     def _predict(self, trust: ClusterTrust) -> None:

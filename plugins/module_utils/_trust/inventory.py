@@ -24,7 +24,7 @@ from .._base.waiting import concurrently, wait_until_met
 from .._istio import istiod
 from .._istio.envoy import ADMIN_PORT, SECRETS
 from .._istio.names import ISTIO_NAMESPACE
-from .._kubernetes.api import ApiError, Object, ObjectRef
+from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.causes import wait_unless_it_lasts
 from .._kubernetes.client import MANAGED_BY, MANAGED_BY_LABEL, KubernetesClient
 from .._kubernetes.containers import POD_SECURITY
@@ -35,7 +35,8 @@ from .cluster import Rotation, read_trust
 from .proxies import PROXY, own_chain, proxy_of
 from .rotation import Phase, phase_of, read_mesh, told_phase
 from .rotation_proof import Gate
-from .x509 import ISTIOD_NAME, CertificateError, describe, issued_by
+from .serving import not_served, served_by
+from .x509 import CertificateError, describe, issued_by
 
 with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
@@ -43,7 +44,6 @@ with suppress(ImportError):  # require("cryptography") reports it
 ROOT, INTERMEDIATE, ISTIOD, WORKLOAD = "root", "intermediate", "istiod", "workload"
 SEVERITIES = ("ok", "notice", "warning", "critical", "expired")
 
-_TLS_PORT = 15012
 _ANSWER_SECONDS = 20.0
 _PROBE = "exomesh-certificate-probe"
 _PROBE_REF = ObjectRef("v1", "Pod", _PROBE, ISTIO_NAMESPACE)
@@ -257,16 +257,16 @@ def reload_ca(client: KubernetesClient, timeout: float, probe: bool, check_mode:
     if not client.list_objects("apps/v1", "Deployment", ISTIO_NAMESPACE, labels="app=istiod"):
         return None
     begun = datetime.now(UTC)
-    if missing := _not_served(client, result.intermediate):
+    if missing := not_served(client, result.intermediate):
         if not check_mode:
             missing = wait_until_met(
-                lambda: _not_served(client, result.intermediate), min(timeout / 4, _RELOADS_WITHIN), 1.0
+                lambda: not_served(client, result.intermediate), min(timeout / 4, _RELOADS_WITHIN), 1.0
             )
         if missing:
             result.restarted = True
             if not check_mode:
                 istiod.restart(client, timeout)
-                missing = wait_until_met(lambda: _not_served(client, result.intermediate), timeout, 1.0)
+                missing = wait_until_met(lambda: not_served(client, result.intermediate), timeout, 1.0)
         if missing and not check_mode:
             raise CertificateError(
                 f"istiod does not serve the CA of secret cacerts, even after its restart: {missing}",
@@ -346,12 +346,6 @@ def look_at_cluster(client: KubernetesClient) -> ClusterCertificates:
     return found
 
 
-def served_by(client: KubernetesClient, istiod: str) -> x509.Certificate:
-    """Return the certificate with which an istiod answers its proxies."""
-    der = client.served_certificate(ISTIO_NAMESPACE, istiod, _TLS_PORT, ISTIOD_NAME)
-    return x509.load_der_x509_certificate(der)
-
-
 @contextmanager
 def _noted(found: ClusterCertificates) -> Iterator[None]:
     try:
@@ -360,22 +354,6 @@ def _noted(found: ClusterCertificates) -> Iterator[None]:
         if error.code != "proxy_silent":  # a proxy that needs no certificate has none
             found.unread.append(str(error))
         found.problems.append(str(error.about(cluster=found.name)))
-
-
-def _not_served(client: KubernetesClient, intermediate: x509.Certificate) -> str | None:
-    """Return which istiod does not serve this CA; None if all do."""
-    pods = client.list_objects("v1", "Pod", ISTIO_NAMESPACE, labels="app=istiod")
-    ready = [pod["metadata"]["name"] for pod in pods if pod_unmet(pod) is None]
-    if not ready:
-        return "no istiod is ready"
-    for name in ready:
-        try:
-            served = served_by(client, name)
-        except ApiError as error:
-            return str(error)
-        if not issued_by(served, intermediate):
-            return f"{name} serves a certificate of an older CA (serial {serial(served)})"
-    return None
 
 
 def _probe(client: KubernetesClient, intermediate: x509.Certificate, timeout: float) -> x509.Certificate:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .._base.certificates import fingerprint
 from .._base.files import have_state_folder, locked, make_private_directory, read_text, write_private
 from .encrypted_key import require_strong
-from .root_ca import RootOutcome, RootProfile, judge_root, make_root, require_key
+from .root_ca import RootOutcome, RootProfile, judge_root, make_root, no_passphrase, require_key
 from .x509 import Authority, CertificateError, chain_pem, key_pem, read_chain
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class NextRoot:
 
     def was_left(self, name: str) -> bool:
         """Return whether the mesh has left a root whose fingerprint begins so."""
-        wanted = _plain(name)
+        wanted = plain(name)
         found = self._present.glob("former-*")
         return any(path.name.removeprefix("former-").startswith(wanted[:_NAMED]) for path in found)
 
@@ -73,6 +73,8 @@ class NextRoot:
         if self._passphrase and not (given or self.key_path.exists()):
             require_strong(self._passphrase, str(self.key_path))
         outcome.changes.append(f"next root CA {self._next}")
+        if not self._passphrase:
+            outcome.warnings.append(no_passphrase(self.key_path))
         if given:
             judge_root(given.chain, "The new root given")
             require_key(given, "the key of the new root")
@@ -92,7 +94,9 @@ class NextRoot:
         if not self.read():
             return
         with locked(self._present / _CERTIFICATE):
-            self._set_aside(self._present, "former")
+            kept = self._set_aside(self._present, "former")
+            if kept and not (self._next / _KEY).exists() and _same(kept / _KEY, self._present / _KEY):
+                (self._present / _KEY).unlink()  # the new root's key is kept elsewhere
             # The certificate goes last, because it is what tells that there is still something to do.
             for name in (_KEY, _CERTIFICATE):
                 if (self._next / name).exists():
@@ -108,19 +112,20 @@ class NextRoot:
             (self._next / name).unlink(missing_ok=True)
         _remove_empty(self._next)
 
-    def _set_aside(self, folder: Path, why: str) -> None:
-        """Copy a root into the folder of its own. A copy that is complete there stays as it is."""
+    def _set_aside(self, folder: Path, why: str) -> Path | None:
+        """Copy a root into the folder of its own, and return that. What is there already stays as it is."""
         chain = _read(folder / _CERTIFICATE)
         if not chain:
-            return
-        kept = self._present / f"{why}-{_plain(fingerprint(chain[-1]))[:_NAMED]}"
+            return None
+        kept = self._present / f"{why}-{plain(fingerprint(chain[-1]))[:_NAMED]}"
         if (kept / _CERTIFICATE).exists():
-            return
+            return kept
         make_private_directory(kept)
         # The key may be kept elsewhere, or may be lost.
         for name in (_KEY, _CERTIFICATE):
-            if (text := read_text(folder / name)) is not None:
+            if (text := read_text(folder / name)) is not None and not (kept / name).exists():
                 write_private(kept / name, text)
+        return kept
 
 
 _NAMED = 16
@@ -132,8 +137,14 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Return a fingerprint, or the beginning of one, as all are compared."""
     return name.replace(":", "").strip().lower()
+
+
+def _same(first: Path, second: Path) -> bool:
+    text = read_text(first)
+    return text is not None and text == read_text(second)
 
 
 def _read(path: Path) -> tuple[x509.Certificate, ...]:

@@ -172,11 +172,7 @@ class LocalRoot:
             if not check_mode:
                 outcome.chain = (make_root(self.certificate_path.parent, self._passphrase, profile),)
             if not self._passphrase:
-                outcome.warnings.append(
-                    f"The root key {self.key_path} has no passphrase: who reads that file can become every "
-                    "workload of the mesh. Set certificates_root_passphrase; the key is then encrypted in "
-                    "place"
-                )
+                outcome.warnings.append(no_passphrase(self.key_path))
             return
         outcome.chain = read_chain(text, str(self.certificate_path))
         judge_root(outcome.chain, str(self.certificate_path))
@@ -225,6 +221,14 @@ class LocalRoot:
         if read_key(encrypted, self._passphrase, "what was encrypted").public_key() != key.public_key():
             raise CertificateError("The root key changed while it was encrypted", "key_unreadable")
         write_private(self.key_path, encrypted)
+
+
+def no_passphrase(key_path: Path) -> str:
+    """Return the warning of a key that is stored in clear text."""
+    return (
+        f"The root key {key_path} has no passphrase: who reads that file can become every workload of the "
+        "mesh. Set certificates_root_passphrase; the key is then encrypted in place"
+    )
 
 
 def make_root(folder: Path, passphrase: str | None, profile: RootProfile) -> x509.Certificate:

@@ -5,19 +5,19 @@
 
 Secret ``cacerts`` of a cluster tells its phase, so a run that is killed anywhere goes on where it was:
 
-==============  ==================  ======================
+==============  ==================  ==========================================
 phase           signs with root     root-cert.pem
-==============  ==================  ======================
+==============  ==================  ==========================================
 ``OLD``         old                 old
 ``BOTH``        old                 old, new
-``SIGNING``     new                 old, new, new
-``NEW``         new                 new
-==============  ==================  ======================
+``SIGNING``     new                 old, new; then old, new, new
+``NEW``         new                 new; with several istiods, then new, new
+==============  ==================  ==========================================
 
 Each proxy of the mesh trusts each other one as long as no cluster is two phases ahead of another. istiod
 takes a bundle only if it is part of the former one, or the other way round. It sends the bundle to the
-proxies if its text differs, so the new root is there twice while it signs. The proxies then ask for new
-certificates.
+proxies if its text differs, so a root that is there twice makes the proxies ask for new certificates. See
+``rotation_push``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import IntEnum
 
 from .._base.certificates import fingerprint
@@ -46,7 +47,7 @@ from .cluster import (
     secret_text,
     store_cacerts,
 )
-from .x509 import CertificateError, chain_pem, read_chain
+from .x509 import CertificateError, chain_pem, chain_problems, key_belongs, read_chain, read_key
 
 with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
@@ -203,7 +204,7 @@ def trust_both(mesh: MeshTrust, new: x509.Certificate, timeout: float) -> list[s
         return []
     rotation = mesh.rotation or Rotation(fingerprint(mesh.root), fingerprint(new))
     old = mesh.roots[rotation.old]
-    concurrently(lambda place: _write(place, (old, new), rotation, timeout), places)
+    concurrently(lambda place: write_roots(place, (old, new), rotation, timeout), places)
     return [place.name for place in places]
 
 
@@ -214,29 +215,58 @@ def trust_new(mesh: MeshTrust, timeout: float) -> list[str]:
     """
     mesh.require(Phase.SIGNING)
     places = mesh.at(Phase.SIGNING)
-    concurrently(lambda place: _write(place, (place.held.chain[-1],), mesh.rotation, timeout), places)
+    concurrently(lambda place: write_roots(place, (place.held.chain[-1],), mesh.rotation, timeout), places)
     return [place.name for place in places]
+
+
+def require_formers(mesh: MeshTrust) -> None:
+    """Check the copy to which each cluster that signs with the new root would return. Change nothing.
+
+    :raises CertificateError: ``former_ca_missing`` or ``former_ca_unfit``.
+    """
+    concurrently(lambda place: _former(mesh, place), mesh.at(Phase.SIGNING))
 
 
 def sign_with_old(mesh: MeshTrust, place: Place, timeout: float) -> None:
     """Give a cluster back its intermediate CA of the old root. It still trusts both roots.
 
-    :raises CertificateError: ``former_ca_missing``: the cluster has no copy of it.
+    Its proxies hear of that when the roots get the text of the former phase.
+
+    :raises CertificateError: ``former_ca_missing`` or ``former_ca_unfit``.
     """
     rotation = _require(mesh.rotation)
     old, new = mesh.roots[rotation.old], mesh.roots[rotation.new]
+    texts = {**_former(mesh, place), ROOT: chain_pem((old, new, new))}
+    store_cacerts(place.client, texts, place.held, rotation, timeout)
+
+
+def _former(mesh: MeshTrust, place: Place) -> dict[str, str]:
+    rotation = _require(mesh.rotation)
     copy = place.client.get(FORMER_REF)
     texts = {key: secret_text(copy or {}, key) for key in (CA_CERTIFICATE, CA_KEY, CHAIN)}
-    if not all(texts.values()) or old != read_chain(texts[CHAIN], f"{CHAIN} in {FORMER_REF}")[-1]:
+    chain = read_chain(texts[CHAIN], f"{CHAIN} in {FORMER_REF}") if all(texts.values()) else ()
+    if not chain or fingerprint(chain[-1]) != rotation.old:
         raise CertificateError(
             f"It has no copy of its intermediate CA of the old root: secret {ISTIO_NAMESPACE}/"
-            f"{FORMER_REF.name} is not there, or is of another rotation. Nothing was changed in it",
+            f"{FORMER_REF.name} is not there, or is of another rotation. Nothing was changed",
             "former_ca_missing",
             cluster=place.name,
             next_step="Finish the rotation instead: ansible-playbook exomesh.istio.rotate_root",
         )
-    texts[ROOT] = chain_pem((old, new))
-    store_cacerts(place.client, texts, place.held, rotation, timeout)
+    problems = chain_problems(chain, datetime.now(UTC))
+    if read_chain(texts[CA_CERTIFICATE], f"{CA_CERTIFICATE} in {FORMER_REF}")[0] != chain[0]:
+        problems.append(f"{CA_CERTIFICATE} is not the first one of {CHAIN}")
+    if not key_belongs(chain[0], read_key(texts[CA_KEY], None, f"{CA_KEY} in {FORMER_REF}")):
+        problems.append("its key belongs to another certificate")
+    if problems:
+        raise CertificateError(
+            f"Its former intermediate CA, in secret {ISTIO_NAMESPACE}/{FORMER_REF.name}, cannot sign: "
+            f"{'; '.join(problems)}. Nothing was changed",
+            "former_ca_unfit",
+            cluster=place.name,
+            next_step="Finish the rotation instead: ansible-playbook exomesh.istio.rotate_root",
+        )
+    return texts
 
 
 def trust_old(mesh: MeshTrust, timeout: float) -> list[str]:
@@ -244,7 +274,7 @@ def trust_old(mesh: MeshTrust, timeout: float) -> list[str]:
     rotation = _require(mesh.rotation)
     places = mesh.at(Phase.BOTH)
     old = mesh.roots[rotation.old]
-    concurrently(lambda place: _write(place, (old,), rotation, timeout), places)
+    concurrently(lambda place: write_roots(place, (old,), rotation, timeout), places)
     return [place.name for place in places]
 
 
@@ -255,14 +285,15 @@ def end(mesh: MeshTrust, timeout: float) -> None:
         place.client.delete(FORMER_REF)
         refresh_root(place.client)
         if place.held.rotation:
-            _write(place, place.held.roots, None, timeout)
+            write_roots(place, tuple(dict.fromkeys(place.held.roots)), None, timeout)
 
     concurrently(end_in, mesh.places)
 
 
-def _write(
+def write_roots(
     place: Place, roots: Sequence[x509.Certificate], rotation: Rotation | None, timeout: float
 ) -> None:
+    """Write the roots that a cluster trusts, and the rotation that they are part of."""
     kept = {key: secret_text(place.held.secret, key) for key in (CA_CERTIFICATE, CA_KEY, CHAIN)}
     store_cacerts(place.client, {**kept, ROOT: chain_pem(roots)}, place.held, rotation, timeout)
 

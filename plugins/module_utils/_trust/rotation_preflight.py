@@ -67,13 +67,18 @@ def _look(place: Place, names: set[str]) -> Readiness:
         *_of_clock(place),
         *_of_istiod(place),
         *_of_ambient(place),
-        *_of_proxies(pods),
+        *_of_proxies([pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]),
     ]
     return found
 
 
 def _of_members(place: Place, names: set[str]) -> Iterator[str]:
     record = read_record(place.client)
+    if record is None:
+        yield (
+            "it has no record of the members, so one that takes no part could lose its trust. Write it: "
+            "ansible-playbook exomesh.istio.site"
+        )
     missing = sorted(set(record.members) - names) if record else []
     if missing:
         yield (
@@ -85,7 +90,9 @@ def _of_members(place: Place, names: set[str]) -> Iterator[str]:
 
 def _of_clock(place: Place) -> Iterator[str]:
     skew = place.trust.clock_skew
-    if skew is not None and abs(skew) > BACKDATING.total_seconds():
+    if skew is None:
+        yield "its API server does not tell its time. See what is between: it sends the header Date"
+    elif abs(skew) > BACKDATING.total_seconds():
         yield f"its clock differs by {abs(skew):.0f} s from that of this machine. Set both (NTP)"
 
 
@@ -103,11 +110,13 @@ def _of_istiod(place: Place) -> Iterator[str]:
                 "Roll it out: ansible-playbook exomesh.istio.istio, and then restart what has a proxy"
             )
         version = istiod.version(deployment)
-        if version and version[:2] < _LEAST_VERSION:
+        if not version:
+            yield f"the image of {name} does not tell its version. Give it one whose tag does"
+        elif version[:2] < _LEAST_VERSION:
             yield f"{name} is Istio {'.'.join(map(str, version))}, and 1.30 is the first that can do this"
-    _ready, lacking = istiod.replicas(place.client)
-    if lacking:
-        yield f"istiod is not ready: {'; '.join(lacking[:_SHOWN])}"
+    ready, lacking = istiod.replicas(place.client)
+    if lacking or (deployments and not ready):
+        yield f"istiod is not ready: {'; '.join(lacking[:_SHOWN]) or 'it has no pod'}"
 
 
 def _of_ambient(place: Place) -> Iterator[str]:

@@ -19,8 +19,9 @@ from .._istio.record import fingerprints
 from .._kubernetes.api import Object, ObjectRef
 from .._kubernetes.client import KubernetesClient
 from .cluster import ROOT, RUNNING_ROOT_REF, Rotation
-from .proxies import is_below, own_chain, proxy_of, trusted_roots
+from .proxies import PROXY, is_below, own_chain, proxy_of, trusted_roots
 from .rotation import MeshTrust, Phase, Place, wanted_roots
+from .serving import not_served
 
 with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
@@ -34,7 +35,7 @@ _SHOWN = 10
 """The number of proxies that a message names."""
 
 _DELIVERED_WITHIN = timedelta(seconds=100)
-"""Time in which a kubelet gives the files of its pods the content of a config map.
+"""Time in which a kubelet gives the files of its pods the content of a config map, or of a secret.
 
 It looks once a minute, with up to half of that added at random. A pilot-agent trusts istiod by such a file.
 """
@@ -69,6 +70,7 @@ class Gate:
         self._places = places
         self._back = back
         self._proved: set[tuple[str, str]] = set()
+        self._ended: set[str] = set()
         self.lagging: list[str] = []
 
     @property
@@ -78,6 +80,7 @@ class Gate:
     def ask(self) -> None:
         """Ask every proxy that has not yet answered well."""
         pods = concurrently(lambda place: proxied_pods(place.client), self._places)
+        self._ended = set()
         asked = [
             (place, pod)
             for place, found in zip(self._places, pods, strict=True)
@@ -91,9 +94,11 @@ class Gate:
 
     def unmet(self) -> str | None:
         """Ask, and return what is missing; None if nothing is."""
-        late = [told for told in concurrently(self._file_lags, self._places) if told]
+        late = [told for place in concurrently(self._cluster_lags, self._places) for told in place if told]
         self.ask()
-        missing = [*self.lagging, *late]
+        # A pod of a StatefulSet comes again by the same name, and only the next list has it.
+        ended = [f"{pod} ended while it was asked, and may have come again" for pod in sorted(self._ended)]
+        missing = [*self.lagging, *late, *ended]
         if not missing:
             return None
         more = f"; and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
@@ -105,30 +110,40 @@ class Gate:
         try:
             chain, roots = _look(place.client, pod)
         except (ExomeshError, *MALFORMED) as error:
-            return f"{where} could not be asked ({error})" if _still_runs(place.client, pod) else None
-        lag = lag_of(chain, roots, place.phase, self._rotation, self._roots)
+            if "deletionTimestamp" in pod["metadata"]:
+                return None
+            if _still_runs(place.client, pod):
+                return f"{where} could not be asked ({error})"
+            self._ended.add(where)
+            return None
+        lag = lag_of(chain, roots, place.phase, self._rotation, self._roots, self._back)
         return f"{where} {lag}" if lag else None
+
+    def _cluster_lags(self, place: Place) -> tuple[str | None, ...]:
+        """Return what istiod of a cluster, and the roots that it gives to pods as a file, lack."""
+        stale = not_served(place.client, place.held.chain[0])
+        return (f"{place.name}: {stale}" if stale else None), self._file_lags(place)
 
     def _file_lags(self, place: Place) -> str | None:
         """Return what is wrong with the roots that istiod gives to pods as a file; None if nothing is."""
-        wanted, _signer = wanted_roots(place.phase, self._rotation)
         name = RUNNING_ROOT_REF.name
         maps = place.client.list_objects("v1", "ConfigMap", fields=f"metadata.name={name}")
+        if not maps:
+            return f"{place.name}: no namespace has config map {name}"
+        roots = {item["metadata"]["namespace"]: set(fingerprints(_text_of(item)).split(",")) for item in maps}
         others = [
-            item["metadata"]["namespace"]
-            for item in maps
-            if set(fingerprints(str((item.get("data") or {}).get(ROOT, ""))).split(",")) != wanted
+            namespace
+            for namespace, held in roots.items()
+            if _unlike(held, place.phase, self._rotation, self._back)
         ]
         if others:
+            wanted, _signer = wanted_roots(place.phase, self._rotation)
             return f"{place.name}: config map {name} of {', '.join(others[:3])} has not {_told(wanted)} only"
-        if place.phase != Phase.BOTH or self._back or not maps:
+        if place.phase != Phase.BOTH or self._back:
             return None
         # istiod gets a certificate of the new root next, and its proxies check that by this file.
-        now = datetime.now(UTC) + timedelta(seconds=place.client.clock_skew or 0.0)
-        left = _DELIVERED_WITHIN - (now - max(map(_written, maps)))
-        if left > timedelta():
-            return f"{place.name}: the kubelets have {left.total_seconds():.0f} s left to deliver {name}"
-        return None
+        left = max(seconds_to_deliver(place.client, item) for item in maps)
+        return f"{place.name}: the kubelets have {left:.0f} s left to deliver {name}" if left > 0 else None
 
 
 def prove(
@@ -163,16 +178,18 @@ def lag_of(
     phase: Phase,
     rotation: Rotation,
     known: Mapping[str, x509.Certificate],
+    back: bool = False,
 ) -> str | None:
     """Return what a proxy has instead of what a phase gives it; None if it has taken the phase.
 
     :param chain: its certificate and those above it.
     :param roots: the roots that it trusts.
     :param known: the roots of the mesh, by fingerprint.
+    :param back: whether this is on the way back, for which the old root is enough.
     """
     wanted, signer = wanted_roots(phase, rotation)
     held = {fingerprint(root) for root in roots}
-    if held != wanted:
+    if _unlike(held, phase, rotation, back):
         return f"trusts {_told(held)}, not {_told(wanted)}"
     if not is_below(chain, known[signer]):
         return f"has no certificate of {_told([signer])}"
@@ -180,9 +197,34 @@ def lag_of(
 
 
 def proxied_pods(client: KubernetesClient) -> list[Object]:
-    """Return every running pod of a cluster that has a proxy, and is not being deleted."""
-    pods = client.list_objects("v1", "Pod", fields="status.phase=Running")
-    return [pod for pod in pods if proxy_of(pod) and "deletionTimestamp" not in pod["metadata"]]
+    """Return every pod of a cluster whose proxy runs. One that is being deleted still sends requests."""
+    pods = client.list_objects("v1", "Pod", fields="status.phase!=Succeeded,status.phase!=Failed")
+    return [pod for pod in pods if proxy_of(pod) and _has_running_proxy(pod)]
+
+
+def seconds_to_deliver(client: KubernetesClient, obj: Object) -> float:
+    """Return the seconds that kubelets still have to give a config map or secret to pods; 0 or less if none.
+
+    :param obj: the object as the API has it, with the time of its last change.
+    """
+    now = datetime.now(UTC) + timedelta(seconds=client.clock_skew or 0.0)
+    return (_DELIVERED_WITHIN - (now - _written(obj))).total_seconds()
+
+
+def _unlike(held: set[str], phase: Phase, rotation: Rotation, back: bool) -> bool:
+    """Return whether these roots are not those of a phase, among the old and the new one."""
+    wanted, _signer = wanted_roots(phase, rotation)
+    ours = held & {rotation.old, rotation.new}
+    return not {rotation.old} <= ours <= wanted if back else ours != wanted
+
+
+def _has_running_proxy(pod: Object) -> bool:
+    """Return whether a pod's proxy runs: a native sidecar does so before the pod is in phase Running."""
+    status = pod.get("status") or {}
+    started = status.get("initContainerStatuses") or []
+    return status.get("phase") == "Running" or any(
+        item.get("name") == PROXY and "running" in (item.get("state") or {}) for item in started
+    )
 
 
 def _look(
@@ -203,14 +245,18 @@ def _still_runs(client: KubernetesClient, pod: Object) -> bool:
             now
             and now["metadata"]["uid"] == pod["metadata"]["uid"]
             and "deletionTimestamp" not in now["metadata"]
-            and now.get("status", {}).get("phase") == "Running"
+            and _has_running_proxy(now)
         )
     return True
 
 
-def _written(config_map: Object) -> datetime:
-    metadata: Mapping[str, object] = config_map["metadata"]
-    fields: Sequence[Mapping[str, str]] = config_map["metadata"].get("managedFields") or []
+def _text_of(config_map: Object) -> str:
+    return str((config_map.get("data") or {}).get(ROOT, ""))
+
+
+def _written(obj: Object) -> datetime:
+    metadata: Mapping[str, object] = obj["metadata"]
+    fields: Sequence[Mapping[str, str]] = obj["metadata"].get("managedFields") or []
     times = [entry["time"] for entry in fields if entry.get("time")] or [str(metadata["creationTimestamp"])]
     return max(datetime.fromisoformat(time) for time in times)
 

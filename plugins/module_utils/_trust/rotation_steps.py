@@ -5,22 +5,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from .._base.certificates import fingerprint
+from .._base.errors import ExomeshError
 from .._base.files import real_path
 from .._base.members import members_of
+from .._base.waiting import wait_until_met
 from . import rotation as mesh_rotation
 from .cluster import Rotation
-from .next_root import NextRoot
+from .next_root import NextRoot, plain
 from .root_ca import RootProfile, judge_root, load_authority, require_key
 from .rotation import MeshTrust, Phase, read_mesh, told_phase
 from .rotation_preflight import Readiness, look, require_ready
-from .rotation_proof import prove
+from .rotation_proof import Gate, prove
+from .rotation_push import push
 from .x509 import Authority, CertificateError, KeyKind, chain_pem, complete_chain, read_chain
 
 with suppress(ImportError):  # require("cryptography") reports it
@@ -35,6 +39,13 @@ _NEXT = {
     Phase.SIGNING: "take the old root away from every cluster",
     Phase.NEW: "end the rotation",
 }
+
+
+_ASKED_FOR = 20.0
+"""Seconds in which a proxy that has just started is asked again, before a rotation begins."""
+
+_LEAST_NAMED = 8
+"""Digits of a fingerprint that name a root. Fewer could also be those of the root that comes."""
 
 
 @dataclass
@@ -82,6 +93,7 @@ def plan(params: Params, check_mode: bool) -> Outcome:
         outcome.report = [f"The mesh has this root already: SHA-256 {fingerprint(mesh.root)}."]
         return outcome
     require_ready(ready := look(mesh))
+    _require_proxies(mesh, params["timeout"])
     _choose_root(params, outcome, check_mode)
     outcome.proxies = sum(found.proxies for found in ready)
     outcome.report = [*_told(mesh, _NEXT[mesh.phase]), *_budget(ready)]
@@ -97,9 +109,11 @@ def trust(params: Params, check_mode: bool) -> Outcome:
         return Outcome(mesh, new, changed=bool(mesh.at(Phase.OLD)))
     written = mesh_rotation.trust_both(mesh, new[-1], params["timeout"])
     mesh = read_mesh(members_of(params)) if written else mesh
+    mesh, pushed = _push(params, mesh, rotation)
     proved = prove(mesh, rotation, mesh.places, params["timeout"])
     told = f"{proved.proxies} proxies have taken it, after {proved.seconds:.0f} s."
-    return Outcome(mesh, new, changed=bool(written), proxies=proved.proxies, report=[*_phases(mesh), told])
+    changed = bool(written) or pushed
+    return Outcome(mesh, new, changed=changed, proxies=proved.proxies, report=[*_phases(mesh), told])
 
 
 def prove_some(params: Params, check_mode: bool) -> Outcome:
@@ -108,10 +122,12 @@ def prove_some(params: Params, check_mode: bool) -> Outcome:
     if mesh.rotation is None or check_mode:
         return Outcome(mesh, done=mesh.rotation is None)
     mesh.require(Phase.BOTH)
+    rotation = mesh.rotation
+    mesh, pushed = _push(params, mesh, rotation, params["only"])
     places = [place for place in mesh.places if place.name in params["only"]]
-    proved = prove(mesh, mesh.rotation, places, params["timeout"])
+    proved = prove(mesh, rotation, places, params["timeout"])
     told = f"{proved.proxies} proxies have taken it, after {proved.seconds:.0f} s."
-    return Outcome(mesh, proxies=proved.proxies, report=[*_phases(mesh), told])
+    return Outcome(mesh, changed=pushed, proxies=proved.proxies, report=[*_phases(mesh), told])
 
 
 def finish(params: Params, check_mode: bool) -> Outcome:
@@ -122,9 +138,12 @@ def finish(params: Params, check_mode: bool) -> Outcome:
     mesh.require(Phase.SIGNING)
     rotation = mesh.rotation
     require_ready(look(mesh))
+    mesh, _pushed = _push(params, mesh, rotation)
     prove(mesh, rotation, mesh.places, params["timeout"])
+    mesh = _unchanged(params, mesh)
     if mesh_rotation.trust_new(mesh, params["timeout"]):
         mesh = read_mesh(members_of(params))
+    mesh, _pushed = _push(params, mesh, rotation)
     proved = prove(mesh, rotation, mesh.places, params["timeout"])
     if params["state_dir"]:
         _store(params).adopt()
@@ -149,14 +168,15 @@ def back(params: Params, check_mode: bool) -> Outcome:
     for name in [place.name for place in mesh.at(Phase.SIGNING)]:
         place = next(place for place in mesh.places if place.name == name)
         mesh_rotation.sign_with_old(mesh, place, timeout)
-        mesh = read_mesh(members_of(params))
+        mesh, _pushed = _push(params, read_mesh(members_of(params)), rotation, [name])
         prove(mesh, rotation, [item for item in mesh.places if item.name == name], timeout, back=True)
+    mesh, _pushed = _push(params, mesh, rotation)
     # No proxy may have a certificate of the new root when that goes.
     both = mesh.at(Phase.BOTH)
     if both:
         prove(mesh, rotation, both, timeout, back=True)
-        mesh_rotation.trust_old(mesh, timeout)
-        mesh = read_mesh(members_of(params))
+        mesh_rotation.trust_old(_unchanged(params, mesh), timeout)
+        mesh, _pushed = _push(params, read_mesh(members_of(params)), rotation)
     proved = prove(mesh, rotation, mesh.places, timeout, back=True)
     if params["state_dir"]:
         _store(params).abandon()
@@ -174,6 +194,55 @@ STEPS: dict[str, Callable[[Params, bool], Outcome]] = {
 }
 
 
+def _push(
+    params: Params, mesh: MeshTrust, rotation: Rotation, only: Sequence[str] | None = None
+) -> tuple[MeshTrust, bool]:
+    """Have proxies ask for certificates, where that is still to do; return the mesh after that."""
+    places = [place for place in mesh.places if only is None or place.name in only]
+    pushed = push(mesh, rotation, places, params["timeout"])
+    return (read_mesh(members_of(params)) if pushed else mesh), pushed
+
+
+def _unchanged(params: Params, proved: MeshTrust) -> MeshTrust:
+    """Read the mesh again, directly before a root is taken away.
+
+    :raises CertificateError: ``rotation_gate``: a cluster has changed since it was proved.
+    """
+    mesh = read_mesh(members_of(params))
+    versions = [
+        {place.name: place.held.secret["metadata"]["resourceVersion"] for place in each.places}
+        for each in (proved, mesh)
+    ]
+    changed = [name for name, version in versions[1].items() if versions[0].get(name) != version]
+    if changed:
+        raise CertificateError(
+            f"Secret cacerts of {', '.join(changed)} was changed after its proxies were asked, so no root "
+            "was taken away",
+            "rotation_gate",
+            next_step="Run playbook rotate_root again: it asks them again",
+        )
+    return mesh
+
+
+def _require_proxies(mesh: MeshTrust, timeout: float) -> None:
+    """Ask the proxies of clusters that no rotation has changed yet, so that none stops it after its begin.
+
+    :raises ExomeshError: ``rotation_not_ready``, with the proxies that lag or do not answer.
+    """
+    old = mesh.at(Phase.OLD)
+    gate = Gate(mesh, mesh.rotation or Rotation(fingerprint(mesh.root), ""), old)
+    missing = wait_until_met(gate.unmet, min(_ASKED_FOR, timeout / 4)) if old else None
+    if missing:
+        raise ExomeshError(
+            "Not every proxy could take another root, so nothing was changed",
+            "rotation_not_ready",
+            cause=missing,
+            next_step="Restart those workloads, or look at them (kubectl -n NAMESPACE describe pod NAME). "
+            "Then run this again",
+            details={"problems": gate.lagging or [missing]},
+        )
+
+
 def _is_done(params: Params, mesh: MeshTrust) -> bool:
     """Return whether a mesh that is in no rotation has the wanted root already.
 
@@ -188,8 +257,15 @@ def _is_done(params: Params, mesh: MeshTrust) -> bool:
             "new_root_missing",
             next_step="Give it in certificates_new_root_certificate and certificates_new_root_key",
         )
-    named = (params["old_root"] or "").strip().lower()
-    if named and present.startswith(named):
+    named = plain(params["old_root"] or "")
+    if named and not re.fullmatch(rf"[0-9a-f]{{{_LEAST_NAMED},64}}", named):
+        raise CertificateError(
+            f"{params['old_root']} does not name a root: at least the first {_LEAST_NAMED} hex digits of its "
+            "SHA-256 are needed. Nothing was changed",
+            "old_root_unclear",
+            next_step=f"The root of this mesh: -e rotate_old_root={present[:11]}",
+        )
+    if named and plain(present).startswith(named):
         return False
     if named and _store(params).was_left(named):
         return True
@@ -208,11 +284,13 @@ def _choose_root(params: Params, outcome: Outcome, check_mode: bool) -> None:
     """Find or make the new root. In a rotation it must be the one with which that began."""
     mesh = outcome.mesh
     given = _given(params)
+    if given:  # no other root may come into the mesh's state
+        _expected(mesh, given.chain[-1])
     if not params["state_dir"]:
         outcome.new = given.chain if given else _chain(params["certificate"], "The new root given")
     elif mesh.phase == Phase.NEW and (present := _store(params).read_present()) and _is_new(mesh, present):
         outcome.new = present  # the last run was interrupted after it had moved the root
-    elif mesh.rotation and not _store(params).read():
+    elif mesh.rotation and not given and not _store(params).read():
         raise _not_the_root(mesh.rotation, f"There is no {_store(params).key_path.parent}")
     else:
         profile = RootProfile(
@@ -274,6 +352,7 @@ def _require_way_back(mesh: MeshTrust) -> None:
             next_step="Finish the rotation: ansible-playbook exomesh.istio.rotate_root. To have the old root "
             "again after that, rotate to it",
         )
+    mesh_rotation.require_formers(mesh)
 
 
 def _told(mesh: MeshTrust, following: str) -> list[str]:

@@ -390,9 +390,9 @@ def has_field(selector: str, obj: Object) -> bool:
     for part in filter(None, selector.split(",")):
         path, _, value = part.partition("=")
         found: Any = obj
-        for name in path.split("."):
+        for name in path.removesuffix("!").split("."):
             found = (found or {}).get(name)
-        if found != value:
+        if (found != value) != path.endswith("!"):
             return False
     return True
 

@@ -397,6 +397,20 @@ def test_in_a_job_of_awx_nothing_is_kept_where_it_would_be_lost(mesh: Mesh) -> N
     assert (provided.code, provided.changed) == (0, {"east": 0, "west": 0}), provided.output
 
 
+def test_in_a_job_of_awx_no_new_root_is_made_where_it_would_be_lost(mesh: Mesh) -> None:
+    role = {"name": "exomesh.istio.certificates", "tasks_from": "rotate"}
+    play = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}]}
+    (mesh.folder / "play.yml").write_text(yaml.safe_dump([play]))
+    refused = mesh.run(awx_job_id=7, certificates_old_root="4f:53:cd:a1")
+    assert refused.code != 0
+    assert "The key of the new root would be kept in" in refused.text
+    assert "set mesh_state_dir to a folder that is mounted" in refused.text
+    # Neither the way back nor a folder that stays needs that.
+    for variables in ({"certificates_rotate_back": True}, {"mesh_state_dir": f"{mesh.folder}-mounted"}):
+        passed = mesh.run(awx_job_id=7, certificates_old_root="4f:53:cd:a1", **variables)
+        assert "There is no secret istio-system/cacerts" in passed.text
+
+
 def test_numbers_may_be_text(mesh: Mesh) -> None:
     answers = {"certificates_renew_before": "9", "certificates_lifetime": "90"}
     assert mesh.run("--check", **answers, certificates_root_lifetime="3650").code == 0

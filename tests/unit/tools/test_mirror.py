@@ -57,6 +57,8 @@ ELSEWHERE = {
     "_trust/intermediate_ca": "plugins/modules/test_ca_modules.py",
     "_trust/inventory": "plugins/modules/test_running_mesh.py",
     "_trust/next_root": "plugins/modules/test_root_rotation.py",
+    "_trust/rotation_push": "plugins/modules/test_root_rotation.py",
+    "_trust/serving": "plugins/modules/test_root_rotation.py",
     "_trust/root_ca": "plugins/modules/test_ca_modules.py",
     "_trust/rotation": "plugins/modules/test_root_rotation.py",
     "_trust/rotation_preflight": "plugins/modules/test_root_rotation.py",

@@ -8,21 +8,23 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.exomesh.istio.plugins.module_utils._trust import rotation_proof
+from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._trust import rotation_proof, rotation_steps
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.next_root import NextRoot
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import Authority, KeyKind
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from kubeconfigs import NOW, Pair, issue, run_module
 from kubernetes_api import Object
 from running_mesh import ISTIOD, NAMES, SYSTEM, RunningCluster, RunningMesh, text_of
-from signing import sign
+from signing import sign, sign_intermediate
 
 CACERTS = f"/api/v1/namespaces/{SYSTEM}/secrets/cacerts"
 FORMER = f"/api/v1/namespaces/{SYSTEM}/secrets/cacerts-before-rotation"
@@ -37,6 +39,9 @@ class Followed:
     def __init__(self, cluster: RunningCluster) -> None:
         self.cluster = cluster
         self.lagging: set[str] = set()
+        self.istiod_lags = False
+        self.also = ""
+        self.written: list[tuple[str, list[str]]] = []
         cluster.api.after_apply = self.follow
         for name, variables in (
             ("istiod", [{"name": "ISTIO_MULTIROOT_MESH", "value": "true"}]),
@@ -60,6 +65,7 @@ class Followed:
     def follow(self, path: str) -> None:
         if path != CACERTS:
             return
+        self.written.append((self.signer, self.roots))
         chain = rules.read_chain(self.text("cert-chain.pem"), "")
         key = rules.read_key(self.text("ca-key.pem"), None, "")
         trusted = self.text("root-cert.pem")
@@ -69,12 +75,14 @@ class Followed:
         pem.write_bytes(leaf.pem + leaf.key_pem)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
-        self.cluster.api.listen(ISTIOD, 15012, {}, context)
+        if not self.istiod_lags:
+            self.cluster.api.listen(ISTIOD, 15012, {}, context)
+            self.cluster.api.listen("istiod-2", 15012, {}, context)
         # istiod appends all roots to the chain of a proxy.
         held = {"inline_bytes": text_of(leaf.pem + (rules.chain_pem(chain[:-1]) + trusted).encode())}
         own = {"name": "default", "secret": {"tls_certificate": {"certificate_chain": held}}}
         # Envoy has each root once.
-        once = rules.chain_pem(list(dict.fromkeys(rules.read_chain(trusted, ""))))
+        once = rules.chain_pem(list(dict.fromkeys(rules.read_chain(trusted + self.also, ""))))
         validation = {"validation_context": {"trusted_ca": {"inline_bytes": text_of(once)}}}
         pages = {
             **self.cluster.proxy_pages(),
@@ -102,6 +110,17 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex(":")
 
 
+def record(rotated: Rotated, cluster: str, members: Sequence[str]) -> None:
+    """Write the record of a cluster."""
+    content = {
+        "mesh": "mesh1",
+        "cluster": cluster,
+        "network": f"network-{cluster}",
+        "members": json.dumps([{"name": name, "network": f"network-{name}"} for name in members]),
+    }
+    rotated.mesh[cluster].put("ConfigMap", "exomesh", data=content)
+
+
 class Rotated:
     """A mesh whose root can be rotated, to a root that the user gives."""
 
@@ -111,6 +130,8 @@ class Rotated:
         key = rules.new_key(KeyKind("ecdsa-p256"))
         self.new = Authority((rules.new_root(key, "Istio", timedelta(days=3650), NOW),), key)
         self.old = fingerprint(self.mesh["vie"].root.certificate)
+        for name in NAMES:
+            record(self, name, NAMES)
 
     def step(self, step: str, check: bool = False, **options: Any) -> Object:
         given = {"certificate": rules.chain_pem(self.new.chain), "timeout": 20, **options}
@@ -204,6 +225,58 @@ def test_return_from_a_phase(rotated: Rotated, phase: int) -> None:
     assert rotated.step("back")["changed"] is False
 
 
+def test_no_proxy_is_told_of_a_new_signer_before_every_istiod_has_it(rotated: Rotated) -> None:
+    """A proxy that asked an istiod with the former one would not ask again."""
+    old, new = rotated.old, fingerprint(rotated.new.certificate)
+    rotated.until(1)
+    vie = rotated.clusters["vie"]
+    vie.istiod_lags = True
+    assert rotated.sign("vie")["changed"]
+    result = rotated.step("prove", only=["vie"], timeout=4)
+    assert failure(result) == "rotation_lagging"
+    assert "older CA" in result["msg"]
+    assert (vie.signer, vie.roots) == (new, [old, new])
+    vie.istiod_lags = False
+    vie.follow(CACERTS)
+    assert rotated.step("prove", only=["vie"])["changed"]
+    assert (vie.signer, vie.roots) == (new, [old, new, new])
+    # The way back.
+    vie.istiod_lags = True
+    assert failure(rotated.step("back", timeout=4)) == "rotation_lagging"
+    assert (vie.signer, vie.roots) == (old, [old, new, new])
+    vie.istiod_lags = False
+    vie.follow(CACERTS)
+    # The way on again, from there.
+    assert rotated.step("trust")["changed"]
+    assert vie.roots == [old, new]
+
+
+def test_a_late_istiod_keeps_a_phase_from_being_proved(rotated: Rotated) -> None:
+    rotated.until(2)
+    vie = rotated.clusters["vie"]
+    vie.istiod_lags = True
+    rotated.mesh["vie"].serve()  # the istiod has the first CA of all
+    vie.follow(CACERTS)
+    result = rotated.step("finish", timeout=4)
+    assert failure(result) == "rotation_lagging"
+    assert "vie: istiod-1 serves a certificate of an older CA" in result["msg"]
+    assert vie.roots == [rotated.old, *[fingerprint(rotated.new.certificate)] * 2]
+
+
+@pytest.mark.parametrize("way", ["finish", "back"])
+def test_with_several_istiods_a_root_that_stays_alone_is_told_twice(rotated: Rotated, way: str) -> None:
+    """The second time, every istiod has dropped the other one, whichever a proxy asks."""
+    for cluster in rotated.clusters.values():
+        pod = cluster.cluster.put("Pod", "istiod-2", {"app": "istiod"}, spec={"containers": []})
+        pod["spec"].pop("initContainers")
+        cluster.follow(CACERTS)
+    rotated.until(2 if way == "finish" else 1)
+    assert rotated.step(way)["done"]
+    stays = rotated.old if way == "back" else fingerprint(rotated.new.certificate)
+    for cluster in rotated.clusters.values():
+        assert [roots for _signer, roots in cluster.written[-3:]] == [[stays], [stays] * 2, [stays]]
+
+
 def test_the_way_on_waits_for_the_kubelets_and_the_way_back_does_not(
     rotated: Rotated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +285,130 @@ def test_the_way_on_waits_for_the_kubelets_and_the_way_back_does_not(
     assert failure(result) == "rotation_lagging"
     assert "left to deliver istio-ca-root-cert" in result["msg"]
     assert rotated.step("back")["done"]
+
+
+def test_a_proxy_that_stopped_the_rotation_does_not_stop_the_return(rotated: Rotated) -> None:
+    rotated.clusters["fra"].lagging = {"web-1"}
+    assert failure(rotated.step("trust", timeout=4)) == "rotation_lagging"
+    assert rotated.step("back")["done"]
+    assert rotated.ended()
+
+
+def test_a_root_that_the_rotation_is_not_about_does_not_stop_it(rotated: Rotated) -> None:
+    """As one of meshConfig.caCertificates."""
+    other = rules.new_root(rules.new_key(KeyKind("ecdsa-p256")), "Other", timedelta(days=99), NOW)
+    for cluster in rotated.clusters.values():
+        cluster.also = rules.chain_pem([other])
+        cluster.follow(CACERTS)
+    rotated.until(2)
+    assert rotated.step("finish")["done"]
+
+
+def unfit(former: Object, root: Authority) -> None:
+    """The key of another CA."""
+    former["data"]["ca-key.pem"] = text_of(rules.key_pem(rules.new_key(KeyKind("ecdsa-p256"))))
+
+
+def expired(former: Object, root: Authority) -> None:
+    key = rules.new_key(KeyKind("ecdsa-p256"))
+    year = timedelta(days=365)
+    profile = rules.Profile("fra", "Istio", KeyKind("ecdsa-p256"), year, timedelta(days=30))
+    chain = sign_intermediate(root, key, profile, NOW - year - timedelta(days=1))
+    texts = {"ca-cert.pem": rules.chain_pem(chain[:1]), "cert-chain.pem": rules.chain_pem(chain)}
+    texts["ca-key.pem"] = rules.key_pem(key)
+    former["data"] |= {name: text_of(text) for name, text in texts.items()}
+
+
+@pytest.mark.parametrize("spoil", [unfit, expired])
+def test_a_former_ca_that_cannot_sign_is_found_before_a_cluster_returns(rotated: Rotated, spoil: Any) -> None:
+    rotated.until(2)
+    spoil(rotated.mesh["fra"].api.objects[FORMER], rotated.mesh["fra"].root)
+    before = rotated.roots
+    for step, options in (("plan", {"back": True}), ("back", {})):
+        result = rotated.step(step, **options)
+        assert failure(result) == "former_ca_unfit"
+        assert "fra" in result["msg"]
+    assert rotated.roots == before
+    assert rotated.step("finish")["done"]
+
+
+def test_a_secret_that_changes_after_the_proof_stops_the_last_phase(
+    rotated: Rotated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotated.until(2)
+    prove = rotation_steps.prove
+
+    def proved(*arguments: Any, **options: Any) -> Any:
+        api = rotated.mesh["fra"].api
+        api.put(CACERTS, api.objects[CACERTS])
+        return prove(*arguments, **options)
+
+    monkeypatch.setattr(rotation_steps, "prove", proved)
+    before = rotated.roots
+    assert failure(rotated.step("finish")) == "rotation_gate"
+    assert rotated.roots == before
+
+
+@pytest.mark.parametrize("lagging", [True, False])
+def test_proxies_are_asked_before_anything_is_written(
+    rotated: Rotated, tmp_path: Path, lagging: bool
+) -> None:
+    if lagging:
+        rotated.mesh["fra"].root = rotated.new
+        rotated.mesh["fra"].api.listen("web-1", 15000, rotated.mesh["fra"].proxy_pages())
+    else:
+        rotated.mesh["fra"].api.listen("web-1", 15000, {})
+    state = tmp_path / "state"
+    state.mkdir()
+    result = local(rotated, state, "plan", old_root=rotated.old[:11], timeout=4)
+    assert failure(result) == "rotation_not_ready"
+    assert f"fra: shop/web-1 {'trusts' if lagging else 'could not be asked'}" in result["msg"]
+    assert not (state / "ca" / "next").exists()
+
+
+def test_a_proxy_that_runs_before_its_pod_does_is_asked(rotated: Rotated) -> None:
+    fra = rotated.mesh["fra"]
+    pod = fra.put("Pod", "starting", {}, "shop", spec={"containers": [{"name": "app"}]})
+    running = [{"name": "istio-proxy", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]
+    pod["status"] |= {"phase": "Pending", "initContainerStatuses": running}
+    result = rotated.step("trust", timeout=4)
+    assert "fra: shop/starting could not be asked" in result["msg"]
+    pod["status"]["initContainerStatuses"] = []
+    assert rotated.step("trust")["phase"] == 1
+
+
+def test_a_pod_that_is_being_deleted_is_asked_and_may_be_silent(rotated: Rotated) -> None:
+    fra = rotated.mesh["fra"]
+    metadata = fra.api.objects["/api/v1/namespaces/shop/pods/web-1"]["metadata"]
+    metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    rotated.clusters["fra"].lagging = {"web-1"}
+    assert "fra: shop/web-1 trusts" in rotated.step("trust", timeout=4)["msg"]
+    fra.api.listen("web-1", 15000, {})
+    assert rotated.step("trust")["phase"] == 1
+
+
+def test_a_pod_that_comes_again_while_it_is_asked_is_asked_again(
+    rotated: Rotated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fra = rotated.mesh["fra"]
+    path = "/api/v1/namespaces/shop/pods/web-1"
+    asked: list[str] = []
+    look = rotation_proof._look
+
+    def replaced(client: Any, pod: Object) -> Any:
+        name = pod["metadata"]["name"]
+        if client.name == "fra" and name == "web-1" and not asked:
+            asked.append(pod["metadata"]["uid"])
+            fra.api.objects[path]["metadata"]["uid"] = "another"
+            raise ExomeshError("It has gone", "gone")
+        if client.name == "fra" and name == "web-1":
+            asked.append(pod["metadata"]["uid"])
+        return look(client, pod)
+
+    assert rotated.step("trust")["phase"] == 1
+    monkeypatch.setattr(rotation_proof, "_look", replaced)
+    assert rotated.step("trust")["phase"] == 1
+    assert asked[1:] == ["another"]
 
 
 def test_no_return_from_the_last_phase(rotated: Rotated) -> None:
@@ -273,9 +470,26 @@ def with_ambient(rotated: Rotated) -> None:
     rotated.mesh["vie"].put("Pod", "ztunnel-1", {"app": "ztunnel"}, spec={"containers": []})
 
 
+def without_istiod(rotated: Rotated) -> None:
+    del rotated.mesh["vie"].api.objects[f"/api/v1/namespaces/{SYSTEM}/pods/{ISTIOD}"]
+
+
+def without_version(rotated: Rotated) -> None:
+    path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/istiod"
+    container = rotated.mesh["vie"].api.objects[path]["spec"]["template"]["spec"]["containers"][0]
+    container["image"] = "docker.io/istio/pilot@sha256:" + "0" * 64
+
+
+def without_record(rotated: Rotated) -> None:
+    del rotated.mesh["vie"].api.objects[RECORD]
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
+        (without_istiod, "istiod is not ready: it has no pod"),
+        (without_version, "does not tell its version"),
+        (without_record, "no record of the members"),
         (without_switch, "istiod lacks ISTIO_MULTIROOT_MESH=true"),
         (with_old_proxy, "1 of 2 proxies lack PROXY_CONFIG_XDS_AGENT=true"),
         (with_old_istio, "is Istio 1.29.3"),
@@ -293,14 +507,7 @@ def test_what_would_drop_requests_is_refused(rotated: Rotated, spoil: Any, expec
 
 
 def test_a_member_that_is_not_in_the_inventory_is_not_cut_off(rotated: Rotated) -> None:
-    members = [{"name": name, "network": f"network-{name}"} for name in (*NAMES, "gva")]
-    content = {
-        "mesh": "mesh1",
-        "cluster": "vie",
-        "network": "network-vie",
-        "members": json.dumps(members),
-    }
-    rotated.mesh["vie"].put("ConfigMap", "exomesh", data=content)
+    record(rotated, "vie", (*NAMES, "gva"))
     result = rotated.step("plan")
     assert failure(result) == "rotation_not_ready"
     assert "gva" in result["msg"]
@@ -376,13 +583,80 @@ def state(rotated: Rotated, tmp_path: Path) -> Path:
 
 def test_a_new_root_is_made_only_for_the_root_that_is_named(rotated: Rotated, state: Path) -> None:
     assert failure(local(rotated, state, "plan")) == "old_root_unnamed"
-    assert failure(local(rotated, state, "plan", old_root="00:11")) == "old_root_unknown"
+    assert failure(local(rotated, state, "plan", old_root="00:11:22:33")) == "old_root_unknown"
     assert local(rotated, state, "plan", check=True, old_root=rotated.old[:11])["changed"]
     assert not (state / "ca" / "next").exists()
     made = local(rotated, state, "plan", old_root=rotated.old[:11])
     assert made["changed"]
     again = local(rotated, state, "plan", old_root=rotated.old[:11])
     assert (again["changed"], again["certificate"]) == (False, made["certificate"])
+
+
+def test_a_name_of_a_root_is_compared_in_one_form_and_long_enough(rotated: Rotated, state: Path) -> None:
+    for short in ("4", "4f:53", rotated.old[:10], "no-root!"):
+        result = local(rotated, state, "plan", check=True, old_root=short)
+        assert failure(result) == "old_root_unclear"
+        assert f"rotate_old_root={rotated.old[:11]}" in result["msg"]
+    for name in (rotated.old[:11], rotated.old.replace(":", "").upper(), rotated.old.replace(":", "")[:8]):
+        assert local(rotated, state, "plan", check=True, old_root=name)["changed"]
+
+
+def given(root: Authority) -> Object:
+    return {"certificate": rules.chain_pem(root.chain), "key_content": rules.key_pem(root.key)}
+
+
+def test_a_given_key_without_a_passphrase_is_warned_of(rotated: Rotated, state: Path) -> None:
+    result = local(rotated, state, "plan", **given(rotated.new))
+    assert "has no passphrase" in str(result.get("warnings"))
+
+
+@pytest.mark.parametrize("phase", [1, 2, 3])
+def test_a_state_folder_that_was_lost_takes_the_given_root_of_the_rotation(
+    rotated: Rotated, state: Path, phase: int
+) -> None:
+    rotated.until(min(phase, 2))
+    if phase == 3:
+        rotated.clusters["fra"].lagging = {"web-1"}
+        assert failure(rotated.step("finish", timeout=4)) == "rotation_lagging"
+        rotated.clusters["fra"].lagging = set()
+        rotated.clusters["fra"].follow(CACERTS)
+    assert failure(local(rotated, state, "plan")) == "new_root_differs"
+    key = rules.new_key(KeyKind("ecdsa-p256"))
+    other = Authority((rules.new_root(key, "Istio", timedelta(days=3650), NOW),), key)
+    assert failure(local(rotated, state, "plan", **given(other))) == "new_root_differs"
+    assert not (state / "ca" / "next").exists()
+    assert local(rotated, state, "plan", **given(rotated.new))["changed"]
+    if phase > 1:
+        assert local(rotated, state, "finish")["done"]
+        assert (state / "ca" / "root-cert.pem").read_text() == rules.chain_pem(rotated.new.chain)
+
+
+def test_the_key_of_the_old_root_does_not_stay_beside_the_new_certificate(tmp_path: Path) -> None:
+    ca = tmp_path / "ca"
+    key = rules.new_key(KeyKind("ecdsa-p256"))
+    roots = [rules.chain_pem([rules.new_root(key, name, timedelta(days=99), NOW)]) for name in ("A", "B")]
+    (ca / "next").mkdir(parents=True)
+    (ca / "root-key.pem").write_text("the old key")
+    (ca / "root-cert.pem").write_text(roots[0])
+    (ca / "next" / "root-cert.pem").write_text(roots[1])
+    NextRoot(tmp_path, None).adopt()
+    assert (ca / "root-cert.pem").read_text() == roots[1]
+    assert not (ca / "root-key.pem").exists()
+    (kept,) = ca.glob("former-*")
+    assert (kept / "root-key.pem").read_text() == "the old key"
+
+
+def test_a_copy_of_a_key_is_never_overwritten(tmp_path: Path) -> None:
+    ca = tmp_path / "ca"
+    key = rules.new_key(KeyKind("ecdsa-p256"))
+    root = rules.new_root(key, "A", timedelta(days=99), NOW)
+    kept = ca / f"unused-{fingerprint(root).replace(':', '')[:16]}"
+    for folder, text in ((kept, "kept"), (ca / "next", "other")):
+        folder.mkdir(parents=True)
+        (folder / "root-key.pem").write_text(text)
+    (ca / "next" / "root-cert.pem").write_text(rules.chain_pem([root]))
+    NextRoot(tmp_path, None).abandon()
+    assert (kept / "root-key.pem").read_text() == "kept"
 
 
 def test_the_new_root_takes_its_place_without_the_old_key(rotated: Rotated, state: Path) -> None:

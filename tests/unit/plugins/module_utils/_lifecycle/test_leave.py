@@ -9,7 +9,9 @@ Clusters vie and fra stay, gva leaves. There is no istiod here: that it forgets 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,11 @@ from ansible_collections.exomesh.istio.plugins.module_utils._lifecycle.leave imp
     Outcome,
     _Replica,
 )
+from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
+from ansible_collections.exomesh.istio.plugins.module_utils._trust.x509 import KeyKind
+from kubeconfigs import NOW
 from kubernetes_api import ApiServer, Object
+from running_mesh import text_of
 
 SECRETS = "/api/v1/namespaces/istio-system/secrets"
 ACCOUNTS = "/api/v1/namespaces/istio-system/serviceaccounts"
@@ -106,6 +112,30 @@ def test_both_sides_forget_each_other_and_only_that(mesh: Mesh) -> None:
     assert mesh.held("fra") == {f"{kind}-vie" for kind in KINDS}
     assert mesh.held("gva") == set()
     assert any("Take gva out of the inventory" in line for line in done.report("gva"))
+
+
+def test_a_cluster_that_leaves_in_a_rotation_of_the_root_is_in_none_after_it(mesh: Mesh) -> None:
+    """Its copy of the former intermediate CA goes, too."""
+    gva = mesh.clusters["gva"]
+    root = rules.new_root(rules.new_key(KeyKind("ecdsa-p256")), "Istio", timedelta(days=9), NOW)
+    data = dict.fromkeys(
+        ("ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"), text_of(rules.chain_pem([root]))
+    )
+    for name in ("cacerts", "cacerts-before-rotation"):
+        metadata: Object = {"name": name, "namespace": "istio-system", "labels": OURS}
+        gva.put(f"{SECRETS}/{name}", {"metadata": metadata, "data": data})
+    cacerts = gva.objects[f"{SECRETS}/cacerts"]["metadata"]
+    cacerts["annotations"] = {"exomesh.istio/root-rotation": json.dumps({"old": "aa", "new": "bb"})}
+    gva._applied[f"{SECRETS}/cacerts"] = set(cacerts["annotations"])
+    predicted = mesh.leave(check_mode=True)
+    assert mesh.held("gva") > {"cacerts", "cacerts-before-rotation"}
+    done = mesh.leave()
+    assert deleted(done) == deleted(predicted)
+    assert mesh.held("gva") == {"cacerts"}
+    left = gva.objects[f"{SECRETS}/cacerts"]
+    assert not left["metadata"]["annotations"]
+    assert left["data"] == data
+    assert any("gva leaves while the root is rotated" in line for line in done.report("gva"))
 
 
 KINDS = ("istio-remote-secret", "exomesh-reader")
