@@ -150,7 +150,8 @@ def test_a_root_is_rotated_under_traffic_and_a_killed_run_continues(mesh: Runnin
     again = succeed(rotate(mesh, *begin))
     site = succeed(run_playbook(mesh, "site.yml"))
     for result in (again, site):
-        assert {host: changes(result.stdout)[host] for host in MEMBERS} == dict.fromkeys(MEMBERS, 0)
+        changed = {host: changes(result.stdout)[host] for host in MEMBERS}
+        assert changed == dict.fromkeys(MEMBERS, 0), result.stdout
 
 
 def test_a_proxy_that_lags_is_named_and_the_rotation_returns(mesh: RunningLab) -> None:
