@@ -164,20 +164,17 @@ class Merged:
     def _is_mutual(self, source: ClusterState, destination: Side) -> bool:
         """Return whether callers use mutual TLS. Otherwise, istiod gives them no pods of other networks."""
         rules, definition = self.rules[source.name], self.sides.get(source.name, destination)
-        if not (rules.policies or rules.disables_mtls):
-            return True
-        namespace = definition.service["metadata"]["namespace"]
+        namespace, ports = definition.service["metadata"]["namespace"], definition.ports.values()
         policy = rules.policy_of(self.host, namespace)
-        if policy and definition.ports and not any(_mutual(policy, p) for p in definition.ports.values()):
+        if policy and ports and not any(_mutual(policy, port) for port in ports):
             return False
-        targets = [port.get("targetPort") or port["port"] for port in definition.ports.values()]
-        modes = (
-            mtls_mode(source, pod, port_of(pod, target) or 0)[0]
+        if not (ports and destination.proxied and rules.without_mtls & {namespace, ISTIO_NAMESPACE}):
+            return True
+        targets = [port.get("targetPort") or port["port"] for port in ports]
+        return any(
+            mtls_mode(source, pod, port_of(pod, target) or 0)[0] != DISABLE
             for pod in destination.proxied
             for target in targets
-        )
-        return not (rules.disables_mtls and destination.proxied and targets) or any(
-            mode != DISABLE for mode in modes
         )
 
     @cached_property
@@ -355,7 +352,7 @@ class Rules:
     :param exported: the same, of those rules that the east-west gateway sees.
     :param healthy_only: hosts of which callers get only pods that are ready, by ``minHealthPercent``.
     :param policies: for each namespace and host, the traffic policy of DestinationRules for all callers.
-    :param disables_mtls: whether a PeerAuthentication switches mutual TLS off somewhere.
+    :param without_mtls: namespaces with a PeerAuthentication that switches mutual TLS off for pods.
     :param always_unready: whether istiod gives out pods that are not ready, in spite of ``minHealthPercent``.
     :param sends_unready: whether it does so otherwise; None if that is not known.
     """
@@ -367,7 +364,7 @@ class Rules:
     exported: dict[str, dict[str, dict[str, str]]]
     healthy_only: set[str]
     policies: dict[str, dict[str, Object]]
-    disables_mtls: bool
+    without_mtls: set[str]
     always_unready: bool
     sends_unready: bool | None
 
@@ -382,11 +379,15 @@ class Rules:
 
 def rules_of(cluster: ClusterState) -> Rules:
     """Return what the rules of a cluster mean for each host."""
-    disables = DISABLE in str([policy.get("spec") for policy in cluster.peer_authentications])
+    without_mtls = {
+        policy["metadata"]["namespace"]
+        for policy in cluster.peer_authentications
+        if DISABLE in str(policy.get("spec"))
+    }
     always = bool(is_set_to_send_unready(cluster, SEND_UNREADY))
     told = is_set_to_send_unready(cluster, SEND_UNREADY_BY_DEFAULT)
     by_default = sends_unready_by_default(cluster) if told is None else told
-    rules = Rules({}, [], set(), {}, {}, set(), {}, disables, always, by_default)
+    rules = Rules({}, [], set(), {}, {}, set(), {}, without_mtls, always, by_default)
     for service in cluster.virtual_services or []:
         namespace, spec = service["metadata"]["namespace"], service.get("spec") or {}
         exported = spec.get("exportTo") or exported_by_default(cluster.mesh_config, "VirtualService")
