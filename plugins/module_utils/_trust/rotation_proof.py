@@ -21,7 +21,7 @@ from .._kubernetes.client import KubernetesClient
 from .cluster import ROOT, RUNNING_ROOT_REF, Rotation
 from .proxies import PROXY, is_below, own_chain, proxy_of, trusted_roots
 from .rotation import MeshTrust, Phase, Place, wanted_roots
-from .serving import not_served
+from .serving import not_taken
 
 with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
@@ -121,7 +121,7 @@ class Gate:
 
     def _cluster_lags(self, place: Place) -> tuple[str | None, ...]:
         """Return what istiod of a cluster, and the roots that it gives to pods as a file, lack."""
-        stale = not_served(place.client, place.held.chain[0])
+        stale = not_taken(place.client, place.held.chain[0])
         return (f"{place.name}: {stale}" if stale else None), self._file_lags(place)
 
     def _file_lags(self, place: Place) -> str | None:

@@ -19,7 +19,7 @@ from .._base.waiting import concurrently, wait_until_met
 from .cluster import Rotation
 from .rotation import MeshTrust, Phase, Place, write_roots
 from .rotation_proof import seconds_to_deliver
-from .serving import not_served, ready_istiods
+from .serving import not_taken, ready_istiods
 
 with suppress(ImportError):  # require("cryptography") reports it
     from cryptography import x509
@@ -61,7 +61,7 @@ def _text(mesh: MeshTrust, rotation: Rotation, place: Place) -> tuple[x509.Certi
 def _not_reached(place: Place) -> str | None:
     """Return what keeps a cluster from its next text; None if every istiod has the present secret."""
     if place.phase in (Phase.BOTH, Phase.SIGNING):
-        return not_served(place.client, place.held.chain[0])
+        return not_taken(place.client, place.held.chain[0])
     # An istiod does not show which roots it trusts.
     left = seconds_to_deliver(place.client, place.held.secret)
     return f"the kubelets have {left:.0f} s left to deliver secret cacerts" if left > 0 else None

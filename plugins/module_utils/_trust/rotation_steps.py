@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -230,7 +230,11 @@ def _require_proxies(mesh: MeshTrust, timeout: float) -> None:
     :raises ExomeshError: ``rotation_not_ready``, with the proxies that lag or do not answer.
     """
     old = mesh.at(Phase.OLD)
-    gate = Gate(mesh, mesh.rotation or Rotation(fingerprint(mesh.root), ""), old)
+    if mesh.rotation is None:
+        gate = Gate(mesh, Rotation(fingerprint(mesh.root), ""), old)
+    else:  # a return that was ended early may have left the new root in some of them
+        old = [replace(place, phase=Phase.BOTH) for place in old]
+        gate = Gate(mesh, mesh.rotation, old, back=True)
     missing = wait_until_met(gate.unmet, min(_ASKED_FOR, timeout / 4)) if old else None
     if missing:
         raise ExomeshError(

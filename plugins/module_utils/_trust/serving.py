@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from .._base.certificates import serial
+from .._istio import istiod
 from .._istio.names import ISTIO_NAMESPACE
 from .._kubernetes.api import ApiError
 from .._kubernetes.client import KubernetesClient
@@ -20,9 +21,9 @@ with suppress(ImportError):  # require("cryptography") reports it
 _TLS_PORT = 15012
 
 
-def served_by(client: KubernetesClient, istiod: str) -> x509.Certificate:
+def served_by(client: KubernetesClient, replica: str) -> x509.Certificate:
     """Return the certificate with which an istiod answers its proxies."""
-    der = client.served_certificate(ISTIO_NAMESPACE, istiod, _TLS_PORT, ISTIOD_NAME)
+    der = client.served_certificate(ISTIO_NAMESPACE, replica, _TLS_PORT, ISTIOD_NAME)
     return x509.load_der_x509_certificate(der)
 
 
@@ -39,6 +40,15 @@ def not_served(client: KubernetesClient, intermediate: x509.Certificate) -> str 
         if not issued_by(served, intermediate):
             return f"{name} serves a certificate of an older CA (serial {serial(served)})"
     return None
+
+
+def not_taken(client: KubernetesClient, intermediate: x509.Certificate) -> str | None:
+    """Return which istiod does not serve this CA, or may not; None if all do.
+
+    One that is not ready may still sign for the proxies that it has.
+    """
+    _ready, lacking = istiod.replicas(client)
+    return lacking[0] if lacking else not_served(client, intermediate)
 
 
 def ready_istiods(client: KubernetesClient) -> list[str]:

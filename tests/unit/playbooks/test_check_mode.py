@@ -27,11 +27,13 @@ from running_mesh import GATEWAY, RunningMesh
 ROOT = Path(__file__).resolve().parents[3]
 # They import the others, but `diagnose`, which fails where a way stops, and `awx`, which has its own test.
 ALONE = ("site", "traffic", "status", "certificates_report", "shift_traffic", "failover_drill",
-         "support_bundle", "renew_certificates", "add_cluster", "remove_cluster", "teardown")  # fmt: skip
+         "support_bundle", "renew_certificates", "rotate_root", "add_cluster", "remove_cluster",
+         "teardown")  # fmt: skip
 DEMO = {"failover_drill_namespace": "shop", "failover_drill_service": "cart", "failover_drill_port": 80}
 VARIABLES: dict[str, dict[str, Any]] = {
     "shift_traffic": {"traffic_shift_urls": ["http://shop.example"]},
     "failover_drill": {"failover_drill_confirm": "fra", **DEMO},
+    "rotate_root": {"rotate_back": True},
     "add_cluster": {"cluster": "fra"},
     "remove_cluster": {"cluster": "fra", "remove_uninstall": True},
 }

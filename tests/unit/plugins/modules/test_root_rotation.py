@@ -263,6 +263,15 @@ def test_a_late_istiod_keeps_a_phase_from_being_proved(rotated: Rotated) -> None
     assert vie.roots == [rotated.old, *[fingerprint(rotated.new.certificate)] * 2]
 
 
+def test_an_istiod_that_is_not_ready_is_no_proof(rotated: Rotated) -> None:
+    pod = rotated.mesh["vie"].put("Pod", "istiod-2", {"app": "istiod"}, spec={"containers": []})
+    pod["spec"].pop("initContainers")
+    pod["status"]["conditions"][0]["status"] = "False"
+    result = rotated.step("trust", timeout=4)
+    assert failure(result) == "rotation_lagging"
+    assert "vie: istiod-2: its phase is" in result["msg"]
+
+
 @pytest.mark.parametrize("way", ["finish", "back"])
 def test_with_several_istiods_a_root_that_stays_alone_is_told_twice(rotated: Rotated, way: str) -> None:
     """The second time, every istiod has dropped the other one, whichever a proxy asks."""
@@ -364,6 +373,17 @@ def test_proxies_are_asked_before_anything_is_written(
     assert failure(result) == "rotation_not_ready"
     assert f"fra: shop/web-1 {'trusts' if lagging else 'could not be asked'}" in result["msg"]
     assert not (state / "ca" / "next").exists()
+
+
+def test_a_return_that_was_ended_early_may_go_on_forward_again(rotated: Rotated) -> None:
+    rotated.until(1)
+    proxies = {"web-1", "gateway-1"}
+    rotated.clusters["fra"].lagging = proxies
+    assert failure(rotated.step("back", timeout=4)) == "rotation_lagging"
+    assert rotated.roots == [[rotated.old]] * 2
+    assert rotated.step("plan")["phase"] == 0
+    rotated.clusters["fra"].lagging = set()
+    assert rotated.step("trust")["phase"] == 1
 
 
 def test_a_proxy_that_runs_before_its_pod_does_is_asked(rotated: Rotated) -> None:
