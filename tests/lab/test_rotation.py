@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from .copies import by_api
 from .runs import (
     RunningLab,
     Traffic,
@@ -82,6 +84,11 @@ def pods(lab: RunningLab) -> set[tuple[str, int]]:
     }
 
 
+def changed_tasks(output: str) -> list[str]:
+    """What a run says of each task that changed a member."""
+    return [task for task in output.split("\nTASK ") if re.search(r"(?m)^changed: \[cluster", task)]
+
+
 def rotate(lab: RunningLab, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_playbook(lab, PLAYBOOK, *arguments)
 
@@ -120,7 +127,7 @@ def is_agent_of(process: str, uid: str) -> bool:
     return command.endswith("pilot-agent") and uid in groups
 
 
-def test_a_root_is_rotated_under_traffic_and_a_killed_run_continues(mesh: RunningLab) -> None:
+def test_a_root_is_rotated_under_traffic_and_a_killed_run_continues(mesh: RunningLab, tmp_path: Path) -> None:
     (old,) = trusted(mesh, "cluster1")
     before = pods(mesh)
     begin = ("-e", f"rotate_old_root={old[:11]}")
@@ -148,10 +155,15 @@ def test_a_root_is_rotated_under_traffic_and_a_killed_run_continues(mesh: Runnin
     assert trusted(mesh, "cluster2") == [new]
     assert pods(mesh) == before
     again = succeed(rotate(mesh, *begin))
-    site = succeed(run_playbook(mesh, "site.yml"))
+    # The records have the words of the inventory with which the mesh was made.
+    site = succeed(run_playbook(by_api(mesh, tmp_path / "dynamic"), "site.yml"))
     for result in (again, site):
         changed = {host: changes(result.stdout)[host] for host in MEMBERS}
+<<<<<<< HEAD
         assert changed == dict.fromkeys(MEMBERS, 0), result.stdout
+=======
+        assert changed == dict.fromkeys(MEMBERS, 0), changed_tasks(result.stdout)
+>>>>>>> r-e
 
 
 def test_a_proxy_that_lags_is_named_and_the_rotation_returns(mesh: RunningLab) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from .._base.certificates import fingerprint
 from .._base.documents import MALFORMED, load_json
 from .._base.errors import ExomeshError
-from .._base.waiting import concurrently, wait_until_met
+from .._base.waiting import concurrently, remaining, wait_until_met
 from .._istio.envoy import ADMIN_PORT, SECRETS
 from .._istio.record import fingerprints
 from .._kubernetes.api import Object, ObjectRef
@@ -110,6 +110,7 @@ class Gate:
         try:
             chain, roots = _look(place.client, pod)
         except (ExomeshError, *MALFORMED) as error:
+            remaining()  # a question that the time limit has cut off says nothing of the proxy
             if "deletionTimestamp" in pod["metadata"]:
                 return None
             if _still_runs(place.client, pod):

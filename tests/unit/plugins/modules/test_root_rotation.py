@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.exomesh.istio.plugins.module_utils._base.errors import ExomeshError
+from ansible_collections.exomesh.istio.plugins.module_utils._base.waiting import pause
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import rotation_proof, rotation_steps
 from ansible_collections.exomesh.istio.plugins.module_utils._trust import x509 as rules
 from ansible_collections.exomesh.istio.plugins.module_utils._trust.next_root import NextRoot
@@ -453,6 +454,24 @@ def test_a_proxy_that_lags_stops_the_rotation_and_is_named(rotated: Rotated) -> 
     report = rotated.mesh.run("mesh_certificates_info")
     assert any("fra: shop/web-1 trusts" in problem for problem in report["problems"])
     assert "The root is being rotated" in "\n".join(report["report"])
+
+
+def test_a_question_that_the_time_limit_cuts_off_says_nothing_of_a_proxy(
+    rotated: Rotated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotated.clusters["fra"].lagging = {"web-1"}
+    look, asked = rotation_proof._look, []
+
+    def slow(client: Any, pod: Object) -> Any:
+        asked.append(pod)
+        if len(asked) > 4:
+            pause(60)
+        return look(client, pod)
+
+    monkeypatch.setattr(rotation_proof, "_look", slow)
+    result = rotated.step("trust", timeout=4)
+    assert "fra: shop/web-1 trusts" in result["msg"]
+    assert "could not be asked" not in result["msg"]
 
 
 def test_a_proxy_that_does_not_answer_is_no_proof(rotated: Rotated) -> None:
