@@ -19,6 +19,9 @@ from .._base.waiting import wait_until_met
 _WORDS = 400
 """Characters of the cluster's own words that are kept."""
 
+_READ = 10_000
+"""Characters of a message in which a cause is looked for. Whoever has a cluster may write any number."""
+
 _REFUSED = 10.0
 """Seconds after which a refusal is believed that only a person takes back."""
 _PASSING = 60.0
@@ -121,7 +124,7 @@ _SIGNS = (
         "start what answers for {who}, or delete its configuration if nobody needs it",
     ),
     _Sign(
-        r"(?P<who>\S+) because it is being terminated",
+        r"(?P<who>\S{1,253}) because it is being terminated",
         "Namespace {who} is being deleted",
         "kubectl get namespace {who} -o yaml",
         "its status.conditions name what holds it",
@@ -206,6 +209,7 @@ def cause_in(said: str, namespace: str | None = None) -> Cause | None:
 
     :param namespace: the namespace of the object that the words are about; taken from the words if None.
     """
+    said = said[:_READ]
     if namespace is None:
         found = re.search(r"/namespaces/([^/\s?]+)", said)
         namespace = found[1] if found else None
@@ -261,4 +265,4 @@ def last_complaint(log: str) -> str | None:
     if not lines:
         return None
     lines = [line for line in lines if cause_in(line)] or lines
-    return " ".join(re.sub(r"^\S*\d\d:\d\d:\d\d\S*\s", "", lines[-1]).split())[:_WORDS]
+    return " ".join(re.sub(r"^\S*\d\d:\d\d:\d\d\S*\s", "", lines[-1][:_READ]).split())[:_WORDS]

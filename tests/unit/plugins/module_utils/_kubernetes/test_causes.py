@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -153,3 +154,10 @@ def test_the_last_complaint_of_a_log() -> None:
     assert UNSERVED in str(last_complaint(follows))
     for line in ("E1129 19:00:00.1 x.go:1] broken", "panic: nil map", "Error: unknown flag", "[critical] no"):
         assert last_complaint(f"{line}\nend\n") == line
+
+
+def test_a_long_message_is_read_in_time() -> None:
+    began = time.process_time()
+    assert cause_in("x" * 3_000_000) is None
+    assert last_complaint("ERROR " + "1" * 3_000_000)
+    assert time.process_time() - began < 3
