@@ -704,7 +704,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, error: Callable[[Target], str | None]
     """Let the pod say this of each target; gives the list of those that were asked."""
     targets: list[Target] = []
 
-    def probe(_client: Any, wanted: list[Target], _image: str, _timeout: float) -> list[Answer]:
+    def probe(_client: Any, wanted: list[Target], *_how: Any) -> list[Answer]:
         targets.extend(wanted)
         return [Answer(target.name, None if error(target) else 200, error(target), 0.1) for target in wanted]
 
