@@ -21,8 +21,6 @@ _HTTP = "HttpConnectionManager"
 _OF_TOKENS = ("istio_authn", "envoy.filters.http.jwt_authn")
 _PRINCIPALS = ("io.istio.peer_principal", "io.istio.peer_uri")
 
-Judged = bool | None
-
 
 @dataclass(frozen=True)
 class Caller:
@@ -123,27 +121,27 @@ def _policy_name(name: str) -> str:
     return f"{match[1]}/{match[2]}" if match else name
 
 
-def _policy(policy: Dump, caller: Caller) -> Judged:
+def _policy(policy: Dump, caller: Caller) -> bool | None:
     permitted = _any(_permission(told, caller) for told in policy.get("permissions", []))
     known = _any(_principal(told, caller) for told in policy.get("principals", []))
     return _all((permitted, known))
 
 
-def _any(verdicts: Iterable[Judged]) -> Judged:
+def _any(verdicts: Iterable[bool | None]) -> bool | None:
     found = list(verdicts)
     return True if True in found else None if None in found else False
 
 
-def _all(verdicts: Iterable[Judged]) -> Judged:
+def _all(verdicts: Iterable[bool | None]) -> bool | None:
     found = list(verdicts)
     return False if False in found else None if None in found else True
 
 
-def _not(verdict: Judged) -> Judged:
+def _not(verdict: bool | None) -> bool | None:
     return None if verdict is None else not verdict
 
 
-def _combined(told: Dump, kind: str, judge: Callable[[Dump], Judged]) -> tuple[bool, Judged]:
+def _combined(told: Dump, kind: str, judge: Callable[[Dump], bool | None]) -> tuple[bool, bool | None]:
     """Return whether a rule combines others, and what comes of it.
 
     :param kind: how Envoy names a rule: ``rules`` or ``ids``.
@@ -159,7 +157,7 @@ def _combined(told: Dump, kind: str, judge: Callable[[Dump], Judged]) -> tuple[b
     return False, None
 
 
-def _permission(told: Dump, caller: Caller) -> Judged:
+def _permission(told: Dump, caller: Caller) -> bool | None:
     combines, verdict = _combined(told, "rules", lambda inner: _permission(inner, caller))
     if combines:
         return verdict
@@ -172,7 +170,7 @@ def _permission(told: Dump, caller: Caller) -> Judged:
     return _header(told["header"], caller) if "header" in told else None
 
 
-def _principal(told: Dump, caller: Caller) -> Judged:
+def _principal(told: Dump, caller: Caller) -> bool | None:
     combines, verdict = _combined(told, "ids", lambda inner: _principal(inner, caller))
     if combines:
         return verdict
@@ -188,7 +186,7 @@ def _principal(told: Dump, caller: Caller) -> Judged:
     return _header(told["header"], caller) if "header" in told else None
 
 
-def _header(matcher: Dump, caller: Caller) -> Judged:
+def _header(matcher: Dump, caller: Caller) -> bool | None:
     headers = {**caller.request.headers, ":authority": f"{caller.request.host}:{caller.request.port}"}
     name = str(matcher.get("name", "")).lower()
     value = headers.get(name)

@@ -172,7 +172,7 @@ def phase_of(held: Cacerts, rotation: Rotation, cluster: str) -> Phase:
     signer = fingerprint(held.chain[-1])
     trusted = {fingerprint(root) for root in held.roots}
     known = {rotation.old, rotation.new}
-    if signer in known and signer in trusted <= known:
+    if signer in known and signer in trusted and trusted <= known:
         if signer == rotation.old:
             return Phase.BOTH if rotation.new in trusted else Phase.OLD
         return Phase.SIGNING if rotation.old in trusted else Phase.NEW

@@ -72,7 +72,7 @@ def odd(values: Mapping[str, str], least: str | None = None) -> Iterator[tuple[s
     if not counted:
         return
     common = counted.most_common(1)[0][0]
-    example = next(name for name, value in values.items() if value == common)
+    (example, *_) = (name for name, value in values.items() if value == common)
     yield from ((name, example) for name, value in values.items() if value != common)
 
 

@@ -15,7 +15,6 @@ from .state import ClusterState, annotations_of, sidecar_of
 
 _INJECT = "sidecar.istio.io/inject"
 """Label of a pod, and in older charts an annotation."""
-_NO_LABELS: Mapping[str, str] = {}
 IGNORED = ("kube-node-lease", "kube-public", "kube-system", "local-path-storage")
 """Namespaces that the injector leaves alone, whatever their labels are."""
 
@@ -54,8 +53,9 @@ def asked_by_pod(labels: Mapping[str, str]) -> str | None:
     return f"{REVISION_LABEL}={revision}" if revision and labels.get(_INJECT) != "false" else None
 
 
-def is_injected(cluster: ClusterState, namespace: str, labels: Mapping[str, str] = _NO_LABELS) -> bool:
+def is_injected(cluster: ClusterState, namespace: str, labels: Mapping[str, str] | None = None) -> bool:
     """Return whether a webhook of the cluster selects a pod with these labels."""
+    labels = labels or {}
     held = next((labels_of(each) for each in cluster.namespaces if each["metadata"]["name"] == namespace), {})
     # Older Kubernetes does not have this label in every namespace.
     there = {**held, "kubernetes.io/metadata.name": namespace}

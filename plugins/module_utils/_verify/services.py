@@ -56,7 +56,6 @@ def exposed_hosts(cluster: ClusterState) -> list[str]:
     return hosts + [listener.get("hostname", "*") for listener in listeners]
 
 
-_NO_LABELS: Mapping[str, str] = {}
 USUAL = "with an address, for pods"
 """The shape of most Services."""
 
@@ -98,14 +97,14 @@ class Side:
         ports = self.spec.get("ports") or []
         return {port.get("name", ""): port for port in ports if port.get("protocol", "TCP") == "TCP"}
 
-    def repeats(self, *ports: Object, labels: Mapping[str, str] = _NO_LABELS) -> bool:
+    def repeats(self, *ports: Object, labels: Mapping[str, str] | None = None) -> bool:
         """Return whether proxies here repeat failed requests to these ports with pods of their own cluster.
 
         They cannot repeat other connections than HTTP requests.
 
         :param labels: labels that these pods must have.
         """
-        own = any(is_ready(pod) and has_labels(pod, labels) for pod in self.pods)
+        own = any(is_ready(pod) and has_labels(pod, labels or {}) for pod in self.pods)
         return own and all(may_be_http(port) for port in ports or self.ports.values())
 
     @property
