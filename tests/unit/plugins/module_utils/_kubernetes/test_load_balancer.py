@@ -46,6 +46,7 @@ def test_missing_address_is_explained_by_events(client: KubernetesClient, api: A
         "/api/v1/namespaces/istio-system/events/e",
         {
             "metadata": {"name": "e"},
+            "involvedObject": {"kind": "Service", "name": "gateway"},
             "reason": "SyncLoadBalancerFailed",
             "message": message,
             "lastTimestamp": "1",
