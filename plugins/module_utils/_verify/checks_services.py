@@ -72,8 +72,8 @@ def odd(values: Mapping[str, str], least: str | None = None) -> Iterator[tuple[s
     if not counted:
         return
     common = counted.most_common(1)[0][0]
-    (example, *_) = (name for name, value in values.items() if value == common)
-    yield from ((name, example) for name, value in values.items() if value != common)
+    examples = {value: name for name, value in reversed(list(values.items()))}
+    yield from ((name, examples[common]) for name, value in values.items() if value != common)
 
 
 # Definitions
